@@ -1,0 +1,282 @@
+"""The canonical event: the one contract at the entrance of Lotse.
+
+In: nothing. Out: the vocabulary (event names, channels, devices, consent bits), the columns of the events table with
+their types and defaults, and the checks every table passes. A missing value is the column's default (0 for hashes and
+prices, 1 for a quantity); NaN is always an error, because nobody can tell "unknown" from "broken" afterwards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+# GA4's recommended event names. A code is the position in this tuple and is stored: append, never reorder.
+EVENT_NAMES: Final = (
+    "custom",
+    "page_view",
+    "view_item_list",
+    "select_item",
+    "view_item",
+    "search",
+    "add_to_wishlist",
+    "add_to_cart",
+    "remove_from_cart",
+    "view_cart",
+    "begin_checkout",
+    "add_shipping_info",
+    "add_payment_info",
+    "purchase",
+    "refund",
+    "login",
+    "sign_up",
+    "scroll",
+    "click",
+    "form_start",
+    "form_submit",
+    "video_start",
+    "video_progress",
+    "video_complete",
+    "file_download",
+    "user_engagement",
+    "select_promotion",
+    "view_promotion",
+    "share",
+    "generate_lead",
+)
+(
+    CUSTOM,
+    PAGE_VIEW,
+    VIEW_ITEM_LIST,
+    SELECT_ITEM,
+    VIEW_ITEM,
+    SEARCH,
+    ADD_TO_WISHLIST,
+    ADD_TO_CART,
+    REMOVE_FROM_CART,
+    VIEW_CART,
+    BEGIN_CHECKOUT,
+    ADD_SHIPPING_INFO,
+    ADD_PAYMENT_INFO,
+    PURCHASE,
+    REFUND,
+    LOGIN,
+    SIGN_UP,
+    SCROLL,
+    CLICK,
+    FORM_START,
+    FORM_SUBMIT,
+    VIDEO_START,
+    VIDEO_PROGRESS,
+    VIDEO_COMPLETE,
+    FILE_DOWNLOAD,
+    USER_ENGAGEMENT,
+    SELECT_PROMOTION,
+    VIEW_PROMOTION,
+    SHARE,
+    GENERATE_LEAD,
+) = range(len(EVENT_NAMES))
+
+CHANNELS: Final = ("unknown", "direct", "organic", "paid", "social", "email", "referral", "internal")
+DEVICES: Final = ("unknown", "desktop", "mobile", "tablet", "tv", "bot")
+
+# Consent bits. Without MEASURE an event is counted for the running session only; LINK allows visits to be linked.
+CONSENT_MEASURE: Final = 1
+CONSENT_LINK: Final = 2
+CONSENT_PERSONALISE: Final = 4
+CONSENTS: Final = {"measure": CONSENT_MEASURE, "link": CONSENT_LINK, "personalise": CONSENT_PERSONALISE}
+
+# Names that a heartbeat or a passive signal carries: not an interaction of the visitor (GA4, Plausible `interactive`).
+PASSIVE: Final = frozenset({USER_ENGAGEMENT, SCROLL, VIDEO_PROGRESS, VIEW_PROMOTION})
+
+DECLARED_SLOTS: Final = 4
+
+
+class Column(NamedTuple):
+    """A column of the events table: numpy dtype, default for a missing value, meaning."""
+
+    dtype: str
+    default: float
+    meaning: str
+
+
+# In the order in which a compiled fold takes them.
+COLUMNS: Final[Mapping[str, Column]] = {
+    "visitor": Column("i8", 0, "keyed pseudonym of the visitor, 64 bits held as a signed integer"),
+    "session": Column("i8", 0, "hash of the session id the tracker gave; 0 where sessions are derived from time"),
+    "id": Column("i8", 0, "hash of the event's own id, to drop a repeated delivery; 0 where there is none"),
+    "time": Column("i8", 0, "milliseconds since 1970, UTC"),
+    "name": Column("u1", 0, "position in EVENT_NAMES"),
+    "page": Column("i8", 0, "hash of the templated path; 0 for none"),
+    "item": Column("i8", 0, "hash of the product id; 0 for none"),
+    "category": Column("i8", 0, "hash of the category; 0 for none"),
+    "price": Column("f8", 0, "unit price in the shop's base currency; 0 for unknown"),
+    "quantity": Column("f8", 1, "number of units"),
+    "value": Column("f8", 0, "total value of the event in the base currency; 0 for unknown"),
+    "channel": Column("u1", 0, "position in CHANNELS"),
+    "device": Column("u1", 0, "position in DEVICES"),
+    "interactive": Column("u1", 1, "1 where the visitor did something, 0 for a heartbeat or passive signal"),
+    "consent": Column("u1", CONSENT_MEASURE, "bit set of CONSENTS"),
+    "utc_offset": Column("i4", 0, "minutes the visitor's clock is ahead of UTC"),
+    "declared_0": Column("f8", 0, "declared preference 0; 0 for none"),
+    "declared_1": Column("f8", 0, "declared preference 1; 0 for none"),
+    "declared_2": Column("f8", 0, "declared preference 2; 0 for none"),
+    "declared_3": Column("f8", 0, "declared preference 3; 0 for none"),
+}
+
+
+class Event(NamedTuple):
+    """One event as a compiled fold takes it: the values of COLUMNS, in their order, as Python numbers."""
+
+    visitor: int
+    session: int = 0
+    id: int = 0
+    time: int = 0
+    name: int = 0
+    page: int = 0
+    item: int = 0
+    category: int = 0
+    price: float = 0.0
+    quantity: float = 1.0
+    value: float = 0.0
+    channel: int = 0
+    device: int = 0
+    interactive: int = 1
+    consent: int = CONSENT_MEASURE
+    utc_offset: int = 0
+    declared_0: float = 0.0
+    declared_1: float = 0.0
+    declared_2: float = 0.0
+    declared_3: float = 0.0
+
+
+class EventError(ValueError):
+    """Bad events: the message names the row, the field, what was found and what is expected."""
+
+
+def hash64(text: str) -> int:
+    """64-bit hash of a public value (page, item, category, event id), signed; 0 is kept for "none".
+
+    BLAKE2b with an 8-byte digest: stable over machines and years, because it is stored in models' tables.
+
+    >>> hash64("")
+    0
+    >>> hash64("/product/:id") == hash64("/product/:id") != hash64("/cart")
+    True
+    """
+    if not text:
+        return 0
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
+
+
+_IDENTIFIER = re.compile(r"(?<=/)(?=[^/]*[\d@%])[^/]+")
+
+
+def page_template(path: str) -> str:
+    """A path without what tells visitors apart: no query, fragment or host; `:id` for parts with a digit or `@`.
+
+    >>> page_template("https://shop.example/p/12345?utm_source=x#top")
+    '/p/:id'
+    >>> page_template("/unsubscribe/jane@example.org/")
+    '/unsubscribe/:id'
+    """
+    path = path.split("?", 1)[0].split("#", 1)[0]
+    if "://" in path:
+        path = "/" + path.split("://", 1)[1].partition("/")[2]
+    if not path.startswith("/"):
+        path = "/" + path
+    return _IDENTIFIER.sub(":id", path).rstrip("/") or "/"
+
+
+def empty_events(rows: int) -> dict[str, np.ndarray]:
+    """Columns of `rows` events, every value at its default. Shape of each: (rows,)."""
+    return {name: np.full(rows, column.default, column.dtype) for name, column in COLUMNS.items()}
+
+
+def check_events(events: pd.DataFrame) -> pd.DataFrame:
+    """The table with every column of COLUMNS in its own type, missing columns at their defaults.
+
+    Only `visitor`, `time` and `name` must be there; `interactive` follows the name where it is absent.
+
+    Raises
+    ------
+    EventError
+        A required column is missing, a column is unknown, or a value lies outside what the column allows.
+    """
+    for required in ("visitor", "time", "name"):
+        if required not in events.columns:
+            raise EventError(
+                f"the events have no column {required!r} (found: {', '.join(map(str, events.columns))}); "
+                "map one to it in configs/shop.toml [sources.<name>.columns]"
+            )
+    unknown = [name for name in events.columns if name not in COLUMNS]
+    if unknown:
+        raise EventError(f"unknown event column {unknown[0]!r}; known: {', '.join(COLUMNS)}; drop it or map it")
+    columns: dict[str, np.ndarray] = {}
+    for name, column in COLUMNS.items():
+        if name in events.columns:
+            columns[name] = _typed(name, events[name])
+        elif name != "interactive":
+            columns[name] = np.full(len(events), column.default, column.dtype)
+    _check_ranges(columns)
+    if "interactive" not in columns:
+        columns["interactive"] = interactive_by_default(columns["name"])
+    return pd.DataFrame({name: columns[name] for name in COLUMNS}, copy=False)
+
+
+def interactive_by_default(names: np.ndarray) -> np.ndarray:
+    """1 for names that are an interaction, 0 for PASSIVE ones. Shape (n,) u1 in, (n,) u1 out."""
+    table = np.ones(256, np.uint8)
+    table[list(PASSIVE)] = 0
+    return table[names]
+
+
+def _typed(name: str, values: pd.Series) -> np.ndarray:
+    column = COLUMNS[name]
+    if not pd.api.types.is_numeric_dtype(values.dtype):
+        raise EventError(f"column {name!r} has type {values.dtype}; expected numbers: {column.meaning}")
+    missing = np.flatnonzero(values.isna().to_numpy())
+    if missing.size:
+        raise EventError(
+            f"row {missing[0]}: {name} is NaN; expected {column.meaning}. Fill it or drop the row "
+            f"({missing.size} such rows)"
+        )
+    array = values.to_numpy()
+    typed = array.astype(column.dtype, copy=False)
+    if np.dtype(column.dtype).kind in "iu" and array.dtype != typed.dtype:
+        changed = np.flatnonzero(typed != array)
+        if changed.size:
+            raise EventError(f"row {changed[0]}: {name} is {array[changed[0]]!r}; expected {column.meaning}")
+    return np.ascontiguousarray(typed)
+
+
+# From 1990 to 2100: a time outside is seconds or microseconds taken for milliseconds.
+_TIME_RANGE_MS: Final = (631_152_000_000, 4_102_444_800_000)
+
+
+def _check_ranges(columns: Mapping[str, np.ndarray]) -> None:
+    def refuse(name: str, bad: np.ndarray, expected: str) -> None:
+        rows = np.flatnonzero(bad)
+        if rows.size:
+            raise EventError(
+                f"row {rows[0]}: {name} is {columns[name][rows[0]]}; expected {expected} ({rows.size} such rows)"
+            )
+
+    low, high = _TIME_RANGE_MS
+    time = columns["time"]
+    refuse("time", (time < low) | (time >= high), "milliseconds since 1970 between the years 1990 and 2100")
+    refuse("name", columns["name"] >= len(EVENT_NAMES), f"a code below {len(EVENT_NAMES)}, see EVENT_NAMES")
+    refuse("channel", columns["channel"] >= len(CHANNELS), f"a code below {len(CHANNELS)}: {', '.join(CHANNELS)}")
+    refuse("device", columns["device"] >= len(DEVICES), f"a code below {len(DEVICES)}: {', '.join(DEVICES)}")
+    refuse("consent", columns["consent"] >= 8, f"a set of the bits {dict(CONSENTS)}")
+    refuse("utc_offset", np.abs(columns["utc_offset"]) > 18 * 60, "minutes between -1080 and 1080")
+    for name in ("price", "quantity", "value"):
+        bad = ~np.isfinite(columns[name]) | (columns[name] < 0)
+        refuse(name, bad, "a finite number, 0 or more")
+    for slot in range(DECLARED_SLOTS):
+        name = f"declared_{slot}"
+        refuse(name, ~np.isfinite(columns[name]), "a finite number")

@@ -1,0 +1,112 @@
+"""What is particular to one shop, read from configs/shop.toml: event names, log columns, money and clock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from features.events import COLUMNS, CONSENTS, EVENT_NAMES
+from features.settings import Settings, SettingsError, load_settings
+
+# What a log's columns can be mapped to: the columns of the event, and text that is hashed into them.
+MAPPABLE = (*COLUMNS, "currency")
+
+
+class SourceSettings(Settings):
+    """One log format: which reader, which column is what, which of its event names is which of ours."""
+
+    reader: str = "columns"
+    columns: dict[str, str] = Field(default_factory=dict)
+    time_unit: Literal["s", "ms", "us", "ns", "iso"] = "ms"
+    timezone: str | None = None
+    events: dict[str, str] = Field(default_factory=dict)
+    unknown_events: Literal["error", "custom"] | None = None
+    consent: tuple[str, ...] = ("measure",)
+    start: str | None = None
+    end: str | None = None
+    separator: str = ","
+
+    @field_validator("columns")
+    @classmethod
+    def _known_columns(cls, columns: dict[str, str]) -> dict[str, str]:
+        for name in columns:
+            if name not in MAPPABLE:
+                raise ValueError(f"unknown event column {name!r}; known: {', '.join(MAPPABLE)}")
+        return columns
+
+    @field_validator("events")
+    @classmethod
+    def _known_events(cls, events: dict[str, str]) -> dict[str, str]:
+        return _check_names(events)
+
+    @field_validator("consent")
+    @classmethod
+    def _known_consent(cls, consent: tuple[str, ...]) -> tuple[str, ...]:
+        for name in consent:
+            if name not in CONSENTS:
+                raise ValueError(f"unknown consent {name!r}; known: {', '.join(CONSENTS)}")
+        return consent
+
+
+class ShopSettings(Settings):
+    """The whole of configs/shop.toml."""
+
+    currency: str = "EUR"
+    timezone: str = "UTC"
+    unknown_events: Literal["error", "custom"] = "error"
+    rates: dict[str, float] = Field(default_factory=dict)
+    events: dict[str, str] = Field(default_factory=dict)
+    sources: dict[str, SourceSettings] = Field(default_factory=dict)
+
+    @field_validator("events")
+    @classmethod
+    def _known_events(cls, events: dict[str, str]) -> dict[str, str]:
+        return _check_names(events)
+
+    def source(self, name: str) -> SourceSettings:
+        """The settings of one source.
+
+        Raises
+        ------
+        SettingsError
+            There is no such section.
+        """
+        try:
+            return self.sources[name]
+        except KeyError:
+            known = ", ".join(sorted(self.sources)) or "none"
+            raise SettingsError(
+                f"unknown source {name!r}; configs/shop.toml has: {known}. Add a section [sources.{name}]"
+            ) from None
+
+    def rate(self, currency: str) -> float:
+        """What one unit of `currency` is worth in the base currency.
+
+        Raises
+        ------
+        ValueError
+            The currency has no rate.
+        """
+        if not currency or currency == self.currency:
+            return 1.0
+        try:
+            return self.rates[currency]
+        except KeyError:
+            known = ", ".join([self.currency, *self.rates])
+            raise ValueError(
+                f"no rate for currency {currency!r}; known: {known}; add it in shop.toml [rates]"
+            ) from None
+
+
+def load_shop(path: Path | str = "configs/shop.toml") -> ShopSettings:
+    """Read the shop's configuration."""
+    return load_settings(path, ShopSettings)
+
+
+def _check_names(events: dict[str, str]) -> dict[str, str]:
+    for own, ours in events.items():
+        if ours not in EVENT_NAMES:
+            raise ValueError(f"event {own!r} is mapped to unknown {ours!r}; known: {', '.join(EVENT_NAMES)}")
+    return events
