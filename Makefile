@@ -1,0 +1,47 @@
+# Every target sets up what it needs: a virtual environment in .venv with the locked packages.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCE ?= simulated
+EVENTS ?=
+KEEP ?=
+
+.PHONY: demo test test-fast lint bench lock docs clean
+
+$(VENV)/.ready: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.5"
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --editable .
+	touch $@
+
+# The main job: history -> models -> live scores. `make demo SOURCE=taobao EVENTS=path/to/UserBehavior.parquet`
+demo: $(VENV)/.ready
+	$(BIN)/lotse demo --source $(SOURCE) $(if $(EVENTS),--events $(EVENTS)) $(if $(KEEP),--keep)
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/.ready
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lotse features docs --check
+
+bench: $(VENV)/.ready
+	$(BIN)/python -m benchmarks.features
+	$(BIN)/python -m benchmarks.serving
+
+docs: $(VENV)/.ready
+	$(BIN)/lotse features docs
+
+# The lock holds names, versions and hashes, and no address to load them from.
+lock: $(VENV)/.ready
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+		--extra dev --extra benchmarks --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

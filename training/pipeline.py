@@ -1,0 +1,145 @@
+"""`lotse train` as a function: events in, registered heads out, everything in between in MLflow."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from features.batch import Rows, build_rows
+from features.settings import SettingsError
+from training import plots, registry, tracking
+from training.config import TrainingSettings
+from training.datasets import Slice, assign_sessions, check_enough, slices_of
+from training.evaluation import evaluate
+from training.heads import HEADS, Head
+from training.labels import Outcomes, outcomes
+from training.model import HeadModel, fit_head, fit_logistic
+
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One head: its model, its registered version, its evaluation on the test (see `training.evaluation`)."""
+
+    head: str
+    model: HeadModel
+    version: str
+    evaluation: pd.DataFrame
+    run_id: str
+
+
+def prepare(
+    events: pd.DataFrame, settings: TrainingSettings, report: Report = lambda *_: None
+) -> tuple[Rows, Outcomes, np.ndarray]:
+    """Rows, outcomes and each session's slice. `report` gets (step, done, in all)."""
+    timeout_seconds = settings.rows.timeout_minutes * 60
+    rows = build_rows(
+        events,
+        idle_seconds=settings.rows.idle_seconds,
+        timeout_seconds=timeout_seconds,
+        progress=lambda done, whole: report("features", done, whole),
+    )
+    timeout_ms = round(timeout_seconds * 1000)
+    outcome = outcomes(rows.events, settings.labels, timeout_ms)
+    return rows, outcome, assign_sessions(rows.events, settings.split, timeout_ms)
+
+
+def train(
+    events: pd.DataFrame, settings: TrainingSettings, source: str, report: Report = lambda *_: None
+) -> tuple[list[Trained], dict[str, str]]:
+    """Train, evaluate and register every configured head.
+
+    Returns the trained heads, and for each head that could not be trained the reason.
+
+    Raises
+    ------
+    SettingsError
+        No head could be trained.
+    """
+    rows, outcome, assigned = prepare(events, settings, report)
+    ready: dict[str, dict[str, Slice]] = {}
+    refused: dict[str, str] = {}
+    for name in settings.heads.train:
+        slices = slices_of(rows, outcome, assigned, HEADS[name])
+        try:
+            check_enough(HEADS[name], slices, settings.split)
+            ready[name] = slices
+        except SettingsError as error:
+            refused[name] = str(error)
+    if not ready:
+        raise SettingsError("; ".join(refused.values()) or "no head to train; name some in [heads] train")
+    mlflow = tracking.connect(settings.tracking)
+    trained = []
+    with mlflow.start_run(run_name=f"train-{source}") as parent:
+        mlflow.log_params(settings.flat())
+        mlflow.set_tags({"source": source, "feature_digest": rows.digest, "events": len(rows.events)})
+        for name, slices in ready.items():
+            with mlflow.start_run(run_name=name, nested=True) as run:
+                trained.append(_train_head(mlflow, HEADS[name], slices, rows, settings, source, run, report))
+        summary = pd.concat([one.evaluation.assign(head=one.head) for one in trained], ignore_index=True)
+        mlflow.log_table(summary, "evaluation.json", run_id=parent.info.run_id)
+        for name, reason in refused.items():
+            mlflow.set_tag(f"refused.{name}", reason)
+    return trained, refused
+
+
+def _train_head(
+    mlflow: Any,
+    head: Head,
+    slices: dict[str, Slice],
+    rows: Rows,
+    settings: TrainingSettings,
+    source: str,
+    run: Any,
+    report: Report,
+) -> Trained:
+    model = fit_head(
+        slices, rows.names, settings.lightgbm, settings.calibration, lambda done, whole: report(head.name, done, whole)
+    )
+    whole = settings.lightgbm.num_boost_round
+    report(head.name, whole, whole)
+    test = slices["test"]
+    scores = {
+        "lotse": model.score(test.matrix),
+        "logistic": fit_logistic(slices["fit"]).predict_proba(test.matrix)[:, 1],
+        "base_rate": np.full(len(test.answer), model.base_rate),
+    }
+    table = evaluate(test, scores, settings.evaluation.prefixes, settings.evaluation.bins)
+    mlflow.log_params({"head": head.name, "question": head.question, **settings.lightgbm.model_dump()})
+    mlflow.log_params({"trees": model.booster.num_trees(), **model.calibration.as_json()})
+    mlflow.log_metrics(tracking.metric_values(table))
+    for part in slices.values():
+        tracking.log_dataset(mlflow, part, head.name, source)
+    _log_pictures(mlflow, head.name, model, test, scores, settings)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "evaluation.csv")
+        table.to_csv(path, index=False)
+        mlflow.log_artifact(str(path))
+    version = registry.register(mlflow, head.name, model, rows.names, rows.digest, test, settings.tracking)
+    mlflow.set_tag("model_version", version)
+    report(f"{head.name} registered", 1, 1)
+    return Trained(head.name, model, version, table, run.info.run_id)
+
+
+def _log_pictures(
+    mlflow: Any, head: str, model: HeadModel, test: Slice, scores: dict[str, np.ndarray], settings: TrainingSettings
+) -> None:
+    booster = model.booster
+    gains = pd.Series(booster.feature_importance("gain"), index=booster.feature_name())
+    prefixes, bins = settings.evaluation.prefixes, settings.evaluation.bins
+    pictures = {
+        "reliability": plots.reliability(head, test, scores["lotse"], prefixes, bins),
+        "roc": plots.roc(head, test, scores),
+        "precision_recall": plots.precision_recall(head, test, scores),
+        "score_by_age": plots.score_by_age(head, test, scores["lotse"]),
+        "importance": plots.importance(head, gains),
+    }
+    for name, figure in pictures.items():
+        mlflow.log_figure(figure, f"plots/{name}.png")

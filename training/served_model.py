@@ -1,0 +1,41 @@
+"""A registered head as a plain MLflow model "from code": this file is copied into the model and needs none of ours.
+
+In: a DataFrame with the features as columns. Out: float64 (n,), calibrated probabilities. Missing values may be NaN.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import numpy as np
+import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+
+class SessionScore(PythonModel):  # type: ignore[misc]
+    """Scores feature vectors with a LightGBM text model and a sigmoid."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Read booster.txt and head.json."""
+        self.head = json.loads(Path(context.artifacts["head"]).read_text())
+        self.booster = lightgbm.Booster(model_file=context.artifacts["booster"])
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> np.ndarray:
+        """Probabilities, row by row."""
+        del context, params
+        missing = [name for name in self.head["features"] if name not in model_input.columns]
+        if missing:
+            raise ValueError(f"the input lacks the feature(s) {', '.join(missing)}")
+        matrix = model_input[self.head["features"]].to_numpy(np.float32)
+        calibration = self.head["calibration"]
+        margin = self.booster.predict(matrix, raw_score=True, num_threads=1)
+        return 1.0 / (1.0 + np.exp(-(calibration["slope"] * margin + calibration["intercept"])))
+
+
+set_model(SessionScore())
