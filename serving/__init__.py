@@ -1,0 +1,1 @@
+"""The service: events in, session state folded, scores out in the same request."""

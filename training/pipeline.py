@@ -122,7 +122,7 @@ def _train_head(
         path = Path(folder, "evaluation.csv")
         table.to_csv(path, index=False)
         mlflow.log_artifact(str(path))
-    version = registry.register(mlflow, head.name, model, rows.names, rows.digest, test, settings.tracking)
+    version = registry.register(mlflow, head, model, rows.names, rows.digest, test, settings)
     mlflow.set_tag("model_version", version)
     report(f"{head.name} registered", 1, 1)
     return Trained(head.name, model, version, table, run.info.run_id)

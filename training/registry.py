@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from training import served_model_path
-from training.config import TrackingSettings
+from training.config import TrainingSettings
 from training.datasets import Slice
+from training.heads import Head
 from training.model import HeadModel
 
 FORMAT = 1
@@ -27,7 +29,7 @@ def golden(model: HeadModel, test: Slice) -> dict[str, object]:
 
 
 def register(
-    mlflow: Any, head: str, model: HeadModel, names: tuple[str, ...], digest: str, test: Slice, tracking: TrackingSettings
+    mlflow: Any, head: Head, model: HeadModel, names: tuple[str, ...], digest: str, test: Slice, settings: TrainingSettings
 ) -> str:
     """Log the model in the active run, register it, move the alias; returns the new version.
 
@@ -43,18 +45,22 @@ def register(
     example = pd.DataFrame(test.matrix[:3], columns=list(names))
     description = {
         "format": FORMAT,
-        "head": head,
+        "head": head.name,
         "features": list(names),
         "feature_digest": digest,
         "calibration": model.calibration.as_json(),
         "base_rate": model.base_rate,
         "golden": golden(model, test),
     }
+    decided = head.decided(settings.labels)
+    if decided is not None and decided.when:
+        description["decided"] = asdict(decided)
+    tracking = settings.tracking
     with tempfile.TemporaryDirectory() as folder:
         booster, about = Path(folder, "booster.txt"), Path(folder, "head.json")
         booster.write_text(model.booster.model_to_string())
         about.write_text(json.dumps(description, indent=1))
-        registered = f"{tracking.model_prefix}-{head}"
+        registered = f"{tracking.model_prefix}-{head.name}"
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(served_model_path()),
@@ -63,7 +69,7 @@ def register(
             input_example=example,
             # named, not inferred: inferring starts a process that loads the model
             pip_requirements=[f"{name}=={version(name)}" for name in ("lightgbm", "numpy", "pandas")],
-            metadata={"feature_digest": digest, "head": head, "format": FORMAT},
+            metadata={"feature_digest": digest, "head": head.name, "format": FORMAT},
             registered_model_name=registered,
         )
     number = str(logged.registered_model_version)

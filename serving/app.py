@@ -1,0 +1,121 @@
+"""The HTTP side: one bare ASGI application under BentoML, because routing and request objects cost more than a score."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+
+from serving.engine import Engine
+from serving.openapi import document
+from serving.problems import CONTENT_TYPE, Problem
+
+logger = logging.getLogger("lotse.app")
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+_JSON: Final = b"application/json"
+_METRICS: Final = b"text/plain; version=0.0.4; charset=utf-8"
+_SESSIONS: Final = "/v1/sessions/"
+_METHODS: Final = {
+    "/v1/events": "POST",
+    "/v1/score": "POST",
+    "/v1/features": "GET",
+    "/v1/openapi.json": "GET",
+    "/metrics": "GET",
+}
+
+
+class App:
+    """Dispatches by path. The engine is set when the service starts."""
+
+    def __init__(self) -> None:
+        self.engine: Engine | None = None
+        self._encode = msgspec.json.Encoder().encode
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http" or self.engine is None:
+            return
+        engine, path, method = self.engine, scope["path"], scope["method"]
+        label = path if path in _METHODS else _SESSIONS if path.startswith(_SESSIONS) else "other"
+        headers: list[tuple[bytes, bytes]] = []
+        try:
+            status, content_type, body = 200, *await self._answer(engine, path, method, scope, receive)
+        except Problem as problem:
+            status, content_type, body, headers = problem.status, CONTENT_TYPE, problem.body(), problem.headers
+        except Exception:
+            # the traceback names code only: no value of the request is logged
+            logger.exception("an error of ours while answering %s", label)
+            status, content_type = 500, CONTENT_TYPE
+            body = b'{"type":"about:blank","title":"An error of ours","status":500}'
+        engine.metrics.requests[label, status] += 1
+        length = str(len(body)).encode()
+        headers += [(b"content-type", content_type), (b"content-length", length), (b"cache-control", b"no-store")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(
+        self, engine: Engine, path: str, method: str, scope: Scope, receive: Receive
+    ) -> tuple[bytes, bytes]:
+        if path == "/v1/events" and method == "POST":
+            body = await self._body(engine, scope, receive)
+            begin = time.perf_counter()
+            answer = engine.take(body)
+            encoded = self._encode(answer if not isinstance(answer, list) else {"results": answer})
+            engine.metrics.latency.add(time.perf_counter() - begin)
+            return _JSON, encoded
+        if path == "/v1/noop" and engine.settings.server.noop:
+            await self._body(engine, scope, receive)
+            return _JSON, b'{"session":"","status":"noop"}'
+        allowed = "GET" if path.startswith(_SESSIONS) else _METHODS.get(path)
+        if allowed is None:
+            raise Problem(404, "unknown path; the API is described at /v1/openapi.json")
+        if method != allowed:
+            detail = f"{method[:16]} is not allowed here; use {allowed}"
+            raise Problem(405, detail, headers=[(b"allow", allowed.encode())])
+        if path.startswith(_SESSIONS):
+            return _JSON, self._encode(engine.look(path[len(_SESSIONS) :]))
+        if path == "/v1/score":
+            return _JSON, self._encode(self._score(engine, await self._body(engine, scope, receive)))
+        if path == "/metrics":
+            return _METRICS, engine.metrics.text()
+        return _JSON, self._encode(document(engine) if path == "/v1/openapi.json" else engine.describe())
+
+    def _score(self, engine: Engine, body: bytes) -> dict[str, Any]:
+        try:
+            content = msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Problem(400, f"the body is not JSON: {error}") from None
+        rows = content.get("rows") if isinstance(content, dict) else None
+        return {"scores": engine.score_rows(rows), "models": engine.scorer.versions, "reasons": engine.scorer.reasons}
+
+    @staticmethod
+    async def _body(engine: Engine, scope: Scope, receive: Receive) -> bytes:
+        """The body, refused as soon as it is known to be too long."""
+        limit = engine.settings.server.body_limit_bytes
+        too_long = Problem(413, f"the body is longer than {limit:,} bytes; send less at once", headers=[(b"connection", b"close")])
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit() and int(value) > limit:
+                raise too_long
+            if name == b"content-encoding" and value != b"identity":
+                raise Problem(415, "compressed bodies are not supported; send plain JSON")
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body"):
+            if len(body) > limit:
+                raise too_long
+            return body
+        parts, size = [body], len(body)
+        while message.get("more_body"):
+            message = await receive()
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > limit:
+                raise too_long
+        return b"".join(parts)

@@ -1,0 +1,282 @@
+"""The pure middle of the service: wire events in, folded sessions and scores out. No HTTP here.
+
+Read your writes: an answer to event N is scored with event N in it. All events of a request are folded in one
+transaction of the store, and nothing is answered before it is committed; a request with a bad event folds none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from features.compiler import compile_fold
+from features.events import CONSENT_LINK, Event
+from features.pseudonyms import load_key
+from features.sessions import HEADER_CONSENT, HEADER_EVENTS, HEADER_LAST_AT, HEADER_STARTED_AT, STATUS_NAMES
+from features.shop import ShopSettings
+from serving.intake import FieldError, Intake
+from serving.metrics import Metrics
+from serving.models import load_scorer
+from serving.problems import Problem
+from serving.pseudonyms import DAY_MS, RotatingPseudonyms
+from serving.settings import ServingSettings
+from serving.stores import open_store
+from serving.tokens import BadTokenError, Tokens
+
+_SWEEP_STEP: Final = 200
+
+
+class Answer(msgspec.Struct, omit_defaults=True):
+    """What an event, or a look at a session, is answered with."""
+
+    session: str
+    status: str
+    events: int
+    scores: dict[str, float]
+    models: dict[str, str]
+    decided: list[str] = []  # noqa: RUF012
+    reasons: dict[str, str] = {}  # noqa: RUF012
+
+
+class Engine:
+    """Everything one worker process needs to answer."""
+
+    def __init__(self, settings: ServingSettings, shop: ShopSettings) -> None:
+        folder = Path(settings.keys.folder)
+        self.settings = settings
+        self.fold = compile_fold()
+        self._out = self.fold.new_row()
+        self.scorer = load_scorer(settings, self.fold, self._out)
+        self.store = open_store(settings.store)
+        self.metrics = Metrics(self.store.count, lambda: self.scorer.versions)
+        self._pseudonyms = RotatingPseudonyms(folder)
+        self._tokens = Tokens(load_key(folder / "token.key"))
+        self._intake = Intake(shop, settings.session.consent, round(settings.session.max_age_hours * 3_600_000))
+        self._timeout_ms = round(settings.session.timeout_minutes * 60_000)
+        self._linked_ms = round(settings.store.linked_days * DAY_MS)
+        # one record, used for every event: its views and its bytes stay the same objects
+        self._record = self.fold.new_record()
+        self._header = self._record[:128].view(np.int64)
+        self._bytes = memoryview(self._record).cast("B")
+        self._empty = bytes(self._bytes)
+        self._digest = self._empty[:8]
+        self._warm_up()
+
+    def take(self, body: bytes, received_ms: int | None = None) -> Answer | list[Answer]:
+        """Fold the events of a body and score their sessions; an array is answered by a list in its order.
+
+        Raises
+        ------
+        Problem
+            The body cannot be read, is too long, or holds a bad event: 400 or 422, nothing was folded.
+        """
+        received = time.time_ns() // 1_000_000 if received_ms is None else received_ms
+        try:
+            raws, many = self._intake.split(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Problem(400, f"the body is not JSON: {error}") from None
+        except RecursionError:
+            raise Problem(400, "the body is nested too deeply for an event") from None
+        limit = self.settings.server.batch_limit
+        if len(raws) > limit:
+            raise Problem(422, f"{len(raws)} events in one request; at most {limit}: send them in several")
+        # pseudonyms under which a session may have begun are worked out only for the few events that need them
+        visitors: list[str] = []
+
+        def pseudonym(raw: str, linked: bool) -> int:
+            visitors.append(raw)
+            return self._pseudonyms.current(raw, received, linked=linked)
+
+        events, errors = [], []
+        for index, raw in enumerate(raws):
+            try:
+                events.append(self._intake.event(raw, received, pseudonym))
+            except FieldError as error:
+                errors.append({"index": index, "field": error.field, "found": error.found, "expected": error.expected})
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                if not many:
+                    raise Problem(400, f"the body is not JSON: {error}") from None
+                errors.append({"index": index, "field": "event", "found": "no JSON object", "expected": str(error)})
+        if errors:
+            first = errors[0]
+            raise Problem(
+                422,
+                f"event {first['index']}, field {first['field']}: found {first['found']}, expected {first['expected']}",
+                errors=errors,
+            )
+        answers = self._fold(events, visitors, received)
+        return answers if many else answers[0]
+
+    def _fold(self, events: Sequence[Event], visitors: Sequence[str], received: int) -> list[Answer]:
+        answers: list[Answer] = []
+        pending: list[tuple[int, int, int, np.ndarray | None]] = []
+        with self.store.transaction() as transaction:
+            for event, raw in zip(events, visitors, strict=True):
+                key = event.visitor.to_bytes(8, "little", signed=True)
+                self._load(transaction, key, event, raw, received)
+                status = self.fold.advance(self._record, self._out, self._timeout_ms, *event)
+                transaction.put(key, self._bytes)
+                self.metrics.events[STATUS_NAMES[status]] += 1
+                vector = self._out.copy() if len(events) > 1 else None
+                started = int(self._header[HEADER_STARTED_AT])
+                pending.append((status, started, int(self._header[HEADER_EVENTS]), vector))
+        for event, (status, started, count, vector) in zip(events, pending, strict=True):
+            if vector is not None:
+                self._out[:] = vector
+            answers.append(self._answer(event.visitor, started, STATUS_NAMES[status], count))
+        return answers
+
+    def _load(self, transaction: Any, key: bytes, event: Event, raw: str, received: int) -> None:
+        """Bring the visitor's record into the buffer; an empty one if there is none."""
+        found = transaction.get(key)
+        if found is None:
+            linked = bool(event.consent & CONSENT_LINK)
+            for earlier in self._pseudonyms.earlier(raw, received, linked=linked):
+                other = earlier.to_bytes(8, "little", signed=True)
+                old = transaction.get(other)
+                if old is not None and self._fits(old):
+                    self._bytes[:] = old
+                    if event.time - self._header[HEADER_LAST_AT] <= self._timeout_ms:
+                        transaction.delete(other)  # the open session goes on under today's pseudonym
+                        return
+        elif self._fits(found):
+            self._bytes[:] = found
+            return
+        else:
+            self.metrics.retired_records += 1
+        self._bytes[:] = self._empty
+
+    def _fits(self, record: bytes | memoryview) -> bool:
+        """Whether a record was folded with these fields: others are put away, their session begins anew."""
+        return len(record) == len(self._empty) and bytes(record[:8]) == self._digest
+
+    def look(self, token: str, now_ms: int | None = None) -> Answer:
+        """A session scored as of now: idle time counts.
+
+        Raises
+        ------
+        Problem
+            401 for a token that is not ours, 404 for a session that is over or forgotten.
+        """
+        now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+        try:
+            visitor, started = self._tokens.open(token)
+        except BadTokenError as error:
+            raise Problem(401, f"{error}; use the token that POST /v1/events answered with") from None
+        record = self.store.read(visitor.to_bytes(8, "little", signed=True))
+        over = Problem(404, "the session is over or was never here; a new event begins another one")
+        if record is None or not self._fits(record):
+            raise over
+        self._bytes[:] = record
+        if self._header[HEADER_STARTED_AT] != started or now - self._header[HEADER_LAST_AT] > self._timeout_ms:
+            raise over
+        self.fold.read(self._record, now, self._out)
+        return self._answer(visitor, started, "read", int(self._header[HEADER_EVENTS]))
+
+    def _answer(self, visitor: int, started: int, status: str, count: int) -> Answer:
+        scored = self.scorer.score(self._out)
+        self.metrics.scored(scored.scores)
+        return Answer(
+            self._tokens.sign(visitor, started), status, count, scored.scores, self.scorer.versions, scored.decided,
+            self.scorer.reasons,
+        )  # fmt: skip
+
+    def score_rows(self, rows: Any) -> list[dict[str, float]]:
+        """Scores of given feature vectors: a list of {feature: number or null}.
+
+        Raises
+        ------
+        Problem
+            422: a row is no object, or a feature is missing, unknown or not a number.
+        """
+        if not isinstance(rows, list) or not rows:
+            raise Problem(422, 'found no rows; expected {"rows": [{"<feature>": number, ...}, ...]}')
+        if len(rows) > self.settings.server.batch_limit:
+            raise Problem(422, f"{len(rows)} rows; at most {self.settings.server.batch_limit} in one request")
+        matrix = np.empty((len(rows), len(self.fold.names)), np.float32)
+        for index, row in enumerate(rows):
+            matrix[index] = self._vector(index, row)
+        columns = {name: head.probabilities(matrix) for name, head in self.scorer.heads.items()}
+        scores = [{name: float(column[index]) for name, column in columns.items()} for index in range(len(rows))]
+        for head in self.scorer.reasons:
+            for line in scores:
+                line[head] = self.settings.prior[head]
+        return scores
+
+    def _vector(self, index: int, row: Any) -> list[float]:
+        if not isinstance(row, dict):
+            raise Problem(422, f"row {index}: expected an object of feature names and numbers")
+        values = []
+        for name in self.fold.names:
+            if name not in row:
+                raise Problem(422, f"row {index}: the feature {name!r} is missing; give every feature, null for missing")
+            value = row[name]
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise Problem(422, f"row {index}: {name} is not a number; expected a number or null")
+            if value is not None and not abs(value) < 3.4e38:
+                raise Problem(422, f"row {index}: {name} is out of the range of a 32-bit float")
+            values.append(np.nan if value is None else float(value))
+        strangers = set(row) - set(self.fold.names)
+        if strangers:
+            raise Problem(422, f"row {index}: unknown feature {sorted(strangers)[0][:80]!r}; see GET /v1/features")
+        return values
+
+    def describe(self) -> dict[str, Any]:
+        """What scores here: heads, versions, features."""
+        return {
+            "heads": self.scorer.describe(),
+            "reasons": self.scorer.reasons,
+            "feature_digest": self.fold.digest,
+            "features": list(self.fold.names),
+            "record_bytes": self.fold.record_bytes,
+        }
+
+    def sweep(self, now_ms: int | None = None) -> int:
+        """Remove records of sessions that are over; linked visitors stay for `store.linked_days`. Returns how many."""
+        now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+        self._pseudonyms.forget(now)
+        removed = 0
+        step: list[bytes] = []
+        for key in self.store.keys():
+            record = self.store.read(key)
+            if record is not None and self._over(record, now):
+                step.append(key)
+            if len(step) == _SWEEP_STEP:
+                removed += self._remove(step, now)
+                step = []
+        removed += self._remove(step, now)
+        self.metrics.swept_records += removed
+        return removed
+
+    def _remove(self, keys: Sequence[bytes], now: int) -> int:
+        """Delete what is still over: an event may have come since it was looked at."""
+        removed = 0
+        if keys:
+            with self.store.transaction() as transaction:
+                for key in keys:
+                    record = transaction.get(key)
+                    if record is not None and self._over(record, now):
+                        transaction.delete(key)
+                        removed += 1
+        return removed
+
+    def _over(self, record: bytes | memoryview, now: int) -> bool:
+        header = np.frombuffer(record, np.int64, count=16)
+        idle = now - int(header[HEADER_LAST_AT])
+        return idle > (self._linked_ms if header[HEADER_CONSENT] & CONSENT_LINK else self._timeout_ms)
+
+    def _warm_up(self) -> None:
+        """Compile what the first request would otherwise wait for."""
+        record = self.fold.new_record()
+        self.fold.advance(record, self._out, self._timeout_ms, *Event(visitor=1, time=1_700_000_000_000))
+        self.fold.read(record, 1_700_000_001_000, self._out)
+        self.scorer.score(self._out)
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self.store.close()

@@ -1,0 +1,98 @@
+"""The champions of the MLflow registry, as heads that score; what cannot be used is left out with its reason."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features.compiler import Fold
+from serving.scorer import GOLDEN_TOLERANCE, Head, ModelError, Scorer
+from serving.settings import ServingSettings
+
+logger = logging.getLogger("lotse.models")
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+
+NO_MODEL = "no_model"
+FEATURE_DIGEST_MISMATCH = "feature_digest_mismatch"
+MODEL_UNUSABLE = "model_unusable"
+REGISTRY_UNREACHABLE = "registry_unreachable"
+
+
+def load_scorer(settings: ServingSettings, fold: Fold, row: np.ndarray) -> Scorer:
+    """A scorer with every head whose champion can be used; the others answer their prior, with a reason.
+
+    row: float32 (F,), the buffer that vectors to be scored will stand in.
+    """
+    heads: dict[str, Head] = {}
+    reasons: dict[str, str] = {}
+    try:
+        client = _client(settings)
+    except Exception as error:  # noqa: BLE001  (whatever the registry's driver raises, the service must start)
+        logger.error("the registry cannot be reached (%s); every head answers its prior", type(error).__name__)
+        reasons = dict.fromkeys(settings.models.heads, REGISTRY_UNREACHABLE)
+        return Scorer({}, settings.prior, reasons)
+    for name in settings.models.heads:
+        try:
+            heads[name] = _load(client, settings, name, fold, row)
+        except _Unusable as unusable:
+            logger.warning("%s: %s; the head answers its prior %s", name, unusable, settings.prior.get(name))
+            reasons[name] = unusable.reason
+    return Scorer(heads, settings.prior, reasons)
+
+
+class _Unusable(Exception):  # noqa: N818
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def _client(settings: ServingSettings) -> Any:
+    from mlflow import MlflowClient  # noqa: PLC0415  (seconds of imports)
+
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or settings.models.uri
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _load(client: Any, settings: ServingSettings, name: str, fold: Fold, row: np.ndarray) -> Head:
+    from mlflow.artifacts import download_artifacts  # noqa: PLC0415
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    registered = f"{settings.models.prefix}-{name}"
+    try:
+        version = client.get_model_version_by_alias(registered, settings.models.alias)
+    except MlflowException:
+        raise _Unusable(
+            NO_MODEL, f"the registry has no {registered} with the alias {settings.models.alias!r}; run lotse train"
+        ) from None
+    digest = version.tags.get("feature_digest", "")
+    if digest and digest != fold.digest:
+        raise _Unusable(
+            FEATURE_DIGEST_MISMATCH,
+            f"{registered} version {version.version} was trained on the features {digest}, this service computes "
+            f"{fold.digest}; train again with this release, or serve with the release it was trained with",
+        )
+    try:
+        folder = Path(download_artifacts(client.get_model_version_download_uri(registered, version.version)))
+        head = Head(folder / "artifacts", str(version.version), row)
+    except (MlflowException, OSError, ModelError) as error:
+        raise _Unusable(MODEL_UNUSABLE, f"{registered} version {version.version}: {error}") from None
+    if head.about.feature_digest != fold.digest or tuple(head.about.features) != fold.names:
+        raise _Unusable(
+            FEATURE_DIGEST_MISMATCH,
+            f"{registered} version {version.version} names the features {head.about.feature_digest}, not {fold.digest}",
+        )
+    error = head.golden_error()
+    if not error <= GOLDEN_TOLERANCE:
+        raise _Unusable(MODEL_UNUSABLE, f"{registered} version {version.version}: the golden row is {error:.3g} off")
+    logger.info("%s version %s scores", registered, version.version)
+    return head

@@ -1,0 +1,57 @@
+"""Which pseudonym a visitor has right now: a lasting one with consent to link, one that ends with the day without.
+
+The day's key is drawn at random, shared by the workers through a file, and deleted after 48 hours: from then on nobody,
+not even the operator with every file in hand, can tell that two days' visitors are one.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from features.pseudonyms import Pseudonymiser, load_key
+
+DAY_MS: Final = 86_400_000
+_KEPT_DAYS: Final = 2
+_SALT = re.compile(r"^day-(\d+)\.key$")
+
+
+class RotatingPseudonyms:
+    """Pseudonyms by consent and day (UTC)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lasting = Pseudonymiser(load_key(folder / "pseudonym.key"))
+        self._days: dict[int, Pseudonymiser] = {}
+
+    def current(self, raw: str, now_ms: int, *, linked: bool) -> int:
+        """The pseudonym to use now."""
+        return self._lasting.visitor(raw) if linked else self._of_day(now_ms // DAY_MS).visitor(raw)
+
+    def earlier(self, raw: str, now_ms: int, *, linked: bool) -> list[int]:
+        """Pseudonyms under which a session that is still open may have begun: before midnight, or before consent."""
+        today = now_ms // DAY_MS
+        days = [today - 1, today] if linked else [today - 1]
+        return [self._of_day(day).visitor(raw) for day in days if self._exists(day)]
+
+    def forget(self, now_ms: int) -> None:
+        """Delete the keys of days that ended 48 hours ago and earlier."""
+        today = now_ms // DAY_MS
+        for path in self._folder.glob("day-*.key"):
+            found = _SALT.match(path.name)
+            if found and int(found[1]) < today - _KEPT_DAYS:
+                path.unlink(missing_ok=True)
+        self._days = {day: key for day, key in self._days.items() if day >= today - _KEPT_DAYS}
+
+    def _path(self, day: int) -> Path:
+        return self._folder / f"day-{day}.key"
+
+    def _exists(self, day: int) -> bool:
+        return day in self._days or self._path(day).exists()
+
+    def _of_day(self, day: int) -> Pseudonymiser:
+        found = self._days.get(day)
+        if found is None:
+            found = self._days[day] = Pseudonymiser(load_key(self._path(day)))
+        return found

@@ -1,0 +1,194 @@
+"""Feature vectors in, calibrated probabilities out, a few microseconds a head.
+
+One row goes through LightGBM's single-row C API, many through its batch prediction; both give the same numbers. What
+was decided already (a session that has bought converts) is not asked of the model.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import lightgbm as lgb
+import msgspec
+import numpy as np
+from lightgbm.basic import _LIB
+
+FORMAT: Final = 1
+_RAW_SCORE: Final = 1
+_FLOAT32: Final = 0
+# Trees are summed in double precision in the same order everywhere; only the sigmoid's library may differ.
+GOLDEN_TOLERANCE: Final = 1e-9
+
+
+class ModelError(ValueError):
+    """A model folder that cannot score: says what is wrong with it."""
+
+
+class Calibration(msgspec.Struct):
+    """The sigmoid that turns a margin into a probability."""
+
+    kind: str
+    slope: float
+    intercept: float
+
+
+class Golden(msgspec.Struct):
+    """A row and the score it had in training."""
+
+    row: list[float | None]
+    score: float
+
+
+class Decided(msgspec.Struct):
+    """When the answer is known: any of `when` (feature, at least) holds; then it is `value`."""
+
+    when: list[tuple[str, float]]
+    value: float
+
+
+class About(msgspec.Struct):
+    """head.json of a model folder."""
+
+    format: int
+    head: str
+    features: list[str]
+    feature_digest: str
+    calibration: Calibration
+    base_rate: float
+    golden: Golden
+    decided: Decided | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """A probability, and whether it was decided already."""
+
+    value: float
+    decided: bool
+
+
+class Head:
+    """One loaded model."""
+
+    def __init__(self, folder: Path, version: str, row: np.ndarray | None = None) -> None:
+        """Load a model folder; `row`, float32 (F,), is the buffer that vectors to be scored will stand in."""
+        try:
+            self.about = msgspec.json.decode((folder / "head.json").read_bytes(), type=About)
+            self._booster = lgb.Booster(model_file=str(folder / "booster.txt"))
+        except (OSError, msgspec.DecodeError, lgb.basic.LightGBMError) as error:
+            raise ModelError(f"the model folder cannot be read: {error}") from None
+        if self.about.format != FORMAT:
+            raise ModelError(f"model format {self.about.format}; this service reads format {FORMAT}: upgrade it")
+        if self.about.calibration.kind != "sigmoid":
+            raise ModelError(f"calibration {self.about.calibration.kind!r}; this service knows 'sigmoid': upgrade it")
+        self.name, self.version = self.about.head, version
+        self._slope, self._intercept = self.about.calibration.slope, self.about.calibration.intercept
+        place = {feature: index for index, feature in enumerate(self.about.features)}
+        decided = self.about.decided
+        self._when = [(place[name], least) for name, least in decided.when if name in place] if decided else []
+        self._value = decided.value if decided else 0.0
+        width = len(self.about.features)
+        self.row = np.zeros(width, np.float32) if row is None else row
+        if len(self.row) != width:
+            raise ModelError(f"the model has {width} features, the running fold {len(self.row)}")
+        self._prepare(width)
+
+    def _prepare(self, width: int) -> None:
+        """One configuration handle for the life of the model, input and output buffers reused."""
+        self._handle = ctypes.c_void_p()
+        status = _LIB.LGBM_BoosterPredictForMatSingleRowFastInit(
+            self._booster._handle, ctypes.c_int(_RAW_SCORE), ctypes.c_int(0), ctypes.c_int(-1), ctypes.c_int(_FLOAT32),
+            ctypes.c_int32(width), b"num_threads=1", ctypes.byref(self._handle),
+        )  # fmt: skip
+        if status:
+            raise ModelError(f"LightGBM refused the model: {_LIB.LGBM_GetLastError()}")
+        self._input = ctypes.c_void_p(self.row.ctypes.data)
+        self._length, self._output = ctypes.c_int64(), ctypes.c_double()
+        self._arguments = (self._handle, self._input, ctypes.byref(self._length), ctypes.byref(self._output))
+        self._predict = _LIB.LGBM_BoosterPredictForMatSingleRowFast
+
+    def decided(self, row: Sequence[float] | np.ndarray) -> bool:
+        """Whether the answer is known from the row alone."""
+        for place, least in self._when:  # noqa: SIM110  (a generator would cost a microsecond)
+            if row[place] >= least:
+                return True
+        return False
+
+    def score(self, row: np.ndarray) -> Score:
+        """The score of one vector: float32 (F,)."""
+        if self.decided(row):
+            return Score(self._value, decided=True)
+        return Score(self.probability(row), decided=False)
+
+    def probability(self, row: np.ndarray) -> float:
+        """What the model says of one vector, decided or not."""
+        if row is not self.row:
+            self.row[:] = row
+        if self._predict(*self._arguments):
+            raise ModelError(f"LightGBM cannot score: {_LIB.LGBM_GetLastError()}")
+        return 1.0 / (1.0 + math.exp(-(self._slope * self._output.value + self._intercept)))
+
+    def probabilities(self, matrix: np.ndarray) -> np.ndarray:
+        """What the model says of many vectors: float32 (n, F) -> float64 (n,)."""
+        margin = np.asarray(self._booster.predict(matrix, raw_score=True, num_threads=1))
+        return 1.0 / (1.0 + np.exp(-(self._slope * margin + self._intercept)))
+
+    def golden_error(self) -> float:
+        """How far the golden row's score is from what it was in training."""
+        row = np.array([math.nan if value is None else value for value in self.about.golden.row], np.float32)
+        return abs(self.probability(row) - self.about.golden.score)
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            _LIB.LGBM_FastConfigFree(self._handle)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of one vector, and what has to be said about them."""
+
+    scores: dict[str, float]
+    decided: list[str]
+
+
+class Scorer:
+    """All heads of the service. A head without a usable model answers its prior, and the reason is told."""
+
+    def __init__(self, heads: Mapping[str, Head], priors: Mapping[str, float], reasons: Mapping[str, str]) -> None:
+        self.heads = dict(heads)
+        self.versions = {name: head.version for name, head in heads.items()}
+        self.reasons = dict(reasons)
+        self._priors = {name: prior for name, prior in priors.items() if name in reasons}
+
+    def score(self, row: np.ndarray) -> Scored:
+        """Every head's score of one vector: float32 (F,)."""
+        scores: dict[str, float] = {}
+        decided: list[str] = []
+        for name, head in self.heads.items():
+            found = head.score(row)
+            scores[name] = found.value
+            if found.decided:
+                decided.append(name)
+        scores.update(self._priors)
+        return Scored(scores, decided)
+
+    def ready(self) -> list[str]:
+        """What keeps the heads from scoring as they did in training; empty if nothing does."""
+        return [
+            f"{name} version {head.version}: the golden row scores {error:.3g} off"
+            for name, head in self.heads.items()
+            if not (error := head.golden_error()) <= GOLDEN_TOLERANCE
+        ]
+
+    def describe(self) -> dict[str, Any]:
+        """What scores here, for people and for `describe`."""
+        return {
+            name: {"version": head.version, "base_rate": head.about.base_rate, "features": len(head.about.features)}
+            for name, head in self.heads.items()
+        }
+

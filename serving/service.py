@@ -1,0 +1,81 @@
+"""The BentoML service: typed methods for BentoML's own clients, and the ASGI application for everybody else.
+
+Switched off in the decorator, because each costs more than a score: OpenTelemetry's middleware, the access log (which
+would also hold addresses) and BentoML's metrics (ours are at /metrics).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from typing import Any
+
+import bentoml
+
+from serving.app import App
+from serving.engine import Engine
+from serving.settings import from_environment
+
+logger = logging.getLogger("lotse.service")
+
+_settings, _shop = from_environment()
+app = App()
+
+
+@bentoml.asgi_app(app, path="/")
+@bentoml.service(
+    name="lotse",
+    workers=_settings.server.workers,
+    tracing={"excluded_urls": ".*"},
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+)
+class Lotse:
+    """Scores running sessions."""
+
+    def __init__(self) -> None:
+        self.engine = Engine(_settings, _shop)
+        app.engine = self.engine
+        self._sweeping: asyncio.Task[None] | None = None
+        # what is loaded now lives as long as the process: collecting it again and again is where p99 goes
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(100_000, 50, 50)
+
+    @bentoml.on_startup  # type: ignore[attr-defined,untyped-decorator,unused-ignore]
+    async def start_sweeping(self) -> None:
+        """Remove closed sessions now and then."""
+        self._sweeping = asyncio.create_task(self._sweep_for_ever())
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(_settings.store.sweep_seconds)
+            try:
+                await asyncio.to_thread(self.engine.sweep)
+            except Exception:
+                logger.exception("sweeping failed; it is tried again in %s s", _settings.store.sweep_seconds)
+
+    @bentoml.on_shutdown  # type: ignore[attr-defined,untyped-decorator,unused-ignore]
+    def stop(self) -> None:
+        """Let go of the store."""
+        if self._sweeping:
+            self._sweeping.cancel()
+        self.engine.close()
+
+    @bentoml.api  # type: ignore[untyped-decorator,unused-ignore]
+    def score(self, rows: list[dict[str, float | None]]) -> list[dict[str, float]]:
+        """Scores of feature vectors: what POST /v1/score does, for BentoML's clients."""
+        return self.engine.score_rows(rows)
+
+    @bentoml.api  # type: ignore[untyped-decorator,unused-ignore]
+    def describe(self) -> dict[str, Any]:
+        """Heads, versions and features: what GET /v1/features does."""
+        return self.engine.describe()
+
+    def __is_ready__(self) -> bool:
+        """Whether every head scores its golden row as in training."""
+        wrong = self.engine.scorer.ready()
+        for message in wrong:
+            logger.error(message)
+        return not wrong

@@ -1,0 +1,74 @@
+"""The embedded store: LMDB, a file on this machine that several worker processes share.
+
+Commits go to the operating system's cache, not to the disk: what was acknowledged survives the end of every process
+(kill -9), a power cut may cost the last seconds. Writers queue behind one lock, which LMDB frees if its holder dies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from serving.settings import StoreSettings
+
+
+class EmbeddedStore:
+    """Session records in LMDB."""
+
+    def __init__(self, place: str, settings: StoreSettings) -> None:
+        folder = Path(place)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._env = lmdb.open(
+            str(folder),
+            map_size=int(settings.size_gib * 2**30),
+            sync=False,
+            metasync=False,
+            readahead=False,  # records are small and far apart
+            max_readers=512,
+        )
+
+    @contextmanager
+    def transaction(self) -> Iterator[Any]:
+        """LMDB's write transaction has the methods of `Transaction` itself: nothing stands between."""
+        with self._env.begin(write=True, buffers=True) as transaction:
+            yield transaction
+
+    def begin(self) -> Any:
+        """A write transaction to be ended by commit() or abort(): the hot path does without the context manager."""
+        return self._env.begin(write=True, buffers=True)
+
+    def read(self, key: bytes) -> bytes | None:
+        """One record."""
+        with self._env.begin() as transaction:
+            found: bytes | None = transaction.get(key)
+            return found
+
+    def keys(self) -> Iterator[bytes]:
+        """All keys, in steps of a thousand: a long read would keep old pages from being used again."""
+        after = b""
+        while True:
+            with self._env.begin() as transaction, transaction.cursor() as cursor:
+                found = []
+                if cursor.set_range(after):
+                    for key in cursor.iternext(keys=True, values=False):
+                        if bytes(key) != after:
+                            found.append(bytes(key))
+                        if len(found) == 1_000:
+                            break
+            yield from found
+            if len(found) < 1_000:
+                return
+            after = found[-1]
+
+    def count(self) -> int:
+        """How many records there are."""
+        entries: int = self._env.stat()["entries"]
+        return entries
+
+    def close(self) -> None:
+        """Close the file."""
+        self._env.close()
