@@ -7,13 +7,13 @@ prices, 1 for a quantity); NaN is always an error, because nobody can tell "unkn
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
+from xxhash import xxh3_64_intdigest
 
 # GA4's recommended event names. A code is the position in this tuple and is stored: append, never reorder.
 EVENT_NAMES: Final = (
@@ -158,10 +158,15 @@ class EventError(ValueError):
     """Bad events: the message names the row, the field, what was found and what is expected."""
 
 
+_TWO_TO_63: Final = 2**63
+_TWO_TO_64: Final = 2**64
+
+
 def hash64(text: str) -> int:
     """64-bit hash of a public value (page, item, category, event id), signed; 0 is kept for "none".
 
-    BLAKE2b with an 8-byte digest: stable over machines and years, because it is stored in models' tables.
+    XXH3: stable over machines and years, because it is stored in models' tables, and a seventh of the time of BLAKE2b.
+    It is no secret and needs no key; who a visitor is goes through `features.pseudonyms` instead.
 
     >>> hash64("")
     0
@@ -170,9 +175,11 @@ def hash64(text: str) -> int:
     """
     if not text:
         return 0
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
+    value = xxh3_64_intdigest(text.encode())
+    return value - _TWO_TO_64 if value >= _TWO_TO_63 else value or 1
 
 
+_TO_TEMPLATE = re.compile(r"[?#\d@%]|://|/$")
 _IDENTIFIER = re.compile(r"(?<=/)(?=[^/]*[\d@%])[^/]+")
 
 
@@ -184,6 +191,8 @@ def page_template(path: str) -> str:
     >>> page_template("/unsubscribe/jane@example.org/")
     '/unsubscribe/:id'
     """
+    if path[:1] == "/" and not _TO_TEMPLATE.search(path):
+        return path
     path = path.split("?", 1)[0].split("#", 1)[0]
     if "://" in path:
         path = "/" + path.split("://", 1)[1].partition("/")[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -37,6 +38,7 @@ class App:
     def __init__(self) -> None:
         self.engine: Engine | None = None
         self._encode = msgspec.json.Encoder().encode
+        self._waiting: list[tuple[bytes, asyncio.Future[bytes]]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -64,12 +66,7 @@ class App:
         self, engine: Engine, path: str, method: str, scope: Scope, receive: Receive
     ) -> tuple[bytes, bytes]:
         if path == "/v1/events" and method == "POST":
-            body = await self._body(engine, scope, receive)
-            begin = time.perf_counter()
-            answer = engine.take(body)
-            encoded = self._encode(answer if not isinstance(answer, list) else {"results": answer})
-            engine.metrics.latency.add(time.perf_counter() - begin)
-            return _JSON, encoded
+            return _JSON, await self._taken(await self._body(engine, scope, receive))
         if path == "/v1/noop" and engine.settings.server.noop:
             await self._body(engine, scope, receive)
             return _JSON, b'{"session":"","status":"noop"}'
@@ -86,6 +83,36 @@ class App:
         if path == "/metrics":
             return _METRICS, engine.metrics.text()
         return _JSON, self._encode(document(engine) if path == "/v1/openapi.json" else engine.describe())
+
+    def _taken(self, body: bytes) -> asyncio.Future[bytes]:
+        """The answer to come for a body of events.
+
+        Requests that are ready at the same time are folded and scored one after the other at the end of the loop's turn:
+        the code and the trees stay in the processor's caches, which under load halves what an event costs.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bytes] = loop.create_future()
+        if not self._waiting:
+            loop.call_soon(self._take_waiting)
+        self._waiting.append((body, future))
+        return future
+
+    def _take_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        engine = self.engine
+        assert engine is not None  # noqa: S101  (requests come in only after start-up)
+        for body, future in waiting:
+            begin = time.perf_counter()
+            try:
+                answer = engine.take(body)
+                encoded = self._encode({"results": answer} if isinstance(answer, list) else answer)
+            except Exception as error:  # noqa: BLE001  (the request that waits for it answers it)
+                if not future.cancelled():
+                    future.set_exception(error)
+            else:
+                if not future.cancelled():
+                    future.set_result(encoded)
+            engine.metrics.latency.add(time.perf_counter() - begin)
 
     def _score(self, engine: Engine, body: bytes) -> dict[str, Any]:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from struct import Struct
 from typing import Any, Final
 
 import msgspec
@@ -29,6 +30,7 @@ from serving.stores import open_store
 from serving.tokens import BadTokenError, Tokens
 
 _SWEEP_STEP: Final = 200
+_STARTED_TO_EVENTS: Final = Struct("<qqq")  # three neighbours of the header: started at, last at, events
 
 
 class Answer(msgspec.Struct, omit_defaults=True):
@@ -85,7 +87,7 @@ class Engine:
         limit = self.settings.server.batch_limit
         if len(raws) > limit:
             raise Problem(422, f"{len(raws)} events in one request; at most {limit}: send them in several")
-        # pseudonyms under which a session may have begun are worked out only for the few events that need them
+        # raw ids live as long as the request: an event may continue a session of another pseudonym
         visitors: list[str] = []
 
         def pseudonym(raw: str, linked: bool) -> int:
@@ -113,23 +115,31 @@ class Engine:
         return answers if many else answers[0]
 
     def _fold(self, events: Sequence[Event], visitors: Sequence[str], received: int) -> list[Answer]:
+        if len(events) == 1:
+            with self.store.transaction() as transaction:
+                folded = self._advance(transaction, events[0], visitors[0], received)
+            return [self._answer(events[0].visitor, *folded)]
         answers: list[Answer] = []
-        pending: list[tuple[int, int, int, np.ndarray | None]] = []
+        vectors = np.empty((len(events), len(self._out)), np.float32)
         with self.store.transaction() as transaction:
-            for event, raw in zip(events, visitors, strict=True):
-                key = event.visitor.to_bytes(8, "little", signed=True)
-                self._load(transaction, key, event, raw, received)
-                status = self.fold.advance(self._record, self._out, self._timeout_ms, *event)
-                transaction.put(key, self._bytes)
-                self.metrics.events[STATUS_NAMES[status]] += 1
-                vector = self._out.copy() if len(events) > 1 else None
-                started = int(self._header[HEADER_STARTED_AT])
-                pending.append((status, started, int(self._header[HEADER_EVENTS]), vector))
-        for event, (status, started, count, vector) in zip(events, pending, strict=True):
-            if vector is not None:
-                self._out[:] = vector
-            answers.append(self._answer(event.visitor, started, STATUS_NAMES[status], count))
+            done = []
+            for index, (event, raw) in enumerate(zip(events, visitors, strict=True)):
+                done.append(self._advance(transaction, event, raw, received))
+                vectors[index] = self._out
+        for event, folded, vector in zip(events, done, vectors, strict=True):
+            self._out[:] = vector
+            answers.append(self._answer(event.visitor, *folded))
         return answers
+
+    def _advance(self, transaction: Any, event: Event, raw: str, received: int) -> tuple[int, str, int]:
+        """Fold one event into the visitor's record; returns start of the session, status and number of events."""
+        key = event.visitor.to_bytes(8, "little", signed=True)
+        self._load(transaction, key, event, raw, received)
+        status = STATUS_NAMES[self.fold.advance(self._record, self._out, self._timeout_ms, *event)]
+        transaction.put(key, self._bytes)
+        self.metrics.events[status] += 1
+        started, _, count = _STARTED_TO_EVENTS.unpack_from(self._bytes, 8 * HEADER_STARTED_AT)
+        return started, status, count
 
     def _load(self, transaction: Any, key: bytes, event: Event, raw: str, received: int) -> None:
         """Bring the visitor's record into the buffer; an empty one if there is none."""
@@ -153,7 +163,7 @@ class Engine:
 
     def _fits(self, record: bytes | memoryview) -> bool:
         """Whether a record was folded with these fields: others are put away, their session begins anew."""
-        return len(record) == len(self._empty) and bytes(record[:8]) == self._digest
+        return len(record) == len(self._empty) and record[:8] == self._digest
 
     def look(self, token: str, now_ms: int | None = None) -> Answer:
         """A session scored as of now: idle time counts.
@@ -179,12 +189,10 @@ class Engine:
         return self._answer(visitor, started, "read", int(self._header[HEADER_EVENTS]))
 
     def _answer(self, visitor: int, started: int, status: str, count: int) -> Answer:
-        scored = self.scorer.score(self._out)
-        self.metrics.scored(scored.scores)
-        return Answer(
-            self._tokens.sign(visitor, started), status, count, scored.scores, self.scorer.versions, scored.decided,
-            self.scorer.reasons,
-        )  # fmt: skip
+        scores, decided = self.scorer.score(self._out)
+        self.metrics.scored(scores)
+        token = self._tokens.sign(visitor, started)
+        return Answer(token, status, count, scores, self.scorer.versions, decided, self.scorer.reasons)
 
     def score_rows(self, rows: Any) -> list[dict[str, float]]:
         """Scores of given feature vectors: a list of {feature: number or null}.

@@ -18,6 +18,7 @@ from features.events import CHANNELS, CONSENT_LINK, CONSENTS, DEVICES, EVENT_NAM
 from features.shop import ShopSettings
 
 TEXT_LIMIT: Final = 512
+_MOST: Final = 1e12  # of a price, a quantity, a value
 _PRIVATE: Final = frozenset({"visitor", "session", "id", "page"})
 
 
@@ -146,18 +147,20 @@ class Intake:
     def _check(wire: EventIn) -> None:
         if not wire.visitor or len(wire.visitor) > TEXT_LIMIT:
             raise FieldError("visitor", wire.visitor, f"an id of 1 to {TEXT_LIMIT} characters")
-        for field in ("id", "session", "item", "category", "name", "currency"):
-            if len(getattr(wire, field)) > TEXT_LIMIT:
-                raise FieldError(field, "a long text", f"at most {TEXT_LIMIT} characters")
+        # one sum instead of six comparisons: nearly every event is short
+        if len(wire.id) + len(wire.session) + len(wire.item) + len(wire.category) + len(wire.name) > TEXT_LIMIT:
+            for field in ("id", "session", "item", "category", "name"):
+                if len(getattr(wire, field)) > TEXT_LIMIT:
+                    raise FieldError(field, "a long text", f"at most {TEXT_LIMIT} characters")
         if len(wire.page) > 8 * TEXT_LIMIT:
             raise FieldError("page", wire.page, f"a path of at most {8 * TEXT_LIMIT} characters")
-        for field in ("price", "quantity", "value"):
-            number = getattr(wire, field)
-            if not (0 <= number < 1e12):
-                raise FieldError(field, number, "a finite number, 0 or more")
+        if not (0 <= wire.price < _MOST and 0 <= wire.quantity < _MOST and 0 <= wire.value < _MOST):
+            for field in ("price", "quantity", "value"):
+                if not 0 <= getattr(wire, field) < _MOST:
+                    raise FieldError(field, getattr(wire, field), "a finite number, 0 or more")
         if wire.utc_offset is not None and abs(wire.utc_offset) > 18 * 60:
             raise FieldError("utc_offset", wire.utc_offset, "minutes ahead of UTC between -1080 and 1080")
-        if len(wire.declared) > 4 or not all(math.isfinite(number) for number in wire.declared):
+        if wire.declared and (len(wire.declared) > 4 or not all(map(math.isfinite, wire.declared))):
             raise FieldError("declared", wire.declared, "up to 4 finite numbers")
 
     def _time(self, wire: EventIn, received_ms: int) -> int:

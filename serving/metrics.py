@@ -19,21 +19,21 @@ class Tally:
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
 
     def add(self, value: float) -> None:
         """Count one value."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.sum += value
 
     def buckets(self) -> tuple[list[tuple[str, float]], float]:
         """Cumulative counts by upper bound, and the sum, as Prometheus wants them."""
         total, out = 0, []
-        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
+        for bound, count in zip((*map(str, self._bounds), "+Inf"), self.counts, strict=True):
             total += count
             out.append((bound, float(total)))
-        return out, self._sum
+        return out, self.sum
 
 
 class Metrics:
@@ -57,7 +57,8 @@ class Metrics:
             tally = self.scores.get(head)
             if tally is None:
                 tally = self.scores[head] = Tally(_SCORE_TENTHS)
-            tally.add(value)
+            tally.counts[bisect_left(_SCORE_TENTHS, value)] += 1  # Tally.add pasted: it is called for every head
+            tally.sum += value
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""

@@ -24,6 +24,7 @@ class RotatingPseudonyms:
         self._folder = folder
         self._lasting = Pseudonymiser(load_key(folder / "pseudonym.key"))
         self._days: dict[int, Pseudonymiser] = {}
+        self._looked_for = -1  # yesterday's file is looked for once a day, it cannot appear later
 
     def current(self, raw: str, now_ms: int, *, linked: bool) -> int:
         """The pseudonym to use now."""
@@ -33,7 +34,11 @@ class RotatingPseudonyms:
         """Pseudonyms under which a session that is still open may have begun: before midnight, or before consent."""
         today = now_ms // DAY_MS
         days = [today - 1, today] if linked else [today - 1]
-        return [self._of_day(day).visitor(raw) for day in days if self._exists(day)]
+        if self._looked_for != today:
+            self._looked_for = today
+            if self._path(today - 1).exists():
+                self._of_day(today - 1)
+        return [self._days[day].visitor(raw) for day in days if day in self._days]
 
     def forget(self, now_ms: int) -> None:
         """Delete the keys of days that ended 48 hours ago and earlier."""
@@ -46,9 +51,6 @@ class RotatingPseudonyms:
 
     def _path(self, day: int) -> Path:
         return self._folder / f"day-{day}.key"
-
-    def _exists(self, day: int) -> bool:
-        return day in self._days or self._path(day).exists()
 
     def _of_day(self, day: int) -> Pseudonymiser:
         found = self._days.get(day)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,14 +63,6 @@ class About(msgspec.Struct):
     decided: Decided | None = None
 
 
-@dataclass(frozen=True)
-class Score:
-    """A probability, and whether it was decided already."""
-
-    value: float
-    decided: bool
-
-
 class Head:
     """One loaded model."""
 
@@ -91,7 +82,7 @@ class Head:
         place = {feature: index for index, feature in enumerate(self.about.features)}
         decided = self.about.decided
         self._when = [(place[name], least) for name, least in decided.when if name in place] if decided else []
-        self._value = decided.value if decided else 0.0
+        self.value = decided.value if decided else 0.0
         width = len(self.about.features)
         self.row = np.zeros(width, np.float32) if row is None else row
         if len(self.row) != width:
@@ -119,12 +110,6 @@ class Head:
                 return True
         return False
 
-    def score(self, row: np.ndarray) -> Score:
-        """The score of one vector: float32 (F,)."""
-        if self.decided(row):
-            return Score(self._value, decided=True)
-        return Score(self.probability(row), decided=False)
-
     def probability(self, row: np.ndarray) -> float:
         """What the model says of one vector, decided or not."""
         if row is not self.row:
@@ -148,14 +133,6 @@ class Head:
             _LIB.LGBM_FastConfigFree(self._handle)
 
 
-@dataclass(frozen=True)
-class Scored:
-    """The scores of one vector, and what has to be said about them."""
-
-    scores: dict[str, float]
-    decided: list[str]
-
-
 class Scorer:
     """All heads of the service. A head without a usable model answers its prior, and the reason is told."""
 
@@ -163,19 +140,22 @@ class Scorer:
         self.heads = dict(heads)
         self.versions = {name: head.version for name, head in heads.items()}
         self.reasons = dict(reasons)
+        self._heads = tuple(self.heads.items())
         self._priors = {name: prior for name, prior in priors.items() if name in reasons}
 
-    def score(self, row: np.ndarray) -> Scored:
-        """Every head's score of one vector: float32 (F,)."""
+    def score(self, row: np.ndarray) -> tuple[dict[str, float], list[str]]:
+        """Every head's score of one vector, float32 (F,), and the heads whose answer was decided already."""
         scores: dict[str, float] = {}
         decided: list[str] = []
-        for name, head in self.heads.items():
-            found = head.score(row)
-            scores[name] = found.value
-            if found.decided:
+        for name, head in self._heads:
+            if head.decided(row):
+                scores[name] = head.value
                 decided.append(name)
-        scores.update(self._priors)
-        return Scored(scores, decided)
+            else:
+                scores[name] = head.probability(row)
+        if self._priors:
+            scores.update(self._priors)
+        return scores, decided
 
     def ready(self) -> list[str]:
         """What keeps the heads from scoring as they did in training; empty if nothing does."""

@@ -53,7 +53,7 @@ class HeadSettings(Settings):
 class LightgbmSettings(Settings):
     """LightGBM's parameters under its own names."""
 
-    learning_rate: float = Field(0.05, gt=0)
+    learning_rate: float = Field(0.1, gt=0)
     num_leaves: int = Field(31, ge=2)
     min_data_in_leaf: int = Field(100, ge=1)
     lambda_l2: float = Field(5.0, ge=0)
