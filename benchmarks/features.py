@@ -4,7 +4,7 @@
 
 All three get the same events in the order of time as a log has them, in memory in the form each likes best (pandas,
 Arrow, Polars), use both cores, and give one row an event in memory. The values of all three are compared before
-anything is timed. Only features that SQL can express take part; approximate ones (`distinct`) and NaN-masked ones do not.
+anything is timed. Only features that SQL can express take part; approximate (`distinct`) and NaN-masked ones do not.
 """
 
 from __future__ import annotations
@@ -207,7 +207,12 @@ def main() -> None:
         f"{len(NAMES)} prefix features of {len(events):,} events",
         ["engine", "seconds", "M rows/s", "lotse is faster by"],
         [
-            [name, f"{median(took):.2f}", f"{len(events) / median(took) / 1e6:.1f}", f"{median(took) / ours_seconds:.1f}x"]
+            [
+                name,
+                f"{median(took):.2f}",
+                f"{len(events) / median(took) / 1e6:.1f}",
+                f"{median(took) / ours_seconds:.1f}x",
+            ]
             for name, took in seconds.items()
         ],
     )

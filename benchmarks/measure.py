@@ -36,7 +36,9 @@ def report(title: str, columns: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     console.print(table)
-    console.print(f"Python {platform.python_version()}, {platform.machine()}; medians, ratios within this run", style="dim")
+    console.print(
+        f"Python {platform.python_version()}, {platform.machine()}; medians, ratios within this run", style="dim"
+    )
 
 
 def median(values: list[float]) -> float:

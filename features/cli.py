@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from features.events import EventError
+from features.errors import EventError
 from features.settings import SettingsError
 
 features_app = typer.Typer(help="Look at the feature catalogue.", no_args_is_help=True)

@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 from xxhash import xxh3_64_intdigest
 
+from features.errors import EventError
+
 # GA4's recommended event names. A code is the position in this tuple and is stored: append, never reorder.
 EVENT_NAMES: Final = (
     "custom",
@@ -152,10 +154,6 @@ class Event(NamedTuple):
     declared_1: float = 0.0
     declared_2: float = 0.0
     declared_3: float = 0.0
-
-
-class EventError(ValueError):
-    """Bad events: the message names the row, the field, what was found and what is expected."""
 
 
 _TWO_TO_63: Final = 2**63

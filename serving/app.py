@@ -1,4 +1,4 @@
-"""The HTTP side: one bare ASGI application under BentoML, because routing and request objects cost more than a score."""
+"""The HTTP side: one bare ASGI application under BentoML; routing and request objects cost more than a score."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from serving.engine import Engine
-from serving.openapi import document
 from serving.problems import CONTENT_TYPE, Problem
+
+if TYPE_CHECKING:
+    from serving.engine import Engine
 
 logger = logging.getLogger("lotse.app")
 
@@ -32,6 +33,10 @@ _METHODS: Final = {
 }
 
 
+class ClientGoneError(Exception):
+    """The connection ended before the body did: half an event is none, and nobody waits for an answer."""
+
+
 class App:
     """Dispatches by path. The engine is set when the service starts."""
 
@@ -49,6 +54,8 @@ class App:
         headers: list[tuple[bytes, bytes]] = []
         try:
             status, content_type, body = 200, *await self._answer(engine, path, method, scope, receive)
+        except ClientGoneError:
+            return
         except Problem as problem:
             status, content_type, body, headers = problem.status, CONTENT_TYPE, problem.body(), problem.headers
         except Exception:
@@ -82,13 +89,17 @@ class App:
             return _JSON, self._encode(self._score(engine, await self._body(engine, scope, receive)))
         if path == "/metrics":
             return _METRICS, engine.metrics.text()
-        return _JSON, self._encode(document(engine) if path == "/v1/openapi.json" else engine.describe())
+        if path == "/v1/openapi.json":
+            from serving.openapi import document  # noqa: PLC0415  (asked for once in a while)
+
+            return _JSON, self._encode(document(engine))
+        return _JSON, self._encode(engine.describe())
 
     def _taken(self, body: bytes) -> asyncio.Future[bytes]:
         """The answer to come for a body of events.
 
-        Requests that are ready at the same time are folded and scored one after the other at the end of the loop's turn:
-        the code and the trees stay in the processor's caches, which under load halves what an event costs.
+        Requests that are ready at the same time are folded and scored one after the other at the end of the loop's
+        turn: code and trees stay in the processor's caches, which under load halves what an event costs.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bytes] = loop.create_future()
@@ -100,13 +111,13 @@ class App:
     def _take_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
         engine = self.engine
-        assert engine is not None  # noqa: S101  (requests come in only after start-up)
+        assert engine is not None
         for body, future in waiting:
             begin = time.perf_counter()
             try:
                 answer = engine.take(body)
                 encoded = self._encode({"results": answer} if isinstance(answer, list) else answer)
-            except Exception as error:  # noqa: BLE001  (the request that waits for it answers it)
+            except Exception as error:
                 if not future.cancelled():
                     future.set_exception(error)
             else:
@@ -126,23 +137,23 @@ class App:
     async def _body(engine: Engine, scope: Scope, receive: Receive) -> bytes:
         """The body, refused as soon as it is known to be too long."""
         limit = engine.settings.server.body_limit_bytes
-        too_long = Problem(413, f"the body is longer than {limit:,} bytes; send less at once", headers=[(b"connection", b"close")])
+        too_long = Problem(
+            413, f"the body is longer than {limit:,} bytes; send less at once", headers=[(b"connection", b"close")]
+        )
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit() and int(value) > limit:
                 raise too_long
             if name == b"content-encoding" and value != b"identity":
                 raise Problem(415, "compressed bodies are not supported; send plain JSON")
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body"):
-            if len(body) > limit:
-                raise too_long
-            return body
-        parts, size = [body], len(body)
-        while message.get("more_body"):
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more:
             message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             if size > limit:
                 raise too_long
-        return b"".join(parts)
+            more = message.get("more_body", False)
+        return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -21,7 +21,7 @@ def serve(
 ) -> None:
     """Score live sessions with the champions of the MLflow registry.
 
-    Send an event: curl -H 'content-type: application/json' localhost:3000/v1/events -d '{"visitor": "me", "name": "page_view"}'
+    Send an event: curl localhost:3000/v1/events -d '{"visitor": "me", "name": "page_view"}'
     """
     from features.shop import load_shop  # noqa: PLC0415
     from serving.settings import load_serving, to_environment  # noqa: PLC0415
@@ -41,4 +41,4 @@ def serve(
     command = ["bentoml", "serve", "serving.service:Lotse", "--host", settings.server.host]
     command += ["--port", str(settings.server.port), "--working-dir", str(Path.cwd())]
     # this process becomes the supervisor: a signal to `lotse serve` reaches it, and nothing stands between
-    os.execve(sys.executable, [sys.executable, "-m", *command], environment)  # noqa: S606
+    os.execve(sys.executable, [sys.executable, "-m", *command], environment)

@@ -41,8 +41,8 @@ class Answer(msgspec.Struct, omit_defaults=True):
     events: int
     scores: dict[str, float]
     models: dict[str, str]
-    decided: list[str] = []  # noqa: RUF012
-    reasons: dict[str, str] = {}  # noqa: RUF012
+    decided: list[str] = []
+    reasons: dict[str, str] = {}
 
 
 class Engine:
@@ -64,7 +64,7 @@ class Engine:
         # one record, used for every event: its views and its bytes stay the same objects
         self._record = self.fold.new_record()
         self._header = self._record[:128].view(np.int64)
-        self._bytes = memoryview(self._record).cast("B")
+        self._bytes = memoryview(self._record.data)
         self._empty = bytes(self._bytes)
         self._digest = self._empty[:8]
         self._warm_up()
@@ -222,7 +222,9 @@ class Engine:
         values = []
         for name in self.fold.names:
             if name not in row:
-                raise Problem(422, f"row {index}: the feature {name!r} is missing; give every feature, null for missing")
+                raise Problem(
+                    422, f"row {index}: the feature {name!r} is missing; give every feature, null for missing"
+                )
             value = row[name]
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
                 raise Problem(422, f"row {index}: {name} is not a number; expected a number or null")
@@ -250,7 +252,7 @@ class Engine:
         self._pseudonyms.forget(now)
         removed = 0
         step: list[bytes] = []
-        for key in self.store.keys():
+        for key in self.store.keys():  # noqa: SIM118  (a store is no dict)
             record = self.store.read(key)
             if record is not None and self._over(record, now):
                 step.append(key)

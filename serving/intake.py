@@ -14,7 +14,17 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from features.events import CHANNELS, CONSENT_LINK, CONSENTS, DEVICES, EVENT_NAMES, PASSIVE, Event, hash64, page_template
+from features.events import (
+    CHANNELS,
+    CONSENT_LINK,
+    CONSENTS,
+    DEVICES,
+    EVENT_NAMES,
+    PASSIVE,
+    Event,
+    hash64,
+    page_template,
+)
 from features.shop import ShopSettings
 
 TEXT_LIMIT: Final = 512
@@ -43,7 +53,7 @@ class EventIn(msgspec.Struct, forbid_unknown_fields=True):
     interactive: bool | None = None
     consent: list[str] | None = None
     utc_offset: int | None = None
-    declared: list[float] = []  # noqa: RUF012  (msgspec copies defaults)
+    declared: list[float] = []
 
 
 class FieldError(Exception):
@@ -165,11 +175,10 @@ class Intake:
 
     def _time(self, wire: EventIn, received_ms: int) -> int:
         """The client's time, corrected by how far its clock was off when it sent, within what is believed."""
+        late_ms = 0 if wire.sent_at is None else received_ms - _milliseconds("sent_at", wire.sent_at)
         if wire.time is None:
             return received_ms
-        time = _milliseconds("time", wire.time)
-        if wire.sent_at is not None:
-            time += received_ms - _milliseconds("sent_at", wire.sent_at)
+        time = _milliseconds("time", wire.time) + late_ms
         return min(max(time, received_ms - self._max_age_ms), received_ms)
 
     def _consent_bits(self, names: list[str]) -> int:
@@ -226,4 +235,4 @@ def _shape_error(error: msgspec.ValidationError) -> FieldError:
     if "missing required field" in message:
         field = message.rpartition("`")[0].rpartition("`")[2]
         return FieldError(field, "nothing", "a value; visitor and name are required")
-    return FieldError(field, "another type", message[:1].lower() + message[1:])
+    return FieldError(field, "another type", message.removeprefix("Expected ").removeprefix("expected "))

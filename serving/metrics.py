@@ -81,10 +81,14 @@ class Metrics:
         scores = HistogramMetricFamily("lotse_score", "Scores answered.", labels=["head"])
         for head, tally in self.scores.items():
             scores.add_metric([head], *tally.buckets())
-        models = GaugeMetricFamily("lotse_model_info", "The version of each head that scores.", labels=["head", "version"])
+        models = GaugeMetricFamily(
+            "lotse_model_info", "The version of each head that scores.", labels=["head", "version"]
+        )
         for head, version in self._versions().items():
             models.add_metric([head, version], 1)
         yield from (requests, events, latency, scores, models)
         yield GaugeMetricFamily("lotse_session_records", "Records in the store.", value=self._sessions())
-        yield CounterMetricFamily("lotse_retired_records", "Records of older fields put away.", value=self.retired_records)
+        yield CounterMetricFamily(
+            "lotse_retired_records", "Records of older fields put away.", value=self.retired_records
+        )
         yield CounterMetricFamily("lotse_swept_records", "Closed sessions removed.", value=self.swept_records)

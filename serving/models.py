@@ -33,7 +33,7 @@ def load_scorer(settings: ServingSettings, fold: Fold, row: np.ndarray) -> Score
     reasons: dict[str, str] = {}
     try:
         client = _client(settings)
-    except Exception as error:  # noqa: BLE001  (whatever the registry's driver raises, the service must start)
+    except Exception as error:
         logger.error("the registry cannot be reached (%s); every head answers its prior", type(error).__name__)
         reasons = dict.fromkeys(settings.models.heads, REGISTRY_UNREACHABLE)
         return Scorer({}, settings.prior, reasons)
@@ -91,8 +91,8 @@ def _load(client: Any, settings: ServingSettings, name: str, fold: Fold, row: np
             FEATURE_DIGEST_MISMATCH,
             f"{registered} version {version.version} names the features {head.about.feature_digest}, not {fold.digest}",
         )
-    error = head.golden_error()
-    if not error <= GOLDEN_TOLERANCE:
-        raise _Unusable(MODEL_UNUSABLE, f"{registered} version {version.version}: the golden row is {error:.3g} off")
+    off = head.golden_error()
+    if not off <= GOLDEN_TOLERANCE:
+        raise _Unusable(MODEL_UNUSABLE, f"{registered} version {version.version}: the golden row is {off:.3g} off")
     logger.info("%s version %s scores", registered, version.version)
     return head

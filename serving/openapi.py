@@ -17,10 +17,15 @@ def document(engine: Engine) -> dict[str, Any]:
     """The document as JSON-ready dicts."""
     from serving.engine import Answer  # noqa: PLC0415  (the engine imports nothing of ours that imports this)
 
-    (event, answer), schemas = msgspec.json.schema_components([EventIn, Answer], ref_template="#/components/schemas/{name}")
+    (event, answer), schemas = msgspec.json.schema_components(
+        [EventIn, Answer], ref_template="#/components/schemas/{name}"
+    )
     schemas["Problem"] = _PROBLEM
     wire = schemas["EventIn"]["properties"]
-    wire["name"] |= {"description": "An event name of GA4 or one mapped in configs/shop.toml.", "examples": list(EVENT_NAMES)}
+    wire["name"] |= {
+        "description": "An event name of GA4 or one mapped in configs/shop.toml.",
+        "examples": list(EVENT_NAMES),
+    }
     wire["channel"]["enum"], wire["device"]["enum"] = list(CHANNELS), list(DEVICES)
     wire["consent"]["description"] = f"Any of {', '.join(CONSENTS)}."
     wire["visitor"]["description"] = "The tracker's visitor id; only a keyed pseudonym of it is kept."
@@ -65,7 +70,9 @@ def document(engine: Engine) -> dict[str, Any]:
                 | {"parameters": [token]}
             },
             "/v1/score": {
-                "post": _operation("Score given feature vectors.", _json(scores), body=rows, errors=(400, 413, 415, 422))
+                "post": _operation(
+                    "Score given feature vectors.", _json(scores), body=rows, errors=(400, 413, 415, 422)
+                )
             },
             "/v1/features": {"get": _operation("Heads, versions and feature names.", _json({"type": "object"}))},
             "/v1/openapi.json": {"get": _operation("This document.", _json({"type": "object"}))},

@@ -171,4 +171,3 @@ class Scorer:
             name: {"version": head.version, "base_rate": head.about.base_rate, "features": len(head.about.features)}
             for name, head in self.heads.items()
         }
-

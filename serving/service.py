@@ -14,7 +14,6 @@ from typing import Any
 import bentoml
 
 from serving.app import App
-from serving.engine import Engine
 from serving.settings import from_environment
 
 logger = logging.getLogger("lotse.service")
@@ -35,6 +34,9 @@ class Lotse:
     """Scores running sessions."""
 
     def __init__(self) -> None:
+        # here and not above: BentoML's supervisor imports this module too and needs no models
+        from serving.engine import Engine  # noqa: PLC0415
+
         self.engine = Engine(_settings, _shop)
         app.engine = self.engine
         self._sweeping: asyncio.Task[None] | None = None

@@ -88,9 +88,7 @@ class ServingSettings(Settings):
         return prior
 
 
-def load_serving(
-    config: Path | str = "configs/serving.toml", overrides: Sequence[str] = ()
-) -> ServingSettings:
+def load_serving(config: Path | str = "configs/serving.toml", overrides: Sequence[str] = ()) -> ServingSettings:
     """Read the serving configuration with `a.b=c` overrides."""
     return load_settings(config, ServingSettings, overrides)
 

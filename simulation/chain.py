@@ -1,7 +1,7 @@
 """How a simulated visitor moves: a finite absorbing Markov chain for each kind of visitor.
 
-A hidden state is (intent level, stage, cart filled or not). After each event the visitor leaves for good, sends a passive
-signal and stays where they are, or goes on to another stage, where the intent may drift. Everything that is drawn
+A hidden state is (intent level, stage, cart filled or not). After each event the visitor leaves for good, sends a
+passive signal and stays, or goes on to another stage, where the intent may drift. Everything that is drawn
 depends on the hidden state alone, which is what makes the true probabilities computable (`simulation.truth`).
 """
 

@@ -240,4 +240,4 @@ def _mixed(numbers: np.ndarray, seed: int) -> np.ndarray:
         return (z ^ (z >> np.uint64(31))).view(np.int64)
 
 
-__all__ = ["CHANNELS", "KINDS", "START_MS", "HOUR_MS", "Simulated", "simulate"]
+__all__ = ["CHANNELS", "HOUR_MS", "KINDS", "START_MS", "Simulated", "simulate"]

@@ -22,9 +22,9 @@ from simulation.chain import (
     LIST,
     MOST_GAP_SECONDS,
     PACE_PER_INTENT,
-    PAYMENT,
     PASSIVE_SECONDS,
     PASSIVE_SPREAD,
+    PAYMENT,
     REMOVE,
     SEARCHED,
     STAGES,
@@ -121,7 +121,9 @@ def draw_visits(  # noqa: PLR0912, PLR0915  (one loop, all state in registers: f
                     if stage == ITEM and (item < 0 or np.random.random() > 0.1 + 0.35 * eager):
                         first, last = category_start[category], category_start[category + 1]
                         u = np.random.random() * (item_popularity[last] - item_popularity[first])
-                        item = np.searchsorted(item_popularity[first + 1 : last + 1], item_popularity[first] + u) + first
+                        item = (
+                            np.searchsorted(item_popularity[first + 1 : last + 1], item_popularity[first] + u) + first
+                        )
                         item = min(item, last - 1)
                     if stage == ADD:
                         item = max(item, category_start[category])
@@ -168,6 +170,7 @@ def draw_visits(  # noqa: PLR0912, PLR0915  (one loop, all state in registers: f
                 break
             at = now + HOUR_MS + np.int64(40.0 * HOUR_MS * np.exp(1.0 * np.random.normal()))
     return (
-        visitor[:n], visit[:n], time[:n], stage_out[:n], item_out[:n], category_out[:n], price_out[:n], quantity_out[:n],
-        value_out[:n], channel_out[:n], device_out[:n], linked_out[:n], kind_out[:n], state_out[:n], left_ms[:n],
+        visitor[:n], visit[:n], time[:n], stage_out[:n], item_out[:n], category_out[:n], price_out[:n],
+        quantity_out[:n], value_out[:n], channel_out[:n], device_out[:n], linked_out[:n], kind_out[:n],
+        state_out[:n], left_ms[:n],
     )  # fmt: skip

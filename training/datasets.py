@@ -135,17 +135,17 @@ def check_enough(head: Head, slices: dict[str, Slice], settings: SplitSettings) 
         positives = part.positive_sessions
         if part.sessions < settings.min_sessions:
             raise SettingsError(
-                f"head {head.name!r}: the slice {name!r} has {part.sessions} sessions, at least {settings.min_sessions} "
-                "are needed; use a longer history or change [split]"
+                f"head {head.name!r}: the slice {name!r} has {part.sessions} sessions, at least "
+                f"{settings.min_sessions} are needed; use a longer history or change [split]"
             )
         if positives < settings.min_positives:
             raise SettingsError(
                 f"head {head.name!r}: the slice {name!r} has {positives} sessions where the answer is yes, at least "
-                f"{settings.min_positives} are needed; use a longer history, another [labels] goal, or leave the head "
-                "out with --set 'heads.train=[...]'"
+                f"{settings.min_positives} are needed; use a longer history, another [labels] goal, or leave "
+                "the head out with --set 'heads.train=[...]'"
             )
         if part.answer.all():
             raise SettingsError(
-                f"head {head.name!r}: every answer in the slice {name!r} is yes; there is nothing to learn. Was the log "
-                "selected by this outcome?"
+                f"head {head.name!r}: every answer in the slice {name!r} is yes; there is nothing to learn. Was the "
+                "log selected by this outcome?"
             )

@@ -14,7 +14,6 @@ import numpy as np
 from training.config import LabelSettings
 from training.labels import Outcomes
 
-
 # (feature, at least): any of them closes the question
 Conditions = list[tuple[str, float]]
 

@@ -1,4 +1,4 @@
-"""Registering a head: the model folder that serving reads, as a plain MLflow model, and the alias that makes it live."""
+"""Registering a head: the folder that serving reads, as a plain MLflow model, and the alias that makes it live."""
 
 from __future__ import annotations
 
@@ -29,7 +29,13 @@ def golden(model: HeadModel, test: Slice) -> dict[str, object]:
 
 
 def register(
-    mlflow: Any, head: Head, model: HeadModel, names: tuple[str, ...], digest: str, test: Slice, settings: TrainingSettings
+    mlflow: Any,
+    head: Head,
+    model: HeadModel,
+    names: tuple[str, ...],
+    digest: str,
+    test: Slice,
+    settings: TrainingSettings,
 ) -> str:
     """Log the model in the active run, register it, move the alias; returns the new version.
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import lightgbm
 import numpy as np
@@ -25,7 +24,7 @@ class SessionScore(PythonModel):  # type: ignore[misc]
         self.booster = lightgbm.Booster(model_file=context.artifacts["booster"])
 
     def predict(
-        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, object] | None = None
     ) -> np.ndarray:
         """Probabilities, row by row."""
         del context, params

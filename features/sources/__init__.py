@@ -12,7 +12,7 @@ from typing import Protocol
 
 import pandas as pd
 
-from features.events import EventError
+from features.errors import EventError
 from features.pseudonyms import Pseudonymiser, load_key
 from features.settings import SettingsError
 from features.shop import ShopSettings, SourceSettings

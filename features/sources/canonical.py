@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from features.events import EventError, check_events
+from features.errors import EventError
+from features.events import check_events
 from features.pseudonyms import Pseudonymiser
 from features.shop import ShopSettings, SourceSettings
 

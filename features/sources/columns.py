@@ -18,13 +18,13 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from features.errors import EventError
 from features.events import (
     CHANNELS,
     COLUMNS,
     CONSENTS,
     DEVICES,
     EVENT_NAMES,
-    EventError,
     check_events,
     hash64,
     page_template,

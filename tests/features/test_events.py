@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from features import events as vocabulary
-from features.events import COLUMNS, EVENT_NAMES, Event, EventError, check_events
+from features.errors import EventError
+from features.events import COLUMNS, EVENT_NAMES, Event, check_events
 from tests.sessions import START, table
 
 

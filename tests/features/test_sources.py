@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from features.events import ADD_TO_CART, EVENT_NAMES, PAGE_VIEW, PURCHASE, EventError, hash64
+from features.errors import EventError
+from features.events import ADD_TO_CART, EVENT_NAMES, PAGE_VIEW, PURCHASE, hash64
 from features.pseudonyms import Pseudonymiser, load_key
 from features.settings import SettingsError
 from features.shop import ShopSettings, load_shop

@@ -1,0 +1,178 @@
+"""Tokens, pseudonyms, the store and the scorer, each by itself."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import lightgbm as lgb
+import numpy as np
+import pytest
+
+from features.settings import SettingsError
+from serving.pseudonyms import DAY_MS, RotatingPseudonyms
+from serving.scorer import Head, ModelError, Scorer
+from serving.settings import StoreSettings
+from serving.stores import open_store
+from serving.stores.embedded import EmbeddedStore
+from serving.tokens import BadTokenError, Tokens
+
+NOW = 20_600 * DAY_MS + 1_000
+
+
+def test_a_token_opens_only_with_its_key_and_unchanged() -> None:
+    tokens = Tokens(b"a" * 32)
+    token = tokens.sign(-5, NOW)
+    assert tokens.open(token) == (-5, NOW)
+    for bad in ("", "x", token[:-2], token + "AA", "A" + token[1:], token.swapcase(), "é" * 43, "/../" * 11):
+        with pytest.raises(BadTokenError):
+            tokens.open(bad)
+    with pytest.raises(BadTokenError):
+        Tokens(b"b" * 32).open(token)
+
+
+def test_pseudonyms_end_with_the_day_unless_visits_may_be_linked(tmp_path: Path) -> None:
+    visitors = RotatingPseudonyms(tmp_path)
+    today = visitors.current("jane", NOW, linked=False)
+    assert visitors.current("jane", NOW + 3_600_000, linked=False) == today
+    tomorrow = visitors.current("jane", NOW + DAY_MS, linked=False)
+    assert tomorrow != today
+    assert visitors.earlier("jane", NOW + DAY_MS, linked=False) == [today]  # a session over midnight goes on
+    linked = visitors.current("jane", NOW, linked=True)
+    assert linked not in (today, tomorrow)
+    assert visitors.current("jane", NOW + 100 * DAY_MS, linked=True) == linked
+    assert RotatingPseudonyms(tmp_path).current("jane", NOW, linked=False) == today  # another worker agrees
+
+
+def test_the_days_keys_are_deleted_after_48_hours(tmp_path: Path) -> None:
+    visitors = RotatingPseudonyms(tmp_path)
+    before = visitors.current("jane", NOW, linked=False)
+    visitors.forget(NOW + 2 * DAY_MS)
+    assert len(list(tmp_path.glob("day-*.key"))) == 1
+    visitors.forget(NOW + 3 * DAY_MS)
+    assert list(tmp_path.glob("day-*.key")) == []
+    assert visitors.current("jane", NOW, linked=False) != before  # nobody can make it again
+
+
+def open_at(folder: Path) -> EmbeddedStore:
+    store = open_store(StoreSettings(url=f"embedded:{folder}", size_gib=1))
+    assert isinstance(store, EmbeddedStore)
+    return store
+
+
+def test_the_store_keeps_reads_lists_and_forgets(tmp_path: Path) -> None:
+    store = open_at(tmp_path / "live")
+    keys = [number.to_bytes(8, "little") for number in range(2_500)]
+    with store.transaction() as transaction:
+        for key in keys:
+            transaction.put(key, memoryview(b"r" + key))
+    assert store.count() == 2_500
+    assert sorted(store.keys()) == sorted(keys)
+    assert store.read(keys[7]) == b"r" + keys[7]
+    with store.transaction() as transaction:
+        assert bytes(transaction.get(keys[7])) == b"r" + keys[7]
+        transaction.delete(keys[7])
+    assert store.read(keys[7]) is None
+    with pytest.raises(RuntimeError), store.transaction() as transaction:
+        transaction.put(keys[7], memoryview(b"never"))
+        raise RuntimeError
+    assert store.read(keys[7]) is None
+    store.close()
+
+
+def _count(folder: Path, rounds: int, stop_in_the_middle: bool) -> None:
+    store = open_at(folder)
+    for _ in range(rounds):
+        with store.transaction() as transaction:
+            value = int.from_bytes(bytes(transaction.get(b"counter") or b"\0" * 8), "little")
+            transaction.put(b"counter", memoryview((value + 1).to_bytes(8, "little")))
+    if stop_in_the_middle:
+        with store.transaction() as transaction:
+            transaction.put(b"counter", memoryview(b"\xff" * 8))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_processes_share_the_store_and_a_killed_writer_leaves_no_trace(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_count, args=(tmp_path / "live", 2_000, kill)) for kill in (True, False, True)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+    assert [writer.exitcode for writer in writers] == [-9, 0, -9]
+    assert open_at(tmp_path / "live").read(b"counter") == (6_000).to_bytes(8, "little")
+
+
+def test_an_unknown_store_is_refused() -> None:
+    with pytest.raises(SettingsError, match="unknown store 'floppy'; installed: embedded"):
+        open_store(StoreSettings(url="floppy:a"))
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    random = np.random.default_rng(0)
+    matrix = random.normal(size=(5_000, 6)).astype(np.float32)
+    matrix[random.random(matrix.shape) < 0.1] = np.nan
+    answer = (np.nan_to_num(matrix[:, 0]) + random.normal(size=5_000) > 0).astype(int)
+    booster = lgb.train({"objective": "binary", "verbosity": -1}, lgb.Dataset(matrix, answer), 80)
+    booster.save_model(str(folder / "booster.txt"))
+    row = [0.5, None, -1.0, 2.0, 0.0, 1.0]
+    margin = booster.predict(np.array([[np.nan if v is None else v for v in row]], np.float32), raw_score=True)[0]
+    about = {
+        "format": 1, "head": "exit", "features": list("abcdef"), "feature_digest": "x",
+        "calibration": {"kind": "sigmoid", "slope": 0.9, "intercept": -0.2}, "base_rate": 0.5,
+        "golden": {"row": row, "score": 1 / (1 + np.exp(-(0.9 * margin - 0.2)))},
+        "decided": {"when": [["f", 2.0]], "value": 0.0},
+    }  # fmt: skip
+    (folder / "head.json").write_text(json.dumps(about))
+    return folder
+
+
+def test_one_row_scores_as_many_do(model_folder: Path) -> None:
+    head = Head(model_folder, "1")
+    random = np.random.default_rng(1)
+    matrix = random.normal(size=(500, 6)).astype(np.float32)
+    matrix[random.random(matrix.shape) < 0.2] = np.nan
+    one_by_one = [head.probability(row) for row in matrix]
+    np.testing.assert_allclose(one_by_one, head.probabilities(matrix), rtol=0, atol=1e-15)
+    assert head.golden_error() < 1e-12
+
+
+def test_a_decided_answer_is_not_asked_of_the_model(model_folder: Path) -> None:
+    scorer = Scorer({"exit": Head(model_folder, "3")}, {"exit": 0.2, "bounce": 0.4}, {"bounce": "no_model"})
+    scores, decided = scorer.score(np.array([0, 0, 0, 0, 0, 2], np.float32))
+    assert scores == {"exit": 0.0, "bounce": 0.4}
+    assert decided == ["exit"]
+    scores, decided = scorer.score(np.array([0, 0, 0, 0, 0, 1], np.float32))
+    assert 0 < scores["exit"] < 1 and decided == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "model format 2; this service reads format 1"),
+        ({"calibration": {"kind": "isotonic", "slope": 1, "intercept": 0}}, "calibration 'isotonic'"),
+        ({"features": "abc"}, "cannot be read"),
+    ],
+)
+def test_a_model_folder_that_cannot_score_is_refused(
+    model_folder: Path, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    about = json.loads((model_folder / "head.json").read_text())
+    (tmp_path / "head.json").write_text(json.dumps({**about, **change}))
+    (tmp_path / "booster.txt").write_bytes((model_folder / "booster.txt").read_bytes())
+    with pytest.raises(ModelError, match=message):
+        Head(tmp_path, "1")
+
+
+def test_a_model_that_scores_differently_is_found_out(model_folder: Path, tmp_path: Path) -> None:
+    about = json.loads((model_folder / "head.json").read_text())
+    about["golden"]["score"] += 1e-6
+    (tmp_path / "head.json").write_text(json.dumps(about))
+    (tmp_path / "booster.txt").write_bytes((model_folder / "booster.txt").read_bytes())
+    scorer = Scorer({"exit": Head(tmp_path, "7")}, {}, {})
+    assert "exit version 7: the golden row scores 1e-06 off" in scorer.ready()[0]
