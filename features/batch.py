@@ -1,7 +1,8 @@
 """Rows from a history: an events table in, one feature vector per event prefix and idle checkpoint out.
 
 The loop over events is the compiled fold of `features.compiler`; here are only the grouping by visitor, the two passes
-(`admit` says what each event does, then the fold runs) and the sharing of the work between threads. Missing values:
+(`admit` says what each event does, then the fold runs) and the sharing of the work between threads. The columns
+are read through the order of the visitors, a block at a time, and never copied. Missing values:
 `features.events.check_events` fills missing columns with their defaults and refuses NaN.
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Final
 
 import numpy as np
@@ -21,7 +22,7 @@ import pandas as pd
 from features.compiler import Fold, compile_fold
 from features.events import COLUMNS, check_events
 from features.grouping import order_by_visitor, sessionise
-from features.sessions import DEFAULT_TIMEOUT_SECONDS, FOLDED
+from features.sessions import DEFAULT_TIMEOUT_SECONDS, FOLDED, STARTED
 
 IDLE_SECONDS: Final = (5, 10, 30, 60, 300)
 Progress = Callable[[int, int], None]
@@ -47,15 +48,14 @@ class Rows:
     prefix: np.ndarray
     idle_ms: np.ndarray
     _table: pd.DataFrame
-    _order: np.ndarray | None
+    _order: np.ndarray
     _statuses: np.ndarray
-    _session_index: np.ndarray
 
     @cached_property
     def events(self) -> pd.DataFrame:
         """The events that were folded in, sorted by visitor and time, with `session_index` int64 (0, 1, ...)."""
-        table = self._table if self._order is None else self._table.take(self._order)
-        table = table.assign(session_index=self._session_index)
+        session_index = np.cumsum(self._statuses == STARTED) - 1
+        table = self._table.take(self._order).assign(session_index=session_index)
         folded = self._statuses >= FOLDED
         return (table if folded.all() else table[folded]).reset_index(drop=True)
 
@@ -81,6 +81,7 @@ def build_rows(
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     threads: int | None = None,
     progress: Progress | None = None,
+    out: np.ndarray | None = None,
 ) -> Rows:
     """The feature vector after every event, and after every idle checkpoint the session was silent for.
 
@@ -92,11 +93,15 @@ def build_rows(
     idle_seconds: checkpoints without an event; those of the timeout and beyond give no row.
     threads: how many to use; all cores by default. The rows do not depend on it.
     progress: called with (events done, events in all) now and then.
+    out: float32 (at least as many rows, F) to write the matrix into, for callers that make rows again and again: the
+        first touch of a new matrix costs the machine more than what is written into it.
 
     Raises
     ------
     EventError
         The table breaks the contract of the event.
+    ValueError
+        `out` is too small or of another type.
     """
     fold = fold or compile_fold()
     table = check_events(events)
@@ -105,33 +110,31 @@ def build_rows(
     checkpoints = checkpoints[(checkpoints > 0) & (checkpoints < timeout_ms)]
     threads = threads or os.cpu_count() or 1
 
-    order = order_by_visitor(table["visitor"].to_numpy(), table["time"].to_numpy())
+    columns = {name: table[name].to_numpy() for name in COLUMNS}
+    order = order_by_visitor(columns["visitor"], columns["time"])
+    statuses, silences = np.empty(len(order), np.uint8), np.empty(len(order), np.int32)
+    identity = [columns[name] for name in ("visitor", "session", "id", "time")]
+    extra = [columns[name] for name in fold.columns if name != "time"]
+    parts = _parts(columns["visitor"], order, threads)
     with ThreadPoolExecutor(threads) as pool:
-        wanted = list(dict.fromkeys(("visitor", "session", "id", "time", "consent", *fold.columns)))
-        arrays = dict(zip(wanted, pool.map(lambda name: _sorted(table, name, order), wanted), strict=True))
-        statuses, silences, session_index = sessionise(
-            arrays["visitor"], arrays["session"], arrays["id"], arrays["time"], timeout_ms
+        counts = pool.map(
+            lambda part: sessionise(*part, order, *identity, timeout_ms, checkpoints, statuses, silences), parts
         )
-        per_event = np.where(statuses >= FOLDED, 1 + np.searchsorted(checkpoints, silences, "left"), 0)
-        row_after = np.cumsum(per_event)
-        count = int(row_after[-1]) if len(row_after) else 0
-        matrix = np.empty((count, len(fold.names)), np.float32)
-        event, prefix = np.empty(count, np.int64), np.empty(count, np.int32)
-        idle = np.empty(count, np.int64)
+        ends = list(accumulate(counts, initial=0))
+        matrix = _matrix(out, (ends[-1], len(fold.names)))
         flat = matrix.reshape(-1)
-        extra = [arrays[name] for name in fold.columns if name != "time"]
+        event, prefix = np.empty(ends[-1], np.int64), np.empty(ends[-1], np.int32)
+        idle = np.zeros(ends[-1], np.int64)
 
-        def fold_part(part: tuple[int, int]) -> int:
-            first, last = part
-            first_row = int(row_after[first - 1]) if first else 0
+        def fold_part(part: tuple[int, int], first_row: int) -> int:
             fold.module.run(
-                first, last, statuses, silences, checkpoints, first_row,
-                arrays["visitor"], arrays["time"], arrays["consent"], flat, event, prefix, idle, *extra,
+                *part, order, statuses, silences, checkpoints, first_row,
+                columns["visitor"], columns["time"], columns["consent"], flat, event, prefix, idle, *extra,
             )  # fmt: skip
-            return last - first
+            return part[1] - part[0]
 
         done = 0
-        for future in as_completed(pool.submit(fold_part, part) for part in _parts(arrays["visitor"], threads)):
+        for future in as_completed([pool.submit(fold_part, *work) for work in zip(parts, ends, strict=False)]):
             done += future.result()
             if progress:
                 progress(done, len(table))
@@ -145,33 +148,31 @@ def build_rows(
         _table=table,
         _order=order,
         _statuses=statuses,
-        _session_index=session_index,
     )
 
 
-def _sorted(table: pd.DataFrame, name: str, order: np.ndarray | None) -> np.ndarray:
-    column = table[name].to_numpy()
-    return np.ascontiguousarray(column if order is None else column[order], COLUMNS[name].dtype)
+def _matrix(out: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
+    if out is None:
+        return np.empty(shape, np.float32)
+    if out.dtype != np.float32 or not out.flags.c_contiguous or out.shape[1:] != shape[1:] or len(out) < shape[0]:
+        raise ValueError(f"out is {out.dtype} {out.shape}; expected float32, C order, at least {shape}")
+    return out[: shape[0]]
 
 
 # Small enough for a progress bar to move, large enough for the call to cost nothing.
 _PART_EVENTS: Final = 250_000
 
 
-def _parts(visitor: np.ndarray, threads: int) -> list[tuple[int, int]]:
-    """Slices of about equal size that never cut through a visitor."""
-    size = len(visitor)
-    if not size:
-        return []
+def _parts(visitor: np.ndarray, order: np.ndarray, threads: int) -> list[tuple[int, int]]:
+    """Slices of the order of about equal size that never cut through a visitor."""
+    size = len(order)
     step = max(1, min(_PART_EVENTS, -(-size // threads)))
     borders = [0]
     while borders[-1] < size:
         border = min(borders[-1] + step, size)
         # on to the end of the visitor at the border
-        while border < size and visitor[border] == visitor[border - 1]:
-            border += int(np.argmax(visitor[border : border + step] != visitor[border - 1])) or len(
-                visitor[border : border + step]
-            )
+        while border < size and visitor[order[border]] == visitor[order[border - 1]]:
+            border += 1
         borders.append(border)
     return list(pairwise(borders))
 

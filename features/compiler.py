@@ -29,6 +29,8 @@ from features.emit import Emitter
 from features.events import COLUMNS, CONSENT_LINK
 from features.sessions import HEADER_WORDS
 
+# Events gathered at a time: their columns stay in the second-level cache.
+_BLOCK_EVENTS: Final = 4096
 _VIEWS: Final = {
     "i8": "int64",
     "f8": "float64",
@@ -175,7 +177,16 @@ def _generate(catalogue: Catalogue) -> tuple[str, tuple[str, ...], str]:
             views=", ".join(_views(catalogue)),
             view_lines=_view_lines(catalogue),
             arrays=_joined(f"{c}_column" for c in columns if c != "time"),
-            columns=_joined(_event_value(c, "{}_column[i]") for c in columns),
+            columns=_joined(_event_value(c, "{}_block[i]") for c in columns),
+            block=_BLOCK_EVENTS,
+            blocks="\n".join(
+                f"    {c}_block = np.empty({_BLOCK_EVENTS}, np.{_block_dtype(c)})" for c in columns if c != "time"
+            ),
+            gathers="\n".join(
+                f"        for i in range(size):\n            {c}_block[i] = {c}_column[places[i]]"
+                for c in columns
+                if c != "time"
+            ),
         ),
     ]
     return "\n\n\n".join(parts) + "\n", columns, field_text
@@ -188,8 +199,12 @@ def _joined(parts: Iterable[str]) -> str:
 def _event_value(column: str, form: str) -> str:
     """An event column as `step` takes it: int64 or float64, whatever the column's own width is."""
     if column == "time":
-        return "max(time_column[i], header[HEADER_LAST_AT])" if "column" in form else "header_time"
+        return "max(time_block[i], header[HEADER_LAST_AT])" if "block" in form else "header_time"
     return f"{'float' if COLUMNS[column].dtype == 'f8' else 'int'}({form.format(column)})"
+
+
+def _block_dtype(column: str) -> str:
+    return "float64" if COLUMNS[column].dtype == "f8" else "int64"
 
 
 def _load_line(name: str, place: tuple[str, int]) -> str:
@@ -227,7 +242,10 @@ def _step(catalogue: Catalogue, places: dict[str, tuple[str, int]], emitter: Emi
     sources = {source for entry in entries for source in entry.inputs.values()}
     columns = tuple(column for column in COLUMNS if column in sources)
     used = [name for name in catalogue.fields if name in sources]
-    lines = ['@njit(cache=True, error_model="numpy")', f"def step({', '.join([*_views(catalogue), *columns])}):"]
+    lines = [
+        '@njit(cache=True, error_model="numpy", forceinline=True)',
+        f"def step({', '.join([*_views(catalogue), *columns])}):",
+    ]
     lines += [_load_line(name, places[name]) for name in used]
     lines += [f"    new_{entry.name} = {emitter.expression(entry.body, entry.inputs)}" for entry in entries]
     for entry in entries:
@@ -241,7 +259,10 @@ def _read(catalogue: Catalogue, places: dict[str, tuple[str, int]], emitter: Emi
     entries = catalogue.features
     sources = {source for entry in entries.values() for source in entry.inputs.values()}
     used = [name for name in catalogue.fields if name in sources]
-    lines = ['@njit(cache=True, error_model="numpy")', f"def read_at({', '.join(_views(catalogue))}, now, out, at):"]
+    lines = [
+        '@njit(cache=True, error_model="numpy", forceinline=True)',
+        f"def read_at({', '.join(_views(catalogue))}, now, out, at):",
+    ]
     lines += [_load_line(name, places[name]) for name in used]
     lines.append("    consent = i8[HEADER_CONSENT]")
     lines.append("    now = max(now, i8[HEADER_LAST_AT])")
@@ -277,45 +298,58 @@ def read(record, now, out):
     read_at({views}, now, out, 0)'''
 
 _RUN: Final = '''@njit(cache=True, error_model="numpy", nogil=True)
-def run(first, last, statuses, silences, checkpoints, first_row, visitor_column, time_column, consent_column,
+def run(first, last, order, statuses, silences, checkpoints, first_row, visitor_column, time_column, consent_column,
         matrix, row_event, row_prefix, row_idle{arrays}):
-    """Fold the events [first, last) of whole visitors and write their rows from `first_row` on; returns the next row.
+    """Fold the places [first, last) of the order, whole visitors, and write their rows from `first_row` on.
 
-    The events come in the order of the visitors and, within one, of time, with the statuses and silences that
-    `features.batch` got from `admit`.
+    `order` leads to the events by visitor and, within one, by time; statuses and silences by place are what
+    `features.grouping.sessionise` got from `admit`. Returns the next row.
     """
     record = np.zeros({record_bytes}, np.uint8)
 {view_lines}
     header = i8
     row = first_row
-    for i in range(first, last):
-        status = statuses[i]
-        if status < FOLDED:
-            continue
-        if status == STARTED:
-            same = header[HEADER_VISITOR] == visitor_column[i]
-            begin({views}, same and (header[HEADER_CONSENT] & consent_column[i] & LINK) != 0)
-            header[HEADER_VISITOR] = visitor_column[i]
-            header[HEADER_EVENTS] = 0
-            header[HEADER_LAST_AT] = time_column[i]
-        header[HEADER_CONSENT] = consent_column[i]
-        header[HEADER_EVENTS] += 1
-        header[HEADER_LAST_AT] = max(time_column[i], header[HEADER_LAST_AT])
-        step({views}{columns})
-        now = header[HEADER_LAST_AT]
-        read_at({views}, now, matrix, row * {width})
-        row_event[row] = i
-        row_prefix[row] = header[HEADER_EVENTS]
-        row_idle[row] = 0
-        row += 1
-        for checkpoint in checkpoints:
-            if checkpoint >= silences[i]:
-                break
-            read_at({views}, now + checkpoint, matrix, row * {width})
-            row_event[row] = i
+    visitor_block = np.empty({block}, np.int64)
+    time_block = np.empty({block}, np.int64)
+    consent_block = np.empty({block}, np.int64)
+{blocks}
+    for block in range(first, last, {block}):
+        # gathered column by column: a cache miss of one event then overlaps those of the next
+        size = min({block}, last - block)
+        places = order[block : block + size]
+        for i in range(size):
+            visitor_block[i] = visitor_column[places[i]]
+            time_block[i] = time_column[places[i]]
+            consent_block[i] = consent_column[places[i]]
+{gathers}
+        for i in range(size):
+            place = block + i
+            status = statuses[place]
+            if status < FOLDED:
+                continue
+            if status == STARTED:
+                same = header[HEADER_VISITOR] == visitor_block[i]
+                begin({views}, same and (header[HEADER_CONSENT] & consent_block[i] & LINK) != 0)
+                header[HEADER_VISITOR] = visitor_block[i]
+                header[HEADER_EVENTS] = 0
+                header[HEADER_LAST_AT] = time_block[i]
+            header[HEADER_CONSENT] = consent_block[i]
+            header[HEADER_EVENTS] += 1
+            header[HEADER_LAST_AT] = max(time_block[i], header[HEADER_LAST_AT])
+            step({views}{columns})
+            now = header[HEADER_LAST_AT]
+            read_at({views}, now, matrix, row * {width})
+            row_event[row] = place
             row_prefix[row] = header[HEADER_EVENTS]
-            row_idle[row] = checkpoint
             row += 1
+            for checkpoint in checkpoints:
+                if checkpoint >= silences[place]:
+                    break
+                read_at({views}, now + checkpoint, matrix, row * {width})
+                row_event[row] = place
+                row_prefix[row] = header[HEADER_EVENTS]
+                row_idle[row] = checkpoint
+                row += 1
     return row'''
 
 

@@ -2,73 +2,84 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numba import njit
 
 from features import sessions
-from features.sessions import DUPLICATE, FOLDED, HEADER_LAST_AT, HEADER_WORDS, STARTED
+from features.sessions import FOLDED, HEADER_LAST_AT, HEADER_VISITOR, HEADER_WORDS
 
+_BLOCK_EVENTS: Final = 4096
 _admit = njit(cache=True)(sessions.admit)
 
 
-def order_by_visitor(visitor: np.ndarray, time: np.ndarray) -> np.ndarray | None:
-    """Positions that sort events by visitor, then time, ties in their given order; None if they are sorted already.
+def order_by_visitor(visitor: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """Positions that sort events by visitor, then time, ties in their given order.
 
     A log is mostly in order of time, so visitors are gathered by a hash table and a counting pass, which takes a third
     of the time of a sort by two keys; visitors come out in the order of their first event. Out-of-order logs are
-    sorted by time first. visitor, time: int64 (n,). Returns int64 (n,).
+    sorted by time first. visitor, time: int64 (n,). Returns int32 (n,), half the memory to move of int64.
+
+    Raises
+    ------
+    ValueError
+        The table has 2^31 rows or more.
     """
+    if len(visitor) >= 2**31:
+        raise ValueError(f"{len(visitor):,} events in one table; cut it by visitors into tables of less than 2^31")
     if _is_grouped(visitor, time):
-        return None
-    first = None
-    if not _is_sorted(time):
-        first = np.argsort(time, kind="stable")
-        visitor = visitor[first]
-    order = _gather(visitor)
-    return order if first is None else first[order]
-
-
-def sessionise(
-    visitor: np.ndarray, session: np.ndarray, identity: np.ndarray, time: np.ndarray, timeout_ms: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What becomes of each event of a table that is sorted by visitor and time.
-
-    visitor, session, identity, time: int64 (n,).
-
-    Returns
-    -------
-    statuses: u1 (n,), codes of `features.sessions`.
-    silences: int64 (n,), ms to the next event of the same session, or the timeout after its last.
-    session_index: int64 (n,), counted from 0 through the table.
-    """
-    return _sessionise(visitor, session, identity, time, timeout_ms)  # type: ignore[no-any-return]
+        return np.arange(len(visitor), dtype=np.int32)
+    if _is_sorted(time):
+        return _gather(visitor)
+    first = np.argsort(time, kind="stable").astype(np.int32)
+    return first[_gather(visitor[first])]
 
 
 @njit(cache=True, nogil=True)
-def _sessionise(visitor: Any, session: Any, identity: Any, time: Any, timeout_ms: int) -> Any:
-    size = len(visitor)
-    statuses = np.zeros(size, np.uint8)
-    silences = np.full(size, timeout_ms, np.int64)
-    session_index = np.zeros(size, np.int64)
+def sessionise(
+    first: int, last: int, order: Any, visitor: Any, session: Any, identity: Any, time: Any, timeout_ms: int,
+    checkpoints: Any, statuses: Any, silences: Any,
+) -> int:  # fmt: skip
+    """Note what becomes of the events at the places [first, last) of the order, whole visitors; returns their rows.
+
+    order: int32 (n,), from `order_by_visitor`; visitor, session, identity, time: int64 (n,), in the table's order;
+    checkpoints: int64, sorted. Written: statuses u1 (n,), codes of `features.sessions`; silences int32 (n,), ms to the
+    next event of the same session, or the timeout after its last.
+    """
     header = np.zeros(HEADER_WORDS, np.int64)
-    current, latest = -1, -1
-    for i in range(size):
-        if i == 0 or visitor[i] != visitor[i - 1]:
-            header[:] = 0
-            latest = -1
-        before = header[HEADER_LAST_AT]
-        status = _admit(header, timeout_ms, visitor[i], session[i], identity[i], time[i])
-        statuses[i] = status
-        if status == STARTED:
-            current += 1
-        elif status == FOLDED:
-            silences[latest] = max(time[i] - before, 0)
-        session_index[i] = current
-        if status > DUPLICATE and status >= FOLDED:
-            latest = i
-    return statuses, silences, session_index
+    latest, rows = first, 0
+    # gathered a block at a time and column by column, so that a cache miss of one event overlaps those of the next
+    own = np.empty((4, _BLOCK_EVENTS), np.int64)
+    for block in range(first, last, _BLOCK_EVENTS):
+        size = min(_BLOCK_EVENTS, last - block)
+        places = order[block : block + size]
+        for i in range(size):
+            own[0, i] = visitor[places[i]]
+        for i in range(size):
+            own[1, i] = session[places[i]]
+        for i in range(size):
+            own[2, i] = identity[places[i]]
+        for i in range(size):
+            own[3, i] = time[places[i]]
+        for i in range(size):
+            place = block + i
+            if own[0, i] != header[HEADER_VISITOR] or place == first:
+                header[:] = 0
+            before = header[HEADER_LAST_AT]
+            status = _admit(header, timeout_ms, own[0, i], own[1, i], own[2, i], own[3, i])
+            statuses[place] = status
+            silences[place] = timeout_ms
+            if status == FOLDED:
+                silences[latest] = max(own[3, i] - before, 0)
+            if status >= FOLDED:
+                latest = place
+    for place in range(first, last):
+        if statuses[place] >= FOLDED:
+            rows += 1
+            for checkpoint in checkpoints:
+                rows += checkpoint < silences[place]
+    return rows
 
 
 @njit(cache=True, nogil=True)
@@ -89,34 +100,46 @@ def _is_grouped(visitor: Any, time: Any) -> bool:
 
 
 @njit(cache=True, nogil=True)
+def _slot(key: int, slots: int) -> int:
+    """Where to look for a key first: pseudonyms are uniform, but a history may carry small counting numbers."""
+    return ((key ^ (key >> 29)) * 0x9E3779B97F4A7C1) & (slots - 1)
+
+
+@njit(cache=True, nogil=True)
 def _gather(visitor: Any) -> Any:
     """Stable positions that bring equal visitors together, in the order of their first event."""
     size = len(visitor)
-    slots = 1
-    while slots < 2 * size:
-        slots *= 2
-    mask = slots - 1
+    slots = 1 << 12
     table = np.full(slots, -1, np.int32)  # slot -> number of the visitor
     keys = np.empty(size, np.int64)  # number -> visitor
     number = np.empty(size, np.int32)  # event -> number of its visitor
     visitors = 0
     for i in range(size):
         key = visitor[i]
-        # pseudonyms are uniform, but a history may carry small counting numbers: mix before masking
-        slot = ((key ^ (key >> 29)) * 0x9E3779B97F4A7C1) & mask
+        slot = _slot(key, slots)
         while table[slot] >= 0 and keys[table[slot]] != key:
-            slot = (slot + 1) & mask
+            slot = (slot + 1) & (slots - 1)
         if table[slot] < 0:
             table[slot] = visitors
             keys[visitors] = key
             visitors += 1
-        number[i] = table[slot]
+            if 2 * visitors > slots:  # a table that grows with the visitors, not the events, stays in the cache
+                slots *= 4
+                table = np.full(slots, -1, np.int32)
+                for v in range(visitors):
+                    slot = _slot(keys[v], slots)
+                    while table[slot] >= 0:
+                        slot = (slot + 1) & (slots - 1)
+                    table[slot] = v
+            number[i] = visitors - 1
+        else:
+            number[i] = table[slot]
     begin = np.zeros(visitors + 1, np.int64)
     for i in range(size):
         begin[number[i] + 1] += 1
     for v in range(visitors):
         begin[v + 1] += begin[v]
-    order = np.empty(size, np.int64)
+    order = np.empty(size, np.int32)
     for i in range(size):
         order[begin[number[i]]] = i
         begin[number[i]] += 1

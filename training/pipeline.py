@@ -109,7 +109,7 @@ def _train_head(
     scores = {
         "lotse": model.score(test.matrix),
         "logistic": fit_logistic(slices["fit"]).predict_proba(test.matrix)[:, 1],
-        "base_rate": np.full(len(test.answer), model.base_rate),
+        "base_rate": _base_rates(slices["fit"], test),
     }
     table = evaluate(test, scores, settings.evaluation.prefixes, settings.evaluation.bins)
     mlflow.log_params({"head": head.name, "question": head.question, **settings.lightgbm.model_dump()})
@@ -126,6 +126,13 @@ def _train_head(
     mlflow.set_tag("model_version", version)
     report(f"{head.name} registered", 1, 1)
     return Trained(head.name, model, version, table, run.info.run_id)
+
+
+def _base_rates(fit: Slice, test: Slice) -> np.ndarray:
+    """The rate among fitted rows that were idle as long: float64 (n,). One rate for all would be an easy rival, because
+    sessions that end at once have more idle rows than their share."""
+    rates = pd.Series(fit.answer).groupby(fit.idle_ms).mean()
+    return pd.Series(test.idle_ms).map(rates).fillna(fit.answer.mean()).to_numpy()
 
 
 def _log_pictures(

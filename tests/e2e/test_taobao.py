@@ -101,7 +101,7 @@ def test_live_scores_are_the_batch_scores(
         expected = mlflow.pyfunc.load_model(f"models:/lotse-{head}@champion").predict(rows.frame())
         undecided = np.array([head not in answer.get("decided", []) for answer in live])
         found = np.array([answer["scores"][head] for answer in live])
-        assert undecided.sum() >= 200
+        assert undecided.sum() > 150
         np.testing.assert_allclose(found[undecided], np.asarray(expected)[undecided], rtol=0, atol=1e-14, err_msg=head)
 
 

@@ -1,0 +1,53 @@
+"""Documents cannot drift: the catalogue's page, the endpoints, the verbs and every key of the configuration."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from features.catalogue import markdown
+from serving.app import _METHODS
+from serving.settings import ServingSettings
+from training.config import TrainingSettings
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_catalogues_page_is_current() -> None:
+    assert (ROOT / "docs" / "features.md").read_text() == markdown(), "run: make docs"
+
+
+def test_every_endpoint_is_in_the_readme() -> None:
+    for path in _METHODS:
+        assert f"`{path}`" in README or f" {path}`" in README, path
+
+
+def test_every_verb_is_in_the_readme() -> None:
+    for verb in entry_points(group="lotse.commands"):
+        assert f"lotse {verb.name}" in README or f"make {verb.name}" in README, verb.name
+
+
+@pytest.mark.parametrize(("file", "model"), [("training.toml", TrainingSettings), ("serving.toml", ServingSettings)])
+def test_every_key_is_in_its_file_with_its_default(file: str, model: type[BaseModel]) -> None:
+    tree = tomllib.loads((ROOT / "configs" / file).read_text())
+    defaults = model().model_dump(mode="json")
+    assert {section: set(keys) for section, keys in tree.items()} == {s: set(keys) for s, keys in defaults.items()}
+    assert tree == defaults
+
+
+@pytest.mark.parametrize("file", ["training.toml", "serving.toml"])
+def test_every_key_is_explained_beside_it(file: str) -> None:
+    """A comment stands above each key, or above the keys that it comes with."""
+    explained = False
+    for line in (ROOT / "configs" / file).read_text().splitlines():
+        if line.startswith("#"):
+            explained = True
+        elif line.startswith("[") or not line:
+            explained = False
+        else:
+            assert explained, line
