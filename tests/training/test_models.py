@@ -15,7 +15,7 @@ from training.datasets import Slice, assign_sessions, slices_of
 from training.evaluation import evaluate, expected_calibration_error, metrics
 from training.heads import HEADS
 from training.labels import outcomes
-from training.model import HeadModel, fit_head
+from training.model import HeadModel, fit_head, fit_logistic
 
 SETTINGS = load_training()
 
@@ -118,9 +118,18 @@ def test_real_labels_teach_more_than_the_baselines(prepared: Prepared) -> None:
     slices = {name: small(part, 200_000) for name, part in prepared.slices["exit"].items()}
     model = fitted(slices, prepared.rows)
     test = slices["test"]
-    table = evaluate(test, {"lotse": model.score(test.matrix)}, (1, 5), 15).set_index("age")
-    assert table.loc["events", "auc"] > 0.75
-    assert table.loc["events", "rows"] + table.loc["idle", "rows"] == table.loc["all", "rows"] == len(test.answer)
+    scores = {
+        "lotse": model.score(test.matrix),
+        "logistic": fit_logistic(slices["fit"]).predict_proba(test.matrix)[:, 1],
+        "base_rate": np.full(len(test.answer), slices["fit"].answer.mean()),
+    }
+    table = evaluate(test, scores, (1, 5), 15).set_index(["age", "model"])
+    for metric, sign in (("auc", 1), ("pr_auc", 1), ("log_loss", -1), ("brier", -1)):
+        for rival in ("logistic", "base_rate"):
+            ours, theirs = table.loc[("events", "lotse"), metric], table.loc[("events", rival), metric]
+            assert sign * ours > sign * theirs, (metric, rival)
+    rows = table.xs("lotse", level="model")["rows"]
+    assert rows["events"] + rows["idle"] == rows["all"] == len(test.answer)
 
 
 def test_the_same_rows_give_the_same_model(prepared: Prepared) -> None:
