@@ -246,7 +246,9 @@ def _typed(name: str, values: pd.Series) -> np.ndarray:
     column = COLUMNS[name]
     if not pd.api.types.is_numeric_dtype(values.dtype):
         raise EventError(f"column {name!r} has type {values.dtype}; expected numbers: {column.meaning}")
-    if values.dtype.kind not in "iub":
+    if (
+        column.dtype != "f8" and values.dtype.kind not in "iub"
+    ):  # a float column shows its NaN when its range is checked
         missing = np.flatnonzero(values.isna().to_numpy())
         if missing.size:
             raise EventError(
@@ -273,7 +275,9 @@ def _check_ranges(columns: Mapping[str, np.ndarray]) -> None:
         # the ends tell at once that all is well; only a bad column is searched
         if len(column) and not (column.min() >= least and column.max() <= most):
             rows = np.flatnonzero(~((column >= least) & (column <= most)))
-            raise EventError(f"row {rows[0]}: {name} is {column[rows[0]]}; expected {expected} ({rows.size} such rows)")
+            found = column[rows[0]]
+            shown = "NaN" if np.isnan(found) else found
+            raise EventError(f"row {rows[0]}: {name} is {shown}; expected {expected} ({rows.size} such rows)")
 
     first, last = _TIME_RANGE_MS
     within("time", first, last, "milliseconds since 1970 between the years 1990 and 2100")

@@ -18,7 +18,7 @@ import numpy as np
 from features.compiler import compile_fold
 from features.events import CONSENT_LINK, Event
 from features.pseudonyms import load_key
-from features.sessions import HEADER_CONSENT, HEADER_EVENTS, HEADER_LAST_AT, HEADER_STARTED_AT, STATUS_NAMES
+from features.sessions import HEADER_EVENTS, HEADER_LAST_AT, HEADER_STARTED_AT, STATUS_NAMES
 from features.shop import ShopSettings
 from serving.intake import FieldError, Intake
 from serving.metrics import Metrics
@@ -29,7 +29,10 @@ from serving.settings import ServingSettings
 from serving.stores import open_store
 from serving.tokens import BadTokenError, Tokens
 
-_SWEEP_STEP: Final = 200
+# Sweeping shares the interpreter with the hot path: it takes 0.1 ms at a time and then steps aside.
+_SWEEP_STEP: Final = 100
+_SWEEP_PAUSE_SECONDS: Final = 0.002
+_LAST_AT_TO_CONSENT: Final = Struct("<q24xq")  # header words 4 and 8
 _STARTED_TO_EVENTS: Final = Struct("<qqq")  # three neighbours of the header: started at, last at, events
 
 
@@ -251,15 +254,9 @@ class Engine:
         now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
         self._pseudonyms.forget(now)
         removed = 0
-        step: list[bytes] = []
-        for key in self.store.keys():  # noqa: SIM118  (a store is no dict)
-            record = self.store.read(key)
-            if record is not None and self._over(record, now):
-                step.append(key)
-            if len(step) == _SWEEP_STEP:
-                removed += self._remove(step, now)
-                step = []
-        removed += self._remove(step, now)
+        for step in self.store.records(_SWEEP_STEP):
+            removed += self._remove([key for key, record in step if self._over(record, now)], now)
+            time.sleep(_SWEEP_PAUSE_SECONDS)
         self.metrics.swept_records += removed
         return removed
 
@@ -276,9 +273,8 @@ class Engine:
         return removed
 
     def _over(self, record: bytes | memoryview, now: int) -> bool:
-        header = np.frombuffer(record, np.int64, count=16)
-        idle = now - int(header[HEADER_LAST_AT])
-        return idle > (self._linked_ms if header[HEADER_CONSENT] & CONSENT_LINK else self._timeout_ms)
+        last_at, consent = _LAST_AT_TO_CONSENT.unpack_from(record, 8 * HEADER_LAST_AT)
+        return bool(now - last_at > (self._linked_ms if consent & CONSENT_LINK else self._timeout_ms))
 
     def _warm_up(self) -> None:
         """Compile what the first request would otherwise wait for."""

@@ -36,8 +36,8 @@ class Store(Protocol):
     def read(self, key: bytes) -> bytes | None:
         """One record as it is now, or None."""
 
-    def keys(self) -> Iterator[bytes]:
-        """All keys, for sweeping; records may come and go meanwhile."""
+    def records(self, step: int) -> Iterator[list[tuple[bytes, bytes]]]:
+        """All keys and records, `step` at a time, for sweeping; records may come and go meanwhile."""
 
     def count(self) -> int:
         """How many records there are."""

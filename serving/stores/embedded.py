@@ -43,22 +43,23 @@ class EmbeddedStore:
             found: bytes | None = transaction.get(key)
             return found
 
-    def keys(self) -> Iterator[bytes]:
-        """All keys, in steps of a thousand: a long read would keep old pages from being used again."""
+    def records(self, step: int) -> Iterator[list[tuple[bytes, bytes]]]:
+        """All records in steps, each read by itself: one long read would keep old pages from being used again."""
         after = b""
         while True:
+            found: list[tuple[bytes, bytes]] = []
             with self._env.begin() as transaction, transaction.cursor() as cursor:
-                found = []
                 if cursor.set_range(after):
-                    for key in cursor.iternext(keys=True, values=False):
-                        if bytes(key) != after:
-                            found.append(bytes(key))
-                        if len(found) == 1_000:
+                    for key, record in cursor:
+                        if key != after:
+                            found.append((key, record))
+                        if len(found) == step:
                             break
-            yield from found
-            if len(found) < 1_000:
+            if found:
+                yield found
+                after = found[-1][0]
+            if len(found) < step:
                 return
-            after = found[-1]
 
     def count(self) -> int:
         """How many records there are."""
