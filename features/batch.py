@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from features.compiler import Fold, compile_fold
-from features.events import COLUMNS, check_events
+from features.events import COLUMNS, check_ranges, typed_events
 from features.grouping import order_by_visitor, sessionise
 from features.sessions import DEFAULT_TIMEOUT_SECONDS, FOLDED, STARTED
 
@@ -104,19 +104,21 @@ def build_rows(
         `out` is too small or of another type.
     """
     fold = fold or compile_fold()
-    table = check_events(events)
+    table = typed_events(events)
     timeout_ms = round(timeout_seconds * 1000)
     checkpoints = np.unique(np.round(np.asarray(idle_seconds, np.float64) * 1000).astype(np.int64))
     checkpoints = checkpoints[(checkpoints > 0) & (checkpoints < timeout_ms)]
     threads = threads or os.cpu_count() or 1
 
     columns = {name: table[name].to_numpy() for name in COLUMNS}
-    order = order_by_visitor(columns["visitor"], columns["time"])
-    statuses, silences = np.empty(len(order), np.uint8), np.empty(len(order), np.int32)
     identity = [columns[name] for name in ("visitor", "session", "id", "time")]
     extra = [columns[name] for name in fold.columns if name != "time"]
-    parts = _parts(columns["visitor"], order, threads)
     with ThreadPoolExecutor(threads) as pool:
+        checked = pool.submit(check_ranges, table)  # beside the ordering, which is one thread's work
+        order = order_by_visitor(columns["visitor"], columns["time"])
+        checked.result()
+        statuses, silences = np.empty(len(order), np.uint8), np.empty(len(order), np.int32)
+        parts = _parts(columns["visitor"], order, threads)
         counts = pool.map(
             lambda part: sessionise(*part, order, *identity, timeout_ms, checkpoints, statuses, silences), parts
         )

@@ -209,6 +209,13 @@ def check_events(events: pd.DataFrame) -> pd.DataFrame:
     EventError
         A required column is missing, a column is unknown, or a value lies outside what the column allows.
     """
+    table = typed_events(events)
+    check_ranges(table)
+    return table
+
+
+def typed_events(events: pd.DataFrame) -> pd.DataFrame:
+    """The first half of `check_events`: every column, in its own type, values not looked at yet."""
     for required in ("visitor", "time", "name"):
         if required not in events.columns:
             raise EventError(
@@ -224,7 +231,6 @@ def check_events(events: pd.DataFrame) -> pd.DataFrame:
             columns[name] = _typed(name, events[name])
         elif name != "interactive":
             columns[name] = _defaults(len(events), column)
-    _check_ranges(columns)
     if "interactive" not in columns:
         columns["interactive"] = interactive_by_default(columns["name"])
     return pd.DataFrame({name: columns[name] for name in COLUMNS}, copy=False)
@@ -246,9 +252,8 @@ def _typed(name: str, values: pd.Series) -> np.ndarray:
     column = COLUMNS[name]
     if not pd.api.types.is_numeric_dtype(values.dtype):
         raise EventError(f"column {name!r} has type {values.dtype}; expected numbers: {column.meaning}")
-    if (
-        column.dtype != "f8" and values.dtype.kind not in "iub"
-    ):  # a float column shows its NaN when its range is checked
+    # a float column shows its NaN when its range is checked
+    if column.dtype != "f8" and values.dtype.kind not in "iub":
         missing = np.flatnonzero(values.isna().to_numpy())
         if missing.size:
             raise EventError(
@@ -269,9 +274,11 @@ _TIME_RANGE_MS: Final = (631_152_000_000, 4_102_444_799_999)
 _LARGEST: Final = float(np.finfo(np.float64).max)
 
 
-def _check_ranges(columns: Mapping[str, np.ndarray]) -> None:
+def check_ranges(table: pd.DataFrame) -> None:
+    """The second half of `check_events`: every value of a typed table is what its column allows."""
+
     def within(name: str, least: float, most: float, expected: str) -> None:
-        column = columns[name]
+        column = table[name].to_numpy()
         # the ends tell at once that all is well; only a bad column is searched
         if len(column) and not (column.min() >= least and column.max() <= most):
             rows = np.flatnonzero(~((column >= least) & (column <= most)))
