@@ -22,7 +22,16 @@ from benchmarks.measure import alternate, console, median, report
 from features.batch import build_rows
 from features.compiler import compile_fold
 from features.definitions import CATALOGUE
-from features.events import ADD_TO_CART, BEGIN_CHECKOUT, PAGE_VIEW, PURCHASE, REMOVE_FROM_CART, SEARCH, VIEW_ITEM
+from features.events import (
+    ADD_TO_CART,
+    ADD_TO_WISHLIST,
+    BEGIN_CHECKOUT,
+    PAGE_VIEW,
+    PURCHASE,
+    REMOVE_FROM_CART,
+    SEARCH,
+    VIEW_ITEM,
+)
 from simulation.shop import simulate
 
 NAMES = [
@@ -34,16 +43,24 @@ NAMES = [
     "cart_adds",
     "cart_removes",
     "checkouts",
+    "wishlist_adds",
     "purchases",
     "item_view_share",
+    "same_item_repeats",
     "duration_seconds",
     "last_gap_seconds",
     "longest_gap_seconds",
     "mean_gap_seconds",
+    "mean_item_dwell_seconds",
+    "seconds_since_cart",
+    "seconds_since_item",
+    "idle_seconds",
     "price_viewed_max",
+    "price_viewed_last",
     "price_viewed_mean",
     "entry_channel",
     "entry_event",
+    "device_kind",
     "last_event",
     "second_last_event",
     "third_last_event",
@@ -58,6 +75,7 @@ COUNTED = {
     "cart_adds": ADD_TO_CART,
     "cart_removes": REMOVE_FROM_CART,
     "checkouts": BEGIN_CHECKOUT,
+    "wishlist_adds": ADD_TO_WISHLIST,
     "purchases": PURCHASE,
 }
 KEYS = ["visitor", "time", "events"]
@@ -73,10 +91,17 @@ def duckdb_query() -> str:
         select *, sum(case when before is null or time - before > {TIMEOUT_MS} then 1 else 0 end)
             over (partition by visitor order by time, seq rows unbounded preceding) as session_number from gaps
     ), inside as (
-        select *, coalesce(time - lag(time) over (partition by visitor, session_number order by time, seq), 0) as gap
-        from numbered
+        select *, coalesce(time - lag(time) over steps, 0) as gap, lag(name) over steps as name_before,
+            item != 0 and item = coalesce(lag(item) over steps, 0) as same_item
+        from numbered window steps as (partition by visitor, session_number order by time, seq)
     ), folded as (
-        select visitor, time, utc_offset, gap,
+        select visitor, time, utc_offset, gap, device,
+            sum(same_item::int) over so_far as same_item_repeats,
+            coalesce(sum(gap) filter (name_before = {VIEW_ITEM}) over so_far, 0) as item_dwell,
+            max(time) filter (name = {ADD_TO_CART}) over so_far as last_cart,
+            max(time) filter (name = {VIEW_ITEM}) over so_far as last_item,
+            coalesce(last_value(case when name = {VIEW_ITEM} then price end ignore nulls) over so_far, 0)
+                as price_viewed_last,
             count(*) over so_far as events,
             sum(interactive) over so_far as interactive_events,
             {counts},
@@ -97,6 +122,11 @@ def duckdb_query() -> str:
     select visitor, time, events::float as events, interactive_events::float as interactive_events,
         {", ".join(f"{name}::float as {name}" for name in COUNTED)},
         (item_views / events)::float as item_view_share,
+        same_item_repeats::float as same_item_repeats,
+        (item_dwell / 1000 / greatest(item_views, 1))::float as mean_item_dwell_seconds,
+        coalesce((time - last_cart) / 1000, -1)::float as seconds_since_cart,
+        coalesce((time - last_item) / 1000, -1)::float as seconds_since_item,
+        0::float as idle_seconds, price_viewed_last::float as price_viewed_last, device::float as device_kind,
         ((time - started) / 1000)::float as duration_seconds,
         (gap / 1000)::float as last_gap_seconds,
         (longest / 1000)::float as longest_gap_seconds,
@@ -119,7 +149,7 @@ def with_duckdb(connection: duckdb.DuckDBPyConnection) -> object:
 
 def with_polars(events: pl.DataFrame) -> pl.DataFrame:
     """The same by expressions over sorted sessions."""
-    name, time, price = pl.col("name"), pl.col("time"), pl.col("price")
+    name, time, price, item = pl.col("name"), pl.col("time"), pl.col("price"), pl.col("item")
     session = ["visitor", "session_number"]
     local = time + pl.col("utc_offset").cast(pl.Int64) * 60_000
     viewed = name == VIEW_ITEM
@@ -129,6 +159,8 @@ def with_polars(events: pl.DataFrame) -> pl.DataFrame:
     ).with_columns(pl.col("starts").cum_sum().alias("session_number"))
     inside = numbered.with_columns(
         (time - time.shift(1)).over(session).fill_null(0).alias("gap"),
+        (name.shift(1).over(session) == VIEW_ITEM).fill_null(value=False).alias("after_item"),
+        ((item != 0) & (item == item.shift(1).over(session))).fill_null(value=False).alias("same_item"),
         pl.int_range(1, pl.len() + 1).over(session).alias("n"),
     )
     folded = inside.select(
@@ -137,6 +169,12 @@ def with_polars(events: pl.DataFrame) -> pl.DataFrame:
         "gap",
         "n",
         "utc_offset",
+        pl.col("device").alias("device_kind"),
+        pl.col("same_item").cast(pl.Int32).cum_sum().over(session).alias("same_item_repeats"),
+        pl.when("after_item").then("gap").otherwise(0).cum_sum().over(session).alias("item_dwell"),
+        pl.when(name == ADD_TO_CART).then(time).forward_fill().over(session).alias("last_cart"),
+        pl.when(viewed).then(time).forward_fill().over(session).alias("last_item"),
+        pl.when(viewed).then(price).forward_fill().over(session).fill_null(0.0).alias("price_viewed_last"),
         pl.col("interactive").cast(pl.Int64).cum_sum().over(session).alias("interactive_events"),
         *((name == code).cast(pl.Int32).cum_sum().over(session).alias(label) for label, code in COUNTED.items()),
         time.first().over(session).alias("started"),
@@ -157,6 +195,10 @@ def with_polars(events: pl.DataFrame) -> pl.DataFrame:
         (pl.col("item_views") / pl.col("n")).alias("item_view_share"),
         ((time - pl.col("started")) / 1000).alias("duration_seconds"),
         (pl.col("gap") / 1000).alias("last_gap_seconds"),
+        (pl.col("item_dwell") / 1000 / pl.max_horizontal("item_views", 1)).alias("mean_item_dwell_seconds"),
+        ((time - pl.col("last_cart")) / 1000).fill_null(-1.0).alias("seconds_since_cart"),
+        ((time - pl.col("last_item")) / 1000).fill_null(-1.0).alias("seconds_since_item"),
+        pl.lit(0.0).alias("idle_seconds"),
         (pl.col("longest") / 1000).alias("longest_gap_seconds"),
         ((time - pl.col("started")) / 1000 / pl.max_horizontal(pl.col("n") - 1, 1)).alias("mean_gap_seconds"),
         (pl.col("priced") / pl.max_horizontal("priced_views", 1)).alias("price_viewed_mean"),

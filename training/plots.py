@@ -70,9 +70,11 @@ def roc(head: str, part: Slice, scores: Mapping[str, np.ndarray]) -> Figure:
     """True positive rate against false positive rate, on all rows of the test."""
     figure, axes = _figure(f"{head}: ROC", "false positive rate", "true positive rate")
     if 0 < part.answer.sum() < len(part.answer):
-        for name, score in scores.items():
+        for name in ("lotse", "logistic"):
+            score = scores[name]
             false, true, _ = roc_curve(part.answer, score)
             axes.plot(false, true, color=_COLOURS[name], label=_LABELS[name], lw=2 if name == "lotse" else 1.2)
+    axes.plot([0, 1], [0, 1], ":", color=_COLOURS["base_rate"], label="chance")
     axes.set(xlim=(0, 1), ylim=(0, 1.01))
     axes.legend(loc="lower right")
     return figure
@@ -82,7 +84,9 @@ def precision_recall(head: str, part: Slice, scores: Mapping[str, np.ndarray]) -
     """Precision against recall, on all rows of the test."""
     figure, axes = _figure(f"{head}: precision and recall", "recall", "precision")
     if part.answer.any():
-        for name, score in scores.items():
+        axes.axhline(part.answer.mean(), color=_COLOURS["base_rate"], ls=":", label="base rate")
+        for name in ("lotse", "logistic"):
+            score = scores[name]
             precision, recall, _ = precision_recall_curve(part.answer, score)
             axes.plot(recall, precision, color=_COLOURS[name], label=_LABELS[name], lw=2 if name == "lotse" else 1.2)
     axes.set(xlim=(0, 1), ylim=(0, 1.01))
