@@ -19,6 +19,9 @@ REPLAY = "session.max_age_hours=200000"
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder where `lotse train --source taobao` has run."""
     folder = workspace(tmp_path_factory.mktemp("taobao") / "work")
+    # which users are held out follows from the pseudonym key: a fixed one makes every run the same
+    (folder / "lotse-data").mkdir()
+    (folder / "lotse-data" / "pseudonym.key").write_bytes(b"a fixed key of thirty-two bytes!")
     done = lotse(folder, "train", "--source", "taobao", "--events", str(TAOBAO))
     assert done.returncode == 0, done.stdout + done.stderr
     (folder / "train.log").write_text(done.stdout)
