@@ -59,9 +59,11 @@ def demo(
     url = f"http://127.0.0.1:{port}"
     with log.open("w") as file:
         service = subprocess.Popen([*lotse, "serve", "--port", str(port)], stdout=file, stderr=subprocess.STDOUT)
+    failed = 0
     try:
         _wait_until_ready(console, url, service, log)
         counts = _browse(console, url, visits, seconds)
+        failed = counts.failed
         console.print(_table(visits))
         _tell(console, url, counts, keep=keep)
         if keep:
@@ -71,8 +73,8 @@ def demo(
         pass
     finally:
         _stop(service)
-    if counts.failed:
-        raise SettingsError(f"{counts.failed} requests of the crowd failed; see {log}")
+    if failed:
+        raise SettingsError(f"{failed} requests of the crowd failed; see {log}")
 
 
 def _run(command: list[str]) -> None:
