@@ -146,7 +146,7 @@ def _table(visits: list[Visit], most: int = 14) -> Table:
 
     with_truth = any(visit.truth for visit in visits)
     title = "Live sessions" + (" (score / simulated truth)" if with_truth else "")
-    table = Table(title=title, box=SIMPLE_HEAD)
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for name in ("session", "n", "latest event"):
         table.add_column(name, no_wrap=True)
     for name in ("bounce", "conversion", "exit"):
@@ -163,7 +163,7 @@ def _table(visits: list[Visit], most: int = 14) -> Table:
             true, score = truth.get(head), visit.scores[at].get(head, float("nan"))
             # an outcome that is decided needs no truth beside it
             known = true is not None and not math.isnan(true) and 0 < score < 1
-            shown = f" [dim]/ {true:.2f}[/]" if known else ""
+            shown = f"[dim]/{true:.2f}[/]" if known else ""
             cells.append(f"{score:.2f}{shown}")
         outcome = "bought" if visit.bought else "bounced" if len(visit.events) == 1 else "left"
         latest = visit.events[at]["name"]

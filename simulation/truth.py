@@ -29,8 +29,8 @@ def conversion_probability(chain: Chain) -> np.ndarray:
         passive = chain.passive[kind][:, None]
         go_on = stay * (passive * np.eye(STATES) + (1 - passive) * chain.move[kind] * ~bought)
         at_once = (stay * (1 - passive) * chain.move[kind])[:, bought].sum(axis=1)
-        # the solver's rounding may go a hair below zero
-        out[kind] = np.clip(np.linalg.solve(np.eye(STATES) - go_on, at_once), 0.0, 1.0)
+        # the solver's rounding may go a hair below zero; adding zero turns -0.0 into 0.0
+        out[kind] = np.clip(np.linalg.solve(np.eye(STATES) - go_on, at_once), 0.0, 1.0) + 0.0
     return out
 
 
