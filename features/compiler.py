@@ -88,11 +88,6 @@ class Fold:
         """read(record, now_ms, out): write the features as of `now_ms`, idle time included."""
         return self.module.read
 
-    def value(self, record: np.ndarray, field: str) -> float:
-        """The value of one field of a record: for tests and for looking at records, not for the hot path."""
-        dtype, position = _layout(self.catalogue.fields.values())[0][field]
-        return record.view(_VIEWS[dtype])[position].item()  # type: ignore[no-any-return]
-
 
 def compile_fold(catalogue: Catalogue | None = None) -> Fold:
     """Compile a catalogue; without one, the whole of `features.definitions`.

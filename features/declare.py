@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final, Literal
@@ -251,10 +251,6 @@ class Catalogue:
             {name: entry for name, entry in self.fields.items() if name in wanted},
             {name: entry for name, entry in self.features.items() if name in wanted},
         ).check()
-
-    def copy(self) -> Catalogue:
-        """A catalogue that can grow without changing this one."""
-        return replace(self, fields=dict(self.fields), features=dict(self.features))
 
 
 def _unknown(what: str, origin: str, parameter: str, known: Iterable[str]) -> str:

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from features.events import (
-    CHANNELS,
     COLUMNS,
     CONSENT_LINK,
     CONSENT_MEASURE,
@@ -25,7 +24,6 @@ from features.events import (
 )
 from simulation.chain import (
     FIRST_INTENT,
-    KINDS,
     LANDING,
     PACE_SECONDS,
     PACE_SPREAD,
@@ -34,7 +32,7 @@ from simulation.chain import (
     build_chain,
 )
 from simulation.truth import BOUNCE_SECONDS, GRID, bounce_probability, conversion_probability
-from simulation.visits import DAY_MS, HOUR_MS, draw_visits
+from simulation.visits import DAY_MS, draw_visits
 
 # Monday, 2 March 2026, 00:00 UTC: fixed, so that the same seed gives the same bytes for ever.
 START_MS: Final = 1_772_409_600_000
@@ -238,6 +236,3 @@ def _mixed(numbers: np.ndarray, seed: int) -> np.ndarray:
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return (z ^ (z >> np.uint64(31))).view(np.int64)
-
-
-__all__ = ["CHANNELS", "HOUR_MS", "KINDS", "START_MS", "Simulated", "simulate"]

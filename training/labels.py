@@ -16,11 +16,11 @@ from training.config import LabelSettings
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Per event of n sorted events, all bool (n,) but `session` and `started_at`.
+    """Per event of n sorted events, all bool (n,) but `session`.
 
     Attributes
     ----------
-    session: int64, index of the session; started_at: int64, ms, of its first event.
+    session: int64, index of the session.
     last: no event of the session follows.
     goal_reached: the goal happened at or before this event; goal_later: it happens after it.
     bounced: the whole session bounces; bounce_open: up to this event it still may.
@@ -28,7 +28,6 @@ class Outcomes:
     """
 
     session: np.ndarray
-    started_at: np.ndarray
     last: np.ndarray
     goal_reached: np.ndarray
     goal_later: np.ndarray
@@ -47,7 +46,7 @@ def outcomes(events: pd.DataFrame, settings: LabelSettings, timeout_ms: int) -> 
     size = len(session)
     if not size:
         empty = np.zeros(0, bool)
-        return Outcomes(session, np.zeros(0, np.int64), empty, empty, empty, empty, empty, empty)
+        return Outcomes(session, empty, empty, empty, empty, empty, empty)
     begins = np.flatnonzero(np.concatenate([[True], session[1:] != session[:-1]]))
     lengths = np.diff(np.concatenate([begins, [size]]))
     begin = np.repeat(begins, lengths)
@@ -63,7 +62,6 @@ def outcomes(events: pd.DataFrame, settings: LabelSettings, timeout_ms: int) -> 
     bounce_open = (interactive <= 1) & (so_far_ms < bounce_ms) & (goal == 0)
     return Outcomes(
         session=session,
-        started_at=time[begin],
         last=np.arange(size) == end,
         goal_reached=goal > 0,
         goal_later=goal[end] > goal,
