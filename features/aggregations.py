@@ -1,4 +1,4 @@
-"""Factories for the shapes that come up again and again: count, total, longest, latest, decayed, distinct.
+"""Factories for the shapes that come up again and again: count, total, latest, largest, since, decayed, distinct.
 
 Each takes the name and the docstring of what it declares, adds the fields it needs to the catalogue and, where that is
 useful, a feature. `when` picks events by name (one code or several); without it every event counts.
@@ -11,10 +11,17 @@ from collections.abc import Sequence
 from typing import Final
 
 from features.declare import CATALOGUE, Catalogue, Scope
+from features.events import PAGE_KIND_OF
 
 When = int | Sequence[int] | None
 
 LN2: Final = 0.6931471805599453
+# Half-lives that come from one exponential, in seconds, and how often it is squared: 480 s, 120 s (/4), 30 s (/16).
+SHARED_HALF_LIVES: Final = {480.0: 0, 120.0: 2, 30.0: 4}
+SHARED_RATE: Final = LN2 / 480_000.0
+# Three bits for each event name that may open a page; all of those are among the first 20 names.
+PACKED_NAMES: Final = 20
+PAGE_KINDS_PACKED: Final = sum(kind << 3 * name for name, kind in PAGE_KIND_OF.items())
 # One word of a bit set holds 63 bits: the sign stays out of the way of shifts, in compiled code and in plain Python.
 WORD_BITS: Final = 63
 
@@ -98,6 +105,16 @@ def latest(
         catalogue.expose(name, unit=unit)
 
 
+def answered(name: str, doc: str, *, of: str, consent: str = "", catalogue: Catalogue = CATALOGUE) -> None:
+    """The latest value of `of` that is not 0, which stands for "none"."""
+
+    def body(previous: float, value: float) -> float:
+        return value if value != 0.0 else previous
+
+    catalogue.add_field(name, "f8", body, doc=doc, inputs={"previous": name, "value": of})
+    catalogue.expose(name, consent=consent)
+
+
 def largest(
     name: str,
     doc: str,
@@ -119,25 +136,90 @@ def largest(
         catalogue.expose(name, unit=unit)
 
 
+def since(name: str, doc: str, *, when: When, unit: str = "s", catalogue: Catalogue = CATALOGUE) -> None:
+    """Seconds since the latest event picked by `when`, as of now; -1 before the first."""
+    at = f"{name}_at"
+
+    def value(now: int, at: int) -> float:
+        return (now - at) * 0.001 if at > 0 else -1.0
+
+    latest(at, f"{doc} (time)", of="time", dtype="i8", when=when, feature=False, catalogue=catalogue)
+    catalogue.add_feature(name, value, doc=f"{doc}; -1 before the first.", unit=unit, inputs={"at": at})
+
+
 def decayed(
     name: str, doc: str, *, half_life_seconds: float, when: When = None, catalogue: Catalogue = CATALOGUE
 ) -> None:
     """The number of events, each counting half after every `half_life_seconds`: exponential decay, read as of now.
 
-    The field holds the value at the latest event, `last_at` its time: v <- v * 2^(-gap / half-life) + 1.
+    The field holds the value at the latest event, `last_at` its time: v <- v * 2^(-gap / half-life) + 1. Half-lives of
+    480 seconds and its halves, quarters, ... share one exponential: the compiler computes it once, the others are its
+    powers, which takes three multiplications where an exponential takes 10 ns.
     """
     codes = _codes(when)
-    rate = LN2 / (half_life_seconds * 1000.0)
     at_event = f"{name}_at_event"
+    squarings = SHARED_HALF_LIVES.get(half_life_seconds)
+    if squarings is None:
+        rate = LN2 / (half_life_seconds * 1000.0)
 
-    def body(previous: float, time: int, last_at: int, event: int) -> float:
-        return previous * math.exp(-rate * max(time - last_at, 0)) + ((codes >> event) & 1)
+        def body(previous: float, time: int, last_at: int, event: int) -> float:
+            return previous * math.exp(-rate * (time - last_at)) + ((codes >> event) & 1)
 
-    def value(at: float, now: int, last_at: int) -> float:
-        return at * math.exp(-rate * (now - last_at))
+        def value(at: float, now: int, last_at: int) -> float:
+            return at * math.exp(-rate * (now - last_at))
+
+    elif squarings == 0:
+
+        def body(previous: float, time: int, last_at: int, event: int) -> float:
+            return previous * math.exp(-SHARED_RATE * (time - last_at)) + ((codes >> event) & 1)
+
+        def value(at: float, now: int, last_at: int) -> float:
+            return at * math.exp(-SHARED_RATE * (now - last_at))
+
+    elif squarings == 2:
+
+        def body(previous: float, time: int, last_at: int, event: int) -> float:
+            return previous * fourth_power(math.exp(-SHARED_RATE * (time - last_at))) + ((codes >> event) & 1)
+
+        def value(at: float, now: int, last_at: int) -> float:
+            return at * fourth_power(math.exp(-SHARED_RATE * (now - last_at)))
+
+    else:
+
+        def body(previous: float, time: int, last_at: int, event: int) -> float:
+            power = fourth_power(fourth_power(math.exp(-SHARED_RATE * (time - last_at))))
+            return previous * power + ((codes >> event) & 1)
+
+        def value(at: float, now: int, last_at: int) -> float:
+            return at * fourth_power(fourth_power(math.exp(-SHARED_RATE * (now - last_at))))
 
     catalogue.add_field(at_event, "f8", body, doc=doc, inputs={"previous": at_event, "event": "name"})
     catalogue.add_feature(name, value, doc=doc, unit="events", inputs={"at": at_event})
+
+
+def dwell(name: str, doc: str, *, kind: int, catalogue: Catalogue = CATALOGUE) -> None:
+    """Seconds spent on pages of one kind up to the latest event: the time after an event belongs to the open page."""
+    field_name = f"{name}_ms"
+
+    def body(previous: int, page_kind: int, time: int, last_at: int) -> int:
+        return previous + (time - last_at if page_kind == kind else 0)
+
+    def seconds(milliseconds: int) -> float:
+        return milliseconds * 0.001
+
+    catalogue.add_field(field_name, "i8", body, doc=doc, inputs={"previous": field_name})
+    catalogue.add_feature(name, seconds, doc=doc, unit="s", inputs={"milliseconds": field_name})
+
+
+def opened_page_kind(name: int) -> int:
+    """The kind of page that an event of this name opens, 0 for one that stays on the page."""
+    return (PAGE_KINDS_PACKED >> (3 * name)) & 7 if name < PACKED_NAMES else 0
+
+
+def fourth_power(value: float) -> float:
+    """value^4, by squaring twice: the same bits in compiled code and in plain Python."""
+    square = value * value
+    return square * square
 
 
 def distinct(

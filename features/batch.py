@@ -23,6 +23,7 @@ from features.compiler import Fold, compile_fold
 from features.events import COLUMNS, check_ranges, typed_events
 from features.grouping import order_by_visitor, sessionise
 from features.sessions import DEFAULT_TIMEOUT_SECONDS, FOLDED, STARTED
+from features.tables import NOTHING_LEARNED, Tables, Windows
 
 IDLE_SECONDS: Final = (5, 10, 30, 60, 300)
 Progress = Callable[[int, int], None]
@@ -82,6 +83,8 @@ def build_rows(
     threads: int | None = None,
     progress: Progress | None = None,
     out: np.ndarray | None = None,
+    tables: Tables | Windows = NOTHING_LEARNED,
+    dtype: str = "f4",
 ) -> Rows:
     """The feature vector after every event, and after every idle checkpoint the session was silent for.
 
@@ -109,10 +112,14 @@ def build_rows(
     checkpoints = np.unique(np.round(np.asarray(idle_seconds, np.float64) * 1000).astype(np.int64))
     checkpoints = checkpoints[(checkpoints > 0) & (checkpoints < timeout_ms)]
     threads = threads or os.cpu_count() or 1
+    if isinstance(tables, Tables):
+        tables = Windows(np.array([np.iinfo(np.int64).min]), [tables])
+    learned = tables.pack(tuple(fold.catalogue.tables))
 
     columns = {name: table[name].to_numpy() for name in COLUMNS}
     identity = [columns[name] for name in ("visitor", "session", "id", "time")]
     extra = [columns[name] for name in fold.columns if name != "time"]
+    varies = np.array([_varies(column) for column in extra], bool)
     with ThreadPoolExecutor(threads) as pool:
         checked = pool.submit(check_ranges, table)  # beside the ordering, which is one thread's work
         order = order_by_visitor(columns["visitor"], columns["time"])
@@ -123,7 +130,7 @@ def build_rows(
             lambda part: sessionise(*part, order, *identity, timeout_ms, checkpoints, statuses, silences), parts
         )
         ends = list(accumulate(counts, initial=0))
-        matrix = _matrix(out, (ends[-1], len(fold.names)))
+        matrix = _matrix(out, (ends[-1], len(fold.names)), dtype)
         flat = matrix.reshape(-1)
         event, prefix = np.empty(ends[-1], np.int64), np.empty(ends[-1], np.int32)
         idle = np.zeros(ends[-1], np.int64)
@@ -131,7 +138,8 @@ def build_rows(
         def fold_part(part: tuple[int, int], first_row: int) -> int:
             fold.module.run(
                 *part, order, statuses, silences, checkpoints, first_row,
-                columns["visitor"], columns["time"], columns["consent"], flat, event, prefix, idle, *extra,
+                columns["visitor"], columns["time"], columns["consent"], flat, event, prefix, idle,
+                *learned, varies, *extra,
             )  # fmt: skip
             return part[1] - part[0]
 
@@ -153,12 +161,17 @@ def build_rows(
     )
 
 
-def _matrix(out: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
+def _matrix(out: np.ndarray | None, shape: tuple[int, int], dtype: str) -> np.ndarray:
     if out is None:
-        return np.empty(shape, np.float32)
+        return np.empty(shape, dtype)
     if out.dtype != np.float32 or not out.flags.c_contiguous or out.shape[1:] != shape[1:] or len(out) < shape[0]:
         raise ValueError(f"out is {out.dtype} {out.shape}; expected float32, C order, at least {shape}")
     return out[: shape[0]]
+
+
+def _varies(column: np.ndarray) -> bool:
+    """Whether a column holds more than one value; most tell at once."""
+    return len(column) > 0 and bool((column[:4096] != column[0]).any() or (column != column[0]).any())
 
 
 # Small enough for a progress bar to move, large enough for the call to cost nothing.

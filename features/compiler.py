@@ -28,18 +28,10 @@ from features.declare import Catalogue, Field
 from features.emit import Emitter
 from features.events import COLUMNS, CONSENT_LINK
 from features.sessions import HEADER_WORDS
+from features.tables import NOTHING_LEARNED, look_up
 
 # Events gathered at a time: their columns stay in the second-level cache.
 _BLOCK_EVENTS: Final = 4096
-_VIEWS: Final = {
-    "i8": "int64",
-    "f8": "float64",
-    "i4": "int32",
-    "f4": "float32",
-    "i2": "int16",
-    "i1": "int8",
-    "u1": "uint8",
-}
 
 
 @dataclass(frozen=True)
@@ -74,18 +66,24 @@ class Fold:
         return np.zeros(len(self.names), np.float32)
 
     @cached_property
-    def advance(self) -> Any:
-        """advance(record, out, timeout_ms, *event) -> status: fold one event and write the features right after it.
+    def nothing_learned(self) -> np.ndarray:
+        """Tables for `advance` and `read` before anything was learned: int64 (words,)."""
+        return NOTHING_LEARNED.pack(tuple(self.catalogue.tables))
 
-        record: uint8 (record_bytes,), changed in place; out: float32 (len(names),), written; event: the values of
-        `features.events.Event`. Returns DUPLICATE, LATE, FOLDED or STARTED of `features.sessions`; after DUPLICATE
-        and LATE the features are those of the latest event that was folded.
+    @cached_property
+    def advance(self) -> Any:
+        """advance(record, out, timeout_ms, tables, *event) -> status: fold one event, write the features right after.
+
+        record: uint8 (record_bytes,), changed in place; out: float32 (len(names),), written; tables: int64 (words,)
+        of `features.tables.Tables.pack`; event: the values of `features.events.Event`. Returns DUPLICATE, LATE, FOLDED
+        or STARTED of `features.sessions`; after DUPLICATE and LATE the features are those of the latest event that was
+        folded.
         """
         return self.module.advance
 
     @cached_property
     def read(self) -> Any:
-        """read(record, now_ms, out): write the features as of `now_ms`, idle time included."""
+        """read(record, now_ms, out, tables): write the features as of `now_ms`, idle time included."""
         return self.module.read
 
 
@@ -108,7 +106,7 @@ def compile_fold(catalogue: Catalogue | None = None) -> Fold:
     text, columns, field_text = _generate(catalogue)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     field_digest = int.from_bytes(hashlib.sha256(field_text.encode()).digest()[:8], "little", signed=True)
-    _, record_bytes = _layout(catalogue.fields.values())
+    record_bytes = _layout(catalogue.fields.values()).record_bytes
     return Fold(
         names=tuple(catalogue.features),
         digest=digest,
@@ -128,59 +126,70 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lotse"
 
 
-def _layout(fields: Iterable[Field]) -> tuple[dict[str, tuple[str, int]], int]:
-    """Field name -> (dtype, index into the record seen as that dtype), and the record's size in bytes."""
+@dataclass(frozen=True)
+class _Layout:
+    """Where each field lies: (dtype, byte offset); the session's fields are the bytes from `session_from` on."""
+
+    places: dict[str, tuple[str, int]]
+    session_from: int
+    record_bytes: int
+
+    def text(self, names: Iterable[str]) -> str:
+        """The layout of some fields, as `features.memory` takes it."""
+        return ", ".join(f"{dtype} {offset}" for dtype, offset in (self.places[name] for name in names))
+
+
+def _layout(fields: Iterable[Field]) -> _Layout:
+    """The header, then the visitor's fields, then the session's, which a new session clears: each widest first."""
     places: dict[str, tuple[str, int]] = {}
-    offset = 8 * HEADER_WORDS
-    for entry in sorted(fields, key=lambda field: -np.dtype(field.dtype).itemsize):
-        size = np.dtype(entry.dtype).itemsize
-        places[entry.name] = (entry.dtype, offset // size)
-        offset += size
-    return places, -(-offset // 8) * 8
+    offset, session_from = 8 * HEADER_WORDS, 0
+    ordered = sorted(fields, key=lambda field: -np.dtype(field.dtype).itemsize)
+    for scope in ("visitor", "session"):
+        session_from = offset
+        for entry in ordered:
+            if entry.scope == scope:
+                places[entry.name] = (entry.dtype, offset)
+                offset += np.dtype(entry.dtype).itemsize
+        offset = -(-offset // 8) * 8
+    return _Layout(places, session_from, offset)
 
 
 def _generate(catalogue: Catalogue) -> tuple[str, tuple[str, ...], str]:
     """The module's text, the event columns it reads, and the part of the text that makes a record."""
     emitter = Emitter()
-    places, record_bytes = _layout(catalogue.fields.values())
+    layout = _layout(catalogue.fields.values())
     admit = emitter.function(sessions.admit)
-    begin, step, columns = _begin(catalogue, places), *_step(catalogue, places, emitter)
-    field_text = "\n".join([emitter.text(), begin, step, repr(places)])
-    read = _read(catalogue, places, emitter)
+    begin, step, columns = _begin(catalogue, layout), *_step(catalogue, layout, emitter)
+    field_text = "\n".join([emitter.text(), begin, step, repr(layout)])
+    read = _read(catalogue, layout, emitter)
     for name, value in vars(sessions).items():
         if name.startswith("HEADER_"):
             emitter.constant(name, value)
     emitter.constant("LINK", CONSENT_LINK)
+    gathered = [c for c in columns if c != "time"]
     parts = [
         f'"""A fold of {len(catalogue.fields)} fields and {len(catalogue.features)} features in '
-        f'{record_bytes} bytes. Generated by features/compiler.py: do not edit."""',
-        "import math\nimport numpy as np\nfrom numba import njit",
+        f'{layout.record_bytes} bytes. Generated by features/compiler.py: do not edit."""',
+        "import math\nimport numpy as np\nfrom numba import njit\n"
+        "from features.memory import load_fields, store_fields, write_row",
         emitter.text(),
         begin,
         step,
         read,
-        _LIVE.format(
-            admit=admit,
-            views=", ".join(_views(catalogue)),
-            view_lines=_view_lines(catalogue),
-            event=", ".join(COLUMNS),
-            columns=_joined(_event_value(c, "{}") for c in columns),
-        ),
+        _LIVE.format(admit=admit, event=", ".join(COLUMNS), columns=_joined(_event_value(c, "{}") for c in columns)),
         _RUN.format(
-            record_bytes=record_bytes,
+            record_bytes=layout.record_bytes,
             width=len(catalogue.features),
-            views=", ".join(_views(catalogue)),
-            view_lines=_view_lines(catalogue),
-            arrays=_joined(f"{c}_column" for c in columns if c != "time"),
+            arrays=_joined(f"{c}_column" for c in gathered),
             columns=_joined(_event_value(c, "{}_block[i]") for c in columns),
             block=_BLOCK_EVENTS,
             blocks="\n".join(
-                f"    {c}_block = np.empty({_BLOCK_EVENTS}, np.{_block_dtype(c)})" for c in columns if c != "time"
+                f"    {c}_block = np.full({_BLOCK_EVENTS}, {c}_column[0], np.{_block_dtype(c)})" for c in gathered
             ),
             gathers="\n".join(
-                f"        for i in range(size):\n            {c}_block[i] = {c}_column[places[i]]"
-                for c in columns
-                if c != "time"
+                f"        if varies[{number}]:\n"
+                f"            for i in range(size):\n                {c}_block[i] = {c}_column[places[i]]"
+                for number, c in enumerate(gathered)
             ),
         ),
     ]
@@ -202,107 +211,121 @@ def _block_dtype(column: str) -> str:
     return "float64" if COLUMNS[column].dtype == "f8" else "int64"
 
 
-def _load_line(name: str, place: tuple[str, int]) -> str:
-    dtype, index = place
-    cast = "float" if dtype[0] == "f" else "int"
-    return f"    {name} = {cast}({dtype}[{index}])"
-
-
-def _views(catalogue: Catalogue) -> tuple[str, ...]:
-    """The dtypes as which the functions see the record: made once a caller, a view costs 10 ns in compiled code."""
-    return tuple(sorted({"i8", *(entry.dtype for entry in catalogue.fields.values())}))
-
-
-def _view_lines(catalogue: Catalogue) -> str:
-    return "\n".join(f"    {dtype} = record.view(np.{_VIEWS[dtype]})" for dtype in _views(catalogue))
-
-
-def _begin(catalogue: Catalogue, places: dict[str, tuple[str, int]]) -> str:
-    """Reset the session's fields; the visitor's too unless they may be kept."""
-    lines = ['@njit(cache=True, error_model="numpy")', f"def begin({', '.join(_views(catalogue))}, keep_visitor):"]
-    by_scope: dict[str, list[str]] = {"session": [], "visitor": []}
-    for entry in catalogue.fields.values():
-        dtype, index = places[entry.name]
-        by_scope[entry.scope].append(f"{dtype}[{index}] = {entry.initial!r}")
-    lines += [f"    {line}" for line in by_scope["session"]]
-    if by_scope["visitor"]:
-        lines.append("    if not keep_visitor:")
-        lines += [f"        {line}" for line in by_scope["visitor"]]
+def _begin(catalogue: Catalogue, layout: _Layout) -> str:
+    """Clear the session's fields; the visitor's too unless they may be kept."""
+    lines = [
+        _INLINED,
+        "def begin(record, keep_visitor):",
+        f"    start = {layout.session_from} if keep_visitor else {8 * HEADER_WORDS}",
+        f"    for place in range(start, {layout.record_bytes}):",
+        "        record[place] = 0",
+    ]
+    for scope, indent in (("visitor", "        "), ("session", "    ")):
+        special = [entry for entry in catalogue.fields.values() if entry.scope == scope and entry.initial]
+        if special and scope == "visitor":
+            lines.append("    if not keep_visitor:")
+        for entry in special:
+            lines.append(f"{indent}store_fields(record, {layout.text([entry.name])!r}, ({entry.initial!r},))")
     return "\n".join([*lines, "    return"])
 
 
-def _step(catalogue: Catalogue, places: dict[str, tuple[str, int]], emitter: Emitter) -> tuple[str, tuple[str, ...]]:
+def _step(catalogue: Catalogue, layout: _Layout, emitter: Emitter) -> tuple[str, tuple[str, ...]]:
     """All fields at once: load what the bodies read, compute every new value, then store them."""
     entries = catalogue.fields.values()
     sources = {source for entry in entries for source in entry.inputs.values()}
     columns = tuple(column for column in COLUMNS if column in sources)
-    used = [name for name in catalogue.fields if name in sources]
-    lines = [
-        '@njit(cache=True, error_model="numpy", forceinline=True)',
-        f"def step({', '.join([*_views(catalogue), *columns])}):",
-    ]
-    lines += [_load_line(name, places[name]) for name in used]
+    lines = [_INLINED, f"def step({', '.join(['record', *columns])}):", *_loads(catalogue, layout, sources)]
     lines += [f"    new_{entry.name} = {emitter.expression(entry.body, entry.inputs)}" for entry in entries]
-    for entry in entries:
-        dtype, index = places[entry.name]
-        lines.append(f"    {dtype}[{index}] = new_{entry.name}")
+    for names in _batched(catalogue.fields):
+        values = "".join(f"new_{name}, " for name in names)
+        lines.append(f"    store_fields(record, {layout.text(names)!r}, ({values.rstrip()}))")
     return "\n".join([*lines, "    return"]), columns
 
 
-def _read(catalogue: Catalogue, places: dict[str, tuple[str, int]], emitter: Emitter) -> str:
+def _loads(catalogue: Catalogue, layout: _Layout, sources: set[str]) -> list[str]:
+    used = [name for name in catalogue.fields if name in sources]
+    targets = "".join(f"{name}, " for name in used)
+    return [f"    {targets.rstrip()} = load_fields(record, {layout.text(used)!r})"] if used else []
+
+
+# CPython builds longer tuples by way of a list, which numba does not compile.
+_TUPLE: Final = 24
+
+
+def _batched(names: Iterable[str]) -> list[list[str]]:
+    every = list(names)
+    return [every[start : start + _TUPLE] for start in range(0, len(every), _TUPLE)]
+
+
+def _read(catalogue: Catalogue, layout: _Layout, emitter: Emitter) -> str:
     """The features as of `now`, each after those it needs; without its consent a feature is missing."""
     entries = catalogue.features
     sources = {source for entry in entries.values() for source in entry.inputs.values()}
-    used = [name for name in catalogue.fields if name in sources]
     lines = [
-        '@njit(cache=True, error_model="numpy", forceinline=True)',
-        f"def read_at({', '.join(_views(catalogue))}, now, out, at):",
+        _INLINED,
+        "def read_at(record, header, now, out, at, tables, learned, tables_at):",
+        *_loads(catalogue, layout, sources),
+        "    consent = header[HEADER_CONSENT]",
+        "    now = max(now, header[HEADER_LAST_AT])",
     ]
-    lines += [_load_line(name, places[name]) for name in used]
-    lines.append("    consent = i8[HEADER_CONSENT]")
-    lines.append("    now = max(now, i8[HEADER_LAST_AT])")
-    position = {name: index for index, name in enumerate(entries)}
+    table = {name: index for index, name in enumerate(catalogue.tables)}
+    values = {}
     for name in catalogue.feature_order():
         entry = entries[name]
         if entry.body is not None:
-            lines.append(f"    {name} = {emitter.expression(entry.body, entry.inputs)}")
-        value = f"{name} if consent & {entry.consent} else math.nan" if entry.consent else name
-        lines.append(f"    out[at + {position[name]}] = {value}")
+            value = emitter.expression(entry.body, entry.inputs)
+            if entry.table:
+                found = emitter.function(look_up)
+                value = f"{found}(tables, learned, tables_at, {table[entry.table]}, {value})"
+            lines.append(f"    {name} = {value}")
+        values[name] = f"{name} if consent & {entry.consent} else math.nan" if entry.consent else name
+    for number, names in enumerate(_batched(entries)):
+        row = "".join(f"{values[name]}, " for name in names)
+        lines.append(f"    write_row(out, at + {number * _TUPLE}, ({row.rstrip()}))")
     return "\n".join([*lines, "    return"])
 
 
-_LIVE: Final = '''@njit(cache=True, error_model="numpy")
-def advance(record, out, timeout_ms, {event}):
+_INLINED: Final = '@njit(forceinline=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)'
+
+_LIVE: Final = '''ZERO = np.array([0])[0]
+
+
+@njit(cache=True, error_model="numpy")
+def advance(record, out, timeout_ms, tables, {event}):
     """Fold one event into the record and write the features right after it; returns what was done with it."""
-{view_lines}
-    status = {admit}(i8, timeout_ms, visitor, session, id, time)
+    header = record.view(np.int64)
+    status = {admit}(header, timeout_ms, visitor, session, id, time)
     if status >= FOLDED:
         if status == STARTED:
-            begin({views}, (i8[HEADER_CONSENT] & consent & LINK) != 0)
-        i8[HEADER_CONSENT] = consent
-        header_time = max(time, i8[HEADER_LAST_AT])
-        step({views}{columns})
-    read_at({views}, i8[HEADER_LAST_AT], out, 0)
+            begin(record, (header[HEADER_CONSENT] & consent & LINK) != 0)
+        header[HEADER_CONSENT] = consent
+        header_time = max(time, header[HEADER_LAST_AT])
+        step(record{columns})
+    read_at(record, header, header[HEADER_LAST_AT], out, ZERO, tables, tables.view(np.float64), ZERO)
     return status
 
 
 @njit(cache=True, error_model="numpy")
-def read(record, now, out):
+def read(record, now, out, tables):
     """Write the features as of `now`."""
-{view_lines}
-    read_at({views}, now, out, 0)'''
+    read_at(record, record.view(np.int64), now, out, ZERO, tables, tables.view(np.float64), ZERO)'''
 
 _RUN: Final = '''@njit(cache=True, error_model="numpy", nogil=True)
 def run(first, last, order, statuses, silences, checkpoints, first_row, visitor_column, time_column, consent_column,
-        matrix, row_event, row_prefix, row_idle{arrays}):
+        matrix, row_event, row_prefix, row_idle, tables, window_starts, window_places,
+        varies{arrays}):
     """Fold the places [first, last) of the order, whole visitors, and write their rows from `first_row` on.
 
     `order` leads to the events by visitor and, within one, by time; statuses and silences by place are what
-    `features.grouping.sessionise` got from `admit`. Returns the next row.
+    `features.grouping.sessionise` got from `admit`; a session reads the tables of the last window before its start.
+    A column that does not vary is not gathered. Returns the next row.
     """
+    if first == last:
+        return first_row
+    learned = tables.view(np.float64)
+    tables_at = 0
     record = np.zeros({record_bytes}, np.uint8)
-{view_lines}
-    header = i8
+    header = record.view(np.int64)
     row = first_row
     visitor_block = np.empty({block}, np.int64)
     time_block = np.empty({block}, np.int64)
@@ -324,27 +347,30 @@ def run(first, last, order, statuses, silences, checkpoints, first_row, visitor_
                 continue
             if status == STARTED:
                 same = header[HEADER_VISITOR] == visitor_block[i]
-                begin({views}, same and (header[HEADER_CONSENT] & consent_block[i] & LINK) != 0)
+                begin(record, same and (header[HEADER_CONSENT] & consent_block[i] & LINK) != 0)
                 header[HEADER_VISITOR] = visitor_block[i]
                 header[HEADER_EVENTS] = 0
                 header[HEADER_LAST_AT] = time_block[i]
+                window = len(window_starts) - 1
+                while window_starts[window] > time_block[i]:
+                    window -= 1
+                tables_at = window_places[window]
             header[HEADER_CONSENT] = consent_block[i]
             header[HEADER_EVENTS] += 1
             header[HEADER_LAST_AT] = max(time_block[i], header[HEADER_LAST_AT])
-            step({views}{columns})
+            step(record{columns})
             now = header[HEADER_LAST_AT]
-            read_at({views}, now, matrix, row * {width})
-            row_event[row] = place
-            row_prefix[row] = header[HEADER_EVENTS]
-            row += 1
-            for checkpoint in checkpoints:
-                if checkpoint >= silences[place]:
-                    break
-                read_at({views}, now + checkpoint, matrix, row * {width})
+            idle, checkpoint = 0, 0
+            while True:
+                read_at(record, header, now + idle, matrix, row * {width}, tables, learned, tables_at)
                 row_event[row] = place
                 row_prefix[row] = header[HEADER_EVENTS]
-                row_idle[row] = checkpoint
+                row_idle[row] = idle
                 row += 1
+                if checkpoint == len(checkpoints) or checkpoints[checkpoint] >= silences[place]:
+                    break
+                idle = checkpoints[checkpoint]
+                checkpoint += 1
     return row'''
 
 

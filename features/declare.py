@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final, Literal
@@ -22,6 +22,7 @@ from features.events import COLUMNS, CONSENTS
 
 Body = Callable[..., Any]
 Scope = Literal["session", "visitor"]
+Statistic = Literal["popularity", "rate", "log_odds"]
 
 # Identity and delivery are handled before the fold: no feature may depend on who somebody is.
 EVENT_INPUTS: Final = tuple(name for name in COLUMNS if name not in ("visitor", "session", "id", "consent"))
@@ -53,7 +54,11 @@ class Field:
 
 @dataclass(frozen=True)
 class Feature:
-    """One column of the feature vector; `consent` is the bit that must be given, else the value is missing (NaN)."""
+    """One column of the feature vector; `consent` is the bit that must be given, else the value is missing (NaN).
+
+    With a `table` the body gives the key of a learned table (`features.tables`) and the feature is what it holds there;
+    `statistic` says what training puts into it.
+    """
 
     name: str
     body: Body | None
@@ -63,6 +68,8 @@ class Feature:
     group: str
     consent: int
     origin: str
+    table: str = ""
+    statistic: Statistic | None = None
 
     @property
     def consent_name(self) -> str:
@@ -114,6 +121,59 @@ class Catalogue:
             return body
 
         return declare if body is None else declare(body)
+
+    def learned(self, statistic: Statistic, *, table: str = "", unit: str = "") -> Callable[[Body], Body]:
+        """Declare a feature that training fills in: the body gives a key, the value is what was learned about it.
+
+        statistic: "popularity", the logarithm of the share of sessions that show the key; "rate", the share of those
+        sessions that went on to the goal; "log_odds", of the key between sessions that went on to the goal and others.
+        table: its name, where features share one; the feature's own by default. Key 0 is "none": the value is missing,
+        as it is where nothing was learned yet.
+
+        >>> catalogue = Catalogue()
+        >>> @catalogue.learned("rate")
+        ... def item_conversion_rate(last_item):
+        ...     '''Sessions with this product that bought.'''
+        ...     return last_item
+        >>> catalogue.tables
+        {'item_conversion_rate': 'rate'}
+        """
+
+        def declare(body: Body) -> Body:
+            (group, origin), name = _place(), body.__name__
+            text = _documented(name, "feature", body, None)
+            if statistic not in ("popularity", "rate", "log_odds"):
+                raise CatalogueError(
+                    f"feature {name!r} at {origin} learns {statistic!r}; allowed: popularity, rate, log_odds"
+                )
+            if self.tables.get(table or name, statistic) != statistic:
+                raise CatalogueError(
+                    f"feature {name!r} at {origin} learns {statistic!r} from the table {table!r}, which holds "
+                    f"{self.tables[table]!r}; name another table"
+                )
+            entry = Feature(name, body, _inputs(name, body, None), text, unit, group, 0, origin)
+            self._new_feature(replace(entry, table=table or name, statistic=statistic))
+            return body
+
+        return declare
+
+    @property
+    def tables(self) -> dict[str, Statistic]:
+        """Learned tables and what they hold, in the order of their declaration."""
+        return {entry.table: entry.statistic for entry in self.features.values() if entry.statistic is not None}
+
+    def keys(self) -> Catalogue:
+        """A catalogue whose features are the keys of the learned tables: the feature's body as it stands, named by it.
+
+        Of features that share a table the first gives its keys. Its fold is what training counts with
+        (`build_rows(dtype="i8")`), so a key is computed by the same code when it is learned and when it is used.
+        """
+        firsts: dict[str, Feature] = {}
+        for entry in self.features.values():
+            if entry.table:
+                firsts.setdefault(entry.table, replace(entry, table="", statistic=None))
+        chosen = self.select(entry.name for entry in firsts.values())
+        return Catalogue(chosen.fields, {e.name: replace(e, name=t) for t, e in firsts.items()})
 
     def add_field(
         self,
@@ -191,7 +251,8 @@ class Catalogue:
                 if parameter not in known:
                     raise CatalogueError(_unknown(f"field {entry.name!r}", entry.origin, parameter, known))
         for feature in self.features.values():
-            known = {NOW, *self.fields, *self.features}
+            # the keys of a learned table are counted event by event, so they say nothing about a later `now`
+            known = set(self.fields) if feature.table else {NOW, *self.fields, *self.features}
             for parameter in feature.inputs.values():
                 if parameter not in known:
                     raise CatalogueError(_unknown(f"feature {feature.name!r}", feature.origin, parameter, known))
@@ -303,3 +364,4 @@ def _place() -> tuple[str, str]:
 CATALOGUE: Final = Catalogue()
 field = CATALOGUE.field
 feature = CATALOGUE.feature
+learned = CATALOGUE.learned

@@ -20,6 +20,8 @@ import numpy as np
 
 from features.declare import CatalogueError
 
+# Called from compiled code alone: no wrappers, no files of their own in numba's cache.
+_INNER: Final = '@njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)'
 _MODULES: Final[dict[int, str]] = {id(math): "math", id(np): "np"}
 _BUILTINS: Final = {"abs", "min", "max", "int", "float", "bool", "range", "len", "round", "True", "False", "None"}
 
@@ -53,7 +55,7 @@ class Emitter:
         reached = self._reached(body, tree)
         parameters = list(inspect.signature(body).parameters)
         renamed = _Rename(reached, {p: p for p in parameters})
-        lines = ['@njit(cache=True, error_model="numpy")', f"def {name}({', '.join(parameters)}):"]
+        lines = [_INNER, f"def {name}({', '.join(parameters)}):"]
         for statement in _without_docstring(tree):
             lines += textwrap.indent(ast.unparse(renamed.visit(statement)), "    ").splitlines()
         # helpers were added while this one was read, so they stand before it

@@ -95,6 +95,20 @@ CONSENTS: Final = {"measure": CONSENT_MEASURE, "link": CONSENT_LINK, "personalis
 # Names that a heartbeat or a passive signal carries: not an interaction of the visitor (GA4, Plausible `interactive`).
 PASSIVE: Final = frozenset({USER_ENGAGEMENT, SCROLL, VIDEO_PROGRESS, VIEW_PROMOTION})
 
+# Kinds of page, told from the event that opens one; every other event stays on the page that is open.
+PAGE_KINDS: Final = ("none", "content", "list", "item", "search", "cart", "checkout", "confirmation")
+PAGE_KIND_OF: Final = {
+    PAGE_VIEW: 1,
+    VIEW_ITEM_LIST: 2,
+    VIEW_ITEM: 3,
+    SEARCH: 4,
+    VIEW_CART: 5,
+    BEGIN_CHECKOUT: 6,
+    ADD_SHIPPING_INFO: 6,
+    ADD_PAYMENT_INFO: 6,
+    PURCHASE: 7,
+}
+
 DECLARED_SLOTS: Final = 4
 
 
@@ -116,9 +130,12 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "page": Column("i8", 0, "hash of the templated path; 0 for none"),
     "item": Column("i8", 0, "hash of the product id; 0 for none"),
     "category": Column("i8", 0, "hash of the category; 0 for none"),
+    "campaign": Column("i8", 0, "hash of the campaign that led here; 0 for none"),
     "price": Column("f8", 0, "unit price in the shop's base currency; 0 for unknown"),
     "quantity": Column("f8", 1, "number of units"),
-    "value": Column("f8", 0, "total value of the event in the base currency; 0 for unknown"),
+    "value": Column(
+        "f8", 0, "total value of the event in the base currency; of a scroll, the share of the page; 0 for unknown"
+    ),
     "channel": Column("u1", 0, "position in CHANNELS"),
     "device": Column("u1", 0, "position in DEVICES"),
     "interactive": Column("u1", 1, "1 where the visitor did something, 0 for a heartbeat or passive signal"),
@@ -142,6 +159,7 @@ class Event(NamedTuple):
     page: int = 0
     item: int = 0
     category: int = 0
+    campaign: int = 0
     price: float = 0.0
     quantity: float = 1.0
     value: float = 0.0

@@ -55,8 +55,8 @@ class Engine:
         folder = Path(settings.keys.folder)
         self.settings = settings
         self.fold = compile_fold()
-        self._out = self.fold.new_row()
-        self.scorer = load_scorer(settings, self.fold, self._out)
+        self.scorer = load_scorer(settings, self.fold)
+        self._first, *self._others = self.scorer.readings
         self.store = open_store(settings.store)
         self.metrics = Metrics(self.store.count, lambda: self.scorer.versions)
         self._pseudonyms = RotatingPseudonyms(folder)
@@ -123,14 +123,17 @@ class Engine:
                 folded = self._advance(transaction, events[0], visitors[0], received)
             return [self._answer(events[0].visitor, *folded)]
         answers: list[Answer] = []
-        vectors = np.empty((len(events), len(self._out)), np.float32)
+        readings = self.scorer.readings
+        vectors = np.empty((len(events), len(readings), len(self._first.row)), np.float32)
         with self.store.transaction() as transaction:
             done = []
             for index, (event, raw) in enumerate(zip(events, visitors, strict=True)):
                 done.append(self._advance(transaction, event, raw, received))
-                vectors[index] = self._out
+                for place, reading in enumerate(readings):
+                    vectors[index, place] = reading.row
         for event, folded, vector in zip(events, done, vectors, strict=True):
-            self._out[:] = vector
+            for reading, row in zip(readings, vector, strict=True):
+                reading.row[:] = row
             answers.append(self._answer(event.visitor, *folded))
         return answers
 
@@ -138,7 +141,10 @@ class Engine:
         """Fold one event into the visitor's record; returns start of the session, status and number of events."""
         key = event.visitor.to_bytes(8, "little", signed=True)
         self._load(transaction, key, event, raw, received)
-        status = STATUS_NAMES[self.fold.advance(self._record, self._out, self._timeout_ms, *event)]
+        tables, row = self._first
+        status = STATUS_NAMES[self.fold.advance(self._record, row, self._timeout_ms, tables, *event)]
+        for tables, row in self._others:
+            self.fold.read(self._record, int(self._header[HEADER_LAST_AT]), row, tables)
         transaction.put(key, self._bytes)
         self.metrics.events[status] += 1
         started, _, count = _STARTED_TO_EVENTS.unpack_from(self._bytes, 8 * HEADER_STARTED_AT)
@@ -188,11 +194,12 @@ class Engine:
         self._bytes[:] = record
         if self._header[HEADER_STARTED_AT] != started or now - self._header[HEADER_LAST_AT] > self._timeout_ms:
             raise over
-        self.fold.read(self._record, now, self._out)
+        for tables, row in self.scorer.readings:
+            self.fold.read(self._record, now, row, tables)
         return self._answer(visitor, started, "read", int(self._header[HEADER_EVENTS]))
 
     def _answer(self, visitor: int, started: int, status: str, count: int) -> Answer:
-        scores, decided = self.scorer.score(self._out)
+        scores, decided = self.scorer.score()
         self.metrics.scored(scores)
         token = self._tokens.sign(visitor, started)
         return Answer(token, status, count, scores, self.scorer.versions, decided, self.scorer.reasons)
@@ -279,9 +286,10 @@ class Engine:
     def _warm_up(self) -> None:
         """Compile what the first request would otherwise wait for."""
         record = self.fold.new_record()
-        self.fold.advance(record, self._out, self._timeout_ms, *Event(visitor=1, time=1_700_000_000_000))
-        self.fold.read(record, 1_700_000_001_000, self._out)
-        self.scorer.score(self._out)
+        tables, row = self._first
+        self.fold.advance(record, row, self._timeout_ms, tables, *Event(visitor=1, time=1_700_000_000_000))
+        self.fold.read(record, 1_700_000_001_000, row, tables)
+        self.scorer.score()
 
     def close(self) -> None:
         """Let go of the store."""

@@ -44,6 +44,7 @@ class EventIn(msgspec.Struct, forbid_unknown_fields=True):
     page: str = ""
     item: str = ""
     category: str = ""
+    campaign: str = ""
     price: float = 0.0
     quantity: float = 1.0
     value: float = 0.0
@@ -139,6 +140,7 @@ class Intake:
             hash64(page_template(wire.page)) if wire.page else 0,
             hash64(wire.item),
             hash64(wire.category),
+            hash64(wire.campaign),
             wire.price * rate,
             wire.quantity,
             wire.value * rate,
@@ -158,8 +160,9 @@ class Intake:
         if not wire.visitor or len(wire.visitor) > TEXT_LIMIT:
             raise FieldError("visitor", wire.visitor, f"an id of 1 to {TEXT_LIMIT} characters")
         # one sum instead of six comparisons: nearly every event is short
-        if len(wire.id) + len(wire.session) + len(wire.item) + len(wire.category) + len(wire.name) > TEXT_LIMIT:
-            for field in ("id", "session", "item", "category", "name"):
+        texts = len(wire.item) + len(wire.category) + len(wire.campaign)
+        if len(wire.id) + len(wire.session) + len(wire.name) + texts > TEXT_LIMIT:
+            for field in ("id", "session", "item", "category", "campaign", "name"):
                 if len(getattr(wire, field)) > TEXT_LIMIT:
                     raise FieldError(field, "a long text", f"at most {TEXT_LIMIT} characters")
         if len(wire.page) > 8 * TEXT_LIMIT:

@@ -7,8 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from features.compiler import Fold
 from serving.scorer import GOLDEN_TOLERANCE, Head, ModelError, Scorer
 from serving.settings import ServingSettings
@@ -24,11 +22,8 @@ MODEL_UNUSABLE = "model_unusable"
 REGISTRY_UNREACHABLE = "registry_unreachable"
 
 
-def load_scorer(settings: ServingSettings, fold: Fold, row: np.ndarray) -> Scorer:
-    """A scorer with every head whose champion can be used; the others answer their prior, with a reason.
-
-    row: float32 (F,), the buffer that vectors to be scored will stand in.
-    """
+def load_scorer(settings: ServingSettings, fold: Fold) -> Scorer:
+    """A scorer with every head whose champion can be used; the others answer their prior, with a reason."""
     heads: dict[str, Head] = {}
     reasons: dict[str, str] = {}
     try:
@@ -36,14 +31,14 @@ def load_scorer(settings: ServingSettings, fold: Fold, row: np.ndarray) -> Score
     except Exception as error:
         logger.error("the registry cannot be reached (%s); every head answers its prior", type(error).__name__)
         reasons = dict.fromkeys(settings.models.heads, REGISTRY_UNREACHABLE)
-        return Scorer({}, settings.prior, reasons)
+        return Scorer({}, settings.prior, reasons, fold)
     for name in settings.models.heads:
         try:
-            heads[name] = _load(client, settings, name, fold, row)
+            heads[name] = _load(client, settings, name, fold)
         except _Unusable as unusable:
             logger.warning("%s: %s; the head answers its prior %s", name, unusable, settings.prior.get(name))
             reasons[name] = unusable.reason
-    return Scorer(heads, settings.prior, reasons)
+    return Scorer(heads, settings.prior, reasons, fold)
 
 
 class _Unusable(Exception):  # noqa: N818
@@ -63,7 +58,7 @@ def _client(settings: ServingSettings) -> Any:
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def _load(client: Any, settings: ServingSettings, name: str, fold: Fold, row: np.ndarray) -> Head:
+def _load(client: Any, settings: ServingSettings, name: str, fold: Fold) -> Head:
     from mlflow.artifacts import download_artifacts  # noqa: PLC0415
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
@@ -83,7 +78,7 @@ def _load(client: Any, settings: ServingSettings, name: str, fold: Fold, row: np
         )
     try:
         folder = Path(download_artifacts(client.get_model_version_download_uri(registered, version.version)))
-        head = Head(folder / "artifacts", str(version.version), row)
+        head = Head(folder / "artifacts", str(version.version))
     except (MlflowException, OSError, ModelError) as error:
         raise _Unusable(MODEL_UNUSABLE, f"{registered} version {version.version}: {error}") from None
     if head.about.feature_digest != fold.digest or tuple(head.about.features) != fold.names:

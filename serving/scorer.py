@@ -10,12 +10,15 @@ import ctypes
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import lightgbm as lgb
 import msgspec
 import numpy as np
 from lightgbm.basic import _LIB
+
+from features.compiler import Fold
+from features.tables import NOTHING_LEARNED, Tables
 
 FORMAT: Final = 1
 _RAW_SCORE: Final = 1
@@ -60,21 +63,25 @@ class About(msgspec.Struct):
     calibration: Calibration
     base_rate: float
     golden: Golden
+    tables_digest: str = ""
     decided: Decided | None = None
 
 
 class Head:
     """One loaded model."""
 
-    def __init__(self, folder: Path, version: str, row: np.ndarray | None = None) -> None:
-        """Load a model folder; `row`, float32 (F,), is the buffer that vectors to be scored will stand in."""
+    def __init__(self, folder: Path, version: str) -> None:
+        """Load a model folder."""
         try:
             self.about = msgspec.json.decode((folder / "head.json").read_bytes(), type=About)
             self._booster = lgb.Booster(model_file=str(folder / "booster.txt"))
-        except (OSError, msgspec.DecodeError, lgb.basic.LightGBMError) as error:
+            self.tables = Tables.load(folder / "tables.npz") if self.about.tables_digest else NOTHING_LEARNED
+        except (OSError, ValueError, msgspec.DecodeError, lgb.basic.LightGBMError) as error:
             raise ModelError(f"the model folder cannot be read: {error}") from None
         if self.about.format != FORMAT:
             raise ModelError(f"model format {self.about.format}; this service reads format {FORMAT}: upgrade it")
+        if self.about.tables_digest and self.tables.digest != self.about.tables_digest:
+            raise ModelError("tables.npz is not what head.json was written with: register the model again")
         if self.about.calibration.kind != "sigmoid":
             raise ModelError(f"calibration {self.about.calibration.kind!r}; this service knows 'sigmoid': upgrade it")
         self.name, self.version = self.about.head, version
@@ -84,13 +91,7 @@ class Head:
         self._when = [(place[name], least) for name, least in decided.when if name in place] if decided else []
         self.value = decided.value if decided else 0.0
         width = len(self.about.features)
-        self.row = np.zeros(width, np.float32) if row is None else row
-        if len(self.row) != width:
-            raise ModelError(f"the model has {width} features, the running fold {len(self.row)}")
-        self._prepare(width)
-
-    def _prepare(self, width: int) -> None:
-        """One configuration handle for the life of the model, input and output buffers reused."""
+        # one configuration handle for the life of the model, input and output buffers reused
         self._handle = ctypes.c_void_p()
         status = _LIB.LGBM_BoosterPredictForMatSingleRowFastInit(
             self._booster._handle, ctypes.c_int(_RAW_SCORE), ctypes.c_int(0), ctypes.c_int(-1), ctypes.c_int(_FLOAT32),
@@ -98,10 +99,17 @@ class Head:
         )  # fmt: skip
         if status:
             raise ModelError(f"LightGBM refused the model: {_LIB.LGBM_GetLastError()}")
-        self._input = ctypes.c_void_p(self.row.ctypes.data)
         self._length, self._output = ctypes.c_int64(), ctypes.c_double()
-        self._arguments = (self._handle, self._input, ctypes.byref(self._length), ctypes.byref(self._output))
         self._predict = _LIB.LGBM_BoosterPredictForMatSingleRowFast
+        self.bind(np.zeros(width, np.float32))
+
+    def bind(self, row: np.ndarray) -> None:
+        """Make `row`, float32 (F,), the buffer that vectors to be scored stand in."""
+        if len(row) != len(self.about.features):
+            raise ModelError(f"the model has {len(self.about.features)} features, the running fold {len(row)}")
+        self.row = row
+        pointer = ctypes.c_void_p(row.ctypes.data)
+        self._arguments = (self._handle, pointer, ctypes.byref(self._length), ctypes.byref(self._output))
 
     def decided(self, row: Sequence[float] | np.ndarray) -> bool:
         """Whether the answer is known from the row alone."""
@@ -133,21 +141,42 @@ class Head:
             _LIB.LGBM_FastConfigFree(self._handle)
 
 
-class Scorer:
-    """All heads of the service. A head without a usable model answers its prior, and the reason is told."""
+class Reading(NamedTuple):
+    """A record as the models with the same learned tables see it: tables int64 (words,), row float32 (F,)."""
 
-    def __init__(self, heads: Mapping[str, Head], priors: Mapping[str, float], reasons: Mapping[str, str]) -> None:
+    tables: np.ndarray
+    row: np.ndarray
+
+
+class Scorer:
+    """All heads of the service. A head without a usable model answers its prior, and the reason is told.
+
+    Heads trained together share their learned tables, so one reading of the record serves them all; a head with tables
+    of its own gets a reading of its own.
+    """
+
+    def __init__(
+        self, heads: Mapping[str, Head], priors: Mapping[str, float], reasons: Mapping[str, str], fold: Fold
+    ) -> None:
         self.heads = dict(heads)
+        readings: dict[str, Reading] = {}
+        for head in heads.values():
+            digest = head.tables.digest
+            if digest not in readings:
+                readings[digest] = Reading(head.tables.pack(tuple(fold.catalogue.tables)), fold.new_row())
+            head.bind(readings[digest].row)
+        self.readings = tuple(readings.values()) or (Reading(fold.nothing_learned, fold.new_row()),)
         self.versions = {name: head.version for name, head in heads.items()}
         self.reasons = dict(reasons)
         self._heads = tuple(self.heads.items())
         self._priors = {name: prior for name, prior in priors.items() if name in reasons}
 
-    def score(self, row: np.ndarray) -> tuple[dict[str, float], list[str]]:
-        """Every head's score of one vector, float32 (F,), and the heads whose answer was decided already."""
+    def score(self) -> tuple[dict[str, float], list[str]]:
+        """Every head's score of what stands in its reading's row, and the heads whose answer was decided already."""
         scores: dict[str, float] = {}
         decided: list[str] = []
         for name, head in self._heads:
+            row = head.row
             if head.decided(row):
                 scores[name] = head.value
                 decided.append(name)

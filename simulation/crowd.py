@@ -95,6 +95,7 @@ def _wire(row: Any, text: Callable[[int], str]) -> dict[str, Any]:
         "page": text(row.page),
         "item": text(row.item),
         "category": text(row.category),
+        "campaign": text(row.campaign),
         "price": row.price,
         "quantity": row.quantity,
         "value": row.value,

@@ -15,6 +15,7 @@ import numpy as np
 
 from features.declare import Catalogue
 from features.events import CONSENT_LINK, Event
+from features.tables import NOTHING_LEARNED, Tables
 
 
 @dataclass
@@ -22,6 +23,7 @@ class Session:
     """A visitor's record: current session and, with consent, what is left of earlier ones."""
 
     catalogue: Catalogue
+    tables: Tables = NOTHING_LEARNED
     values: dict[str, float] = field(default_factory=dict)
     events: int = 0
     session: int = 0
@@ -71,7 +73,8 @@ class Session:
         for name in self.catalogue.feature_order():
             feature = self.catalogue.features[name]
             if feature.body is not None:
-                known[name] = feature.body(**{p: known[source] for p, source in feature.inputs.items()})
+                value = feature.body(**{p: known[source] for p, source in feature.inputs.items()})
+                known[name] = self.tables.get(feature.table, value) if feature.table else value
         return {
             name: np.float32(math.nan if feature.consent and not self.consent & feature.consent else known[name])
             for name, feature in self.catalogue.features.items()
@@ -84,7 +87,11 @@ def stored(dtype: str, value: float) -> float:
 
 
 def rows(
-    events: Sequence[Event], catalogue: Catalogue, idle_seconds: Sequence[float] = (), timeout_seconds: float = 1800
+    events: Sequence[Event],
+    catalogue: Catalogue,
+    idle_seconds: Sequence[float] = (),
+    timeout_seconds: float = 1800,
+    tables: Tables = NOTHING_LEARNED,
 ) -> list[tuple[int, int, int, dict[str, np.float32]]]:
     """(position in the sorted events, prefix, idle ms, features) of every row, by visitor."""
     timeout_ms = round(timeout_seconds * 1000)
@@ -94,7 +101,7 @@ def rows(
     found = []
     position = 0
     for own in by_visitor.values():
-        session = Session(catalogue)
+        session = Session(catalogue, tables)
         open_row: list[tuple[int, int, int, dict[str, np.float32]]] = []
         for event in own:
             before = session.last_at

@@ -38,6 +38,7 @@ def histories(draw: st.DrawFn, visitors: int = 3, most: int = 40) -> list[Event]
                 page=draw(hashes),
                 item=draw(hashes),
                 category=draw(hashes),
+                campaign=draw(st.sampled_from([0, 0, 5])),
                 price=draw(st.sampled_from([0.0, 1.5, 19.99, 1e6])),
                 quantity=float(draw(st.integers(0, 3))),
                 value=draw(st.sampled_from([0.0, 40.0])),

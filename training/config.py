@@ -44,6 +44,14 @@ class SplitSettings(Settings):
     min_positives: int = Field(5, ge=1)
 
 
+class TableSettings(Settings):
+    """How the learned tables are counted; see `training.tables`."""
+
+    windows: int = Field(8, ge=1)
+    prior_sessions: float = Field(20, ge=0)
+    min_sessions: int = Field(5, ge=1)
+
+
 class HeadSettings(Settings):
     """Which heads to train."""
 
@@ -95,6 +103,7 @@ class TrainingSettings(Settings):
     rows: RowSettings = RowSettings()
     labels: LabelSettings = LabelSettings()
     split: SplitSettings = SplitSettings()
+    tables: TableSettings = TableSettings()
     heads: HeadSettings = HeadSettings()
     lightgbm: LightgbmSettings = LightgbmSettings()
     calibration: CalibrationSettings = CalibrationSettings()

@@ -69,7 +69,7 @@ def assign_sessions(events: pd.DataFrame, settings: SplitSettings, timeout_ms: i
     start, end = grouped["time"].min().to_numpy(), grouped["time"].max().to_numpy()
     visitor = grouped["visitor"].first().to_numpy()
     first, span = start.min(), end.max() - start.min()
-    border = first + settings.test_from * span
+    border = test_border(events, settings)
     late = first + settings.test_from * settings.late_from * span
     eligible = np.column_stack(
         [end < border, (start >= late) & (end < border), (start >= late) & (end < border), start >= border + timeout_ms]
@@ -87,6 +87,12 @@ def assign_sessions(events: pd.DataFrame, settings: SplitSettings, timeout_ms: i
     own = chosen[number]
     allowed = eligible[np.arange(len(own)), own]
     return np.where(allowed, own, -1).astype(np.int8)
+
+
+def test_border(events: pd.DataFrame, settings: SplitSettings) -> float:
+    """The moment, ms UTC, before which everything lies that a model may learn from."""
+    first, last = events["time"].min(), events["time"].max()
+    return float(first + settings.test_from * (last - first))
 
 
 def _uniform(visitor: np.ndarray) -> np.ndarray:

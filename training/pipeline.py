@@ -12,14 +12,18 @@ import numpy as np
 import pandas as pd
 
 from features.batch import Rows, build_rows
+from features.declare import Catalogue
+from features.definitions import CATALOGUE
 from features.settings import SettingsError
+from features.tables import NOTHING_LEARNED, Tables, Windows
 from training import plots, registry, tracking
 from training.config import TrainingSettings
-from training.datasets import Slice, assign_sessions, check_enough, slices_of
+from training.datasets import Slice, assign_sessions, check_enough, slices_of, test_border
 from training.evaluation import evaluate
 from training.heads import HEADS, Head
 from training.labels import Outcomes, outcomes
 from training.model import HeadModel, fit_head, fit_logistic
+from training.tables import fit_windows, key_events, key_rows, window_starts
 
 Report = Callable[[str, int, int], None]
 
@@ -35,20 +39,44 @@ class Trained:
     run_id: str
 
 
-def prepare(
-    events: pd.DataFrame, settings: TrainingSettings, report: Report = lambda *_: None
-) -> tuple[Rows, Outcomes, np.ndarray]:
-    """Rows, outcomes and each session's slice. `report` gets (step, done, in all)."""
+@dataclass(frozen=True)
+class Prepared:
+    """A history ready for heads: rows, outcomes, each session's slice (int8), and the tables the test is read with."""
+
+    rows: Rows
+    outcome: Outcomes
+    assigned: np.ndarray
+    tables: Tables
+
+
+def prepare(events: pd.DataFrame, settings: TrainingSettings, report: Report = lambda *_: None) -> Prepared:
+    """Rows, outcomes, slices and learned tables of a history. `report` gets (step, done, in all)."""
     timeout_seconds = settings.rows.timeout_minutes * 60
+    timeout_ms = round(timeout_seconds * 1000)
+    windows = learn(events, settings)
     rows = build_rows(
         events,
         idle_seconds=settings.rows.idle_seconds,
         timeout_seconds=timeout_seconds,
         progress=lambda done, whole: report("features", done, whole),
+        tables=windows,
     )
-    timeout_ms = round(timeout_seconds * 1000)
     outcome = outcomes(rows.events, settings.labels, timeout_ms)
-    return rows, outcome, assign_sessions(rows.events, settings.split, timeout_ms)
+    assigned = assign_sessions(rows.events, settings.split, timeout_ms)
+    return Prepared(rows, outcome, assigned, windows.tables[-1])
+
+
+def learn(events: pd.DataFrame, settings: TrainingSettings, catalogue: Catalogue = CATALOGUE) -> Windows:
+    """The learned tables over the expanding window; the last ones are those of the test, and of the model."""
+    timeout_seconds = settings.rows.timeout_minutes * 60
+    keys = key_rows(events, catalogue, timeout_seconds)
+    if not len(keys):
+        return Windows(np.zeros(1, np.int64), [NOTHING_LEARNED])
+    outcome = outcomes(keys.events, settings.labels, round(timeout_seconds * 1000))
+    counted = key_events(keys, catalogue, outcome, timeout_seconds)
+    border = int(test_border(keys.events, settings.split))
+    starts = keys.events.groupby("session_index")["time"].min().to_numpy()
+    return fit_windows(counted, window_starts(starts, border, settings.tables.windows), settings.tables)
 
 
 def train(
@@ -63,11 +91,12 @@ def train(
     SettingsError
         No head could be trained.
     """
-    rows, outcome, assigned = prepare(events, settings, report)
+    prepared = prepare(events, settings, report)
+    rows = prepared.rows
     ready: dict[str, dict[str, Slice]] = {}
     refused: dict[str, str] = {}
     for name in settings.heads.train:
-        slices = slices_of(rows, outcome, assigned, HEADS[name])
+        slices = slices_of(rows, prepared.outcome, prepared.assigned, HEADS[name])
         try:
             check_enough(HEADS[name], slices, settings.split)
             ready[name] = slices
@@ -82,7 +111,7 @@ def train(
         mlflow.set_tags({"source": source, "feature_digest": rows.digest, "events": len(rows.events)})
         for name, slices in ready.items():
             with mlflow.start_run(run_name=name, nested=True) as run:
-                trained.append(_train_head(mlflow, HEADS[name], slices, rows, settings, source, run, report))
+                trained.append(_train_head(mlflow, HEADS[name], slices, prepared, settings, source, run, report))
         summary = pd.concat([one.evaluation.assign(head=one.head) for one in trained], ignore_index=True)
         mlflow.log_table(summary, "evaluation.json", run_id=parent.info.run_id)
         for name, reason in refused.items():
@@ -94,12 +123,13 @@ def _train_head(
     mlflow: Any,
     head: Head,
     slices: dict[str, Slice],
-    rows: Rows,
+    prepared: Prepared,
     settings: TrainingSettings,
     source: str,
     run: Any,
     report: Report,
 ) -> Trained:
+    rows = prepared.rows
     model = fit_head(
         slices, rows.names, settings.lightgbm, settings.calibration, lambda done, whole: report(head.name, done, whole)
     )
@@ -122,7 +152,7 @@ def _train_head(
         path = Path(folder, "evaluation.csv")
         table.to_csv(path, index=False)
         mlflow.log_artifact(str(path))
-    version = registry.register(mlflow, head, model, rows.names, rows.digest, test, settings)
+    version = registry.register(mlflow, head, model, rows.names, rows.digest, prepared.tables, test, settings)
     mlflow.set_tag("model_version", version)
     report(f"{head.name} registered", 1, 1)
     return Trained(head.name, model, version, table, run.info.run_id)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from features.tables import Tables
 from training import served_model_path
 from training.config import TrainingSettings
 from training.datasets import Slice
@@ -34,13 +35,14 @@ def register(
     model: HeadModel,
     names: tuple[str, ...],
     digest: str,
+    tables: Tables,
     test: Slice,
     settings: TrainingSettings,
 ) -> str:
     """Log the model in the active run, register it, move the alias; returns the new version.
 
-    The model holds booster.txt (LightGBM's text format) and head.json; no pickle. The alias moves last, so a service
-    that follows it never sees half a model.
+    The model holds booster.txt (LightGBM's text format), head.json and tables.npz (what was learned); no pickle. The
+    alias moves last, so a service that follows it never sees half a model.
     """
     from mlflow.models import ModelSignature  # noqa: PLC0415
     from mlflow.types import ColSpec, Schema  # noqa: PLC0415
@@ -54,6 +56,7 @@ def register(
         "head": head.name,
         "features": list(names),
         "feature_digest": digest,
+        "tables_digest": tables.digest,
         "calibration": model.calibration.as_json(),
         "base_rate": model.base_rate,
         "golden": golden(model, test),
@@ -63,14 +66,15 @@ def register(
         description["decided"] = asdict(decided)
     tracking = settings.tracking
     with tempfile.TemporaryDirectory() as folder:
-        booster, about = Path(folder, "booster.txt"), Path(folder, "head.json")
+        booster, about, learned = (Path(folder, name) for name in ("booster.txt", "head.json", "tables.npz"))
+        learned.write_bytes(tables.dump())
         booster.write_text(model.booster.model_to_string())
         about.write_text(json.dumps(description, indent=1))
         registered = f"{tracking.model_prefix}-{head.name}"
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(served_model_path()),
-            artifacts={"booster": str(booster), "head": str(about)},
+            artifacts={"booster": str(booster), "head": str(about), "tables": str(learned)},
             signature=signature,
             input_example=example,
             # named, not inferred: inferring starts a process that loads the model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from features.aggregations import popcount
 from features.declare import feature, field
 
 
@@ -29,7 +30,19 @@ def repeats(repeats: int, last_event: int, name: int) -> int:
     return repeats + 1 if name == last_event else 1
 
 
+@field("i8")
+def event_name_bits(event_name_bits: int, name: int) -> int:
+    """Event names seen, a bit each."""
+    return event_name_bits | (1 << name)
+
+
 @feature(unit="events")
 def event_streak(repeats: int) -> int:
     """How many times in a row the latest event came: monotony is browsing, or a bot."""
     return repeats
+
+
+@feature
+def distinct_events(event_name_bits: int) -> int:
+    """Different event names so far: a visit that does many things is a person with an aim."""
+    return popcount(event_name_bits)

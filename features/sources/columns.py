@@ -34,7 +34,7 @@ from features.shop import ShopSettings, SourceSettings
 
 _UNIT_TO_MS: Final = {"s": 1_000, "ms": 1, "us": 1, "ns": 1}
 _UNIT_PER_MS: Final = {"s": 1, "ms": 1, "us": 1_000, "ns": 1_000_000}
-_HASHED: Final = ("session", "id", "item", "category")
+_HASHED: Final = ("session", "id", "item", "category", "campaign")
 
 
 def read(path: Path, settings: SourceSettings, shop: ShopSettings, pseudonyms: Pseudonymiser) -> pd.DataFrame:

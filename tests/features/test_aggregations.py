@@ -16,8 +16,8 @@ def values(catalogue: Catalogue, events: list[Event], later_ms: int = 0) -> dict
     fold = compile_fold(catalogue)
     record, out = fold.new_record(), fold.new_row()
     for event in events:
-        fold.advance(record, out, 1_800_000, *event)
-    fold.read(record, events[-1].time + later_ms, out)
+        fold.advance(record, out, 1_800_000, fold.nothing_learned, *event)
+    fold.read(record, events[-1].time + later_ms, out, fold.nothing_learned)
     return dict(zip(fold.names, out.tolist(), strict=True))
 
 

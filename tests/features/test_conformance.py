@@ -11,14 +11,17 @@ import pytest
 from features.batch import Rows, build_rows
 from features.compiler import compile_fold
 from features.definitions import CATALOGUE
-from features.events import CONSENT_LINK, CONSENT_MEASURE, EVENT_NAMES, Event
+from features.events import CONSENT_MEASURE, CONSENTS, EVENT_NAMES, Event
+from features.tables import Table, Tables
 from tests.sessions import START, table
 
 FOLD = compile_fold()
-LINKED = CONSENT_MEASURE | CONSENT_LINK
+ALL_CONSENTS = sum(CONSENTS.values())
+TABLES = tuple(CATALOGUE.tables)
+LEARNED = Tables({name: Table(np.array([7]), np.array([0.25]), 0.1) for name in TABLES})
 
 
-def random_events(size: int, *, consent: int = LINKED, seed: int = 0) -> list[Event]:
+def random_events(size: int, *, consent: int = ALL_CONSENTS, seed: int = 0) -> list[Event]:
     random = np.random.default_rng(seed)
     gaps = random.lognormal(9, 1.5, size).astype(int).clip(0, 1_200_000)
     times = START + np.cumsum(gaps)
@@ -29,7 +32,8 @@ def random_events(size: int, *, consent: int = LINKED, seed: int = 0) -> list[Ev
             name=int(random.integers(0, len(EVENT_NAMES))),
             page=int(random.integers(-(2**62), 2**62)),
             item=int(random.integers(-(2**62), 2**62)),
-            category=int(random.integers(0, 40)),
+            category=int(random.integers(1, 40)),
+            campaign=3,
             price=float(random.lognormal(3, 2)),
             quantity=float(random.integers(0, 5)),
             channel=int(random.integers(0, 8)),
@@ -45,23 +49,24 @@ def test_finite(size: int, idle_ms: int) -> None:
     record, out = FOLD.new_record(), FOLD.new_row()
     last = START
     for event in random_events(size):
-        FOLD.advance(record, out, 1_800_000, *event)
+        FOLD.advance(record, out, 1_800_000, LEARNED.pack(TABLES), *event)
         last = event.time
-    FOLD.read(record, last + idle_ms, out)
+    FOLD.read(record, last + idle_ms, out, LEARNED.pack(TABLES))
     for name, value in zip(FOLD.names, out, strict=True):
-        # an empty record knows of no consent yet
-        assert np.isfinite(value) or (not size and CATALOGUE.features[name].consent), f"{name} is {value}"
+        # an empty record knows of no consent yet, and has no product to look up
+        missing = not size and (CATALOGUE.features[name].consent or CATALOGUE.features[name].table)
+        assert np.isfinite(value) or missing, f"{name} is {value}"
 
 
 def test_consent_masks_the_same_features_live_and_in_batch() -> None:
     masked = {name for name, feature in CATALOGUE.features.items() if feature.consent}
     assert masked >= {"visits_before", "days_since_visit", "purchases_before"}
-    for consent, missing in ((CONSENT_MEASURE, masked), (LINKED, set())):
+    for consent, missing in ((CONSENT_MEASURE, masked), (ALL_CONSENTS, set())):
         events = random_events(5, consent=consent)
-        rows = build_rows(table(events), FOLD, idle_seconds=())
+        rows = build_rows(table(events), FOLD, idle_seconds=(), tables=LEARNED)
         record, out = FOLD.new_record(), FOLD.new_row()
         for event in events:
-            FOLD.advance(record, out, 1_800_000, *event)
+            FOLD.advance(record, out, 1_800_000, LEARNED.pack(TABLES), *event)
         for vector in (rows.matrix[-1], out):
             assert {n for n, value in zip(FOLD.names, vector, strict=True) if np.isnan(value)} == missing
 

@@ -36,7 +36,9 @@ def run(catalogue: Catalogue, *names: int) -> dict[str, float]:
     fold = compile_fold(catalogue)
     record, out = fold.new_record(), fold.new_row()
     for second, name in enumerate(names):
-        fold.advance(record, out, 1_800_000, *Event(visitor=1, time=START + second * 1000, name=name))
+        fold.advance(
+            record, out, 1_800_000, fold.nothing_learned, *Event(visitor=1, time=START + second * 1000, name=name)
+        )
     return dict(zip(fold.names, out.tolist(), strict=True))
 
 

@@ -11,10 +11,19 @@ from features.compiler import compile_fold
 from features.definitions import CATALOGUE
 from features.events import Event
 from features.sessions import STATUS_NAMES
+from features.tables import Table, Tables
 from tests import naive
 from tests.sessions import START, histories, table
 
 FOLD = compile_fold()
+# values for keys that the random histories hold, and for products, categories and transitions among them
+LEARNED = Tables(
+    {
+        name: Table(np.array([1, -5, 7919, 2**61, *range(32, 90, 3)]), np.linspace(-2.0, 1.5, 24), 0.125)
+        for name in CATALOGUE.tables
+    }
+)
+TABLES = LEARNED.pack(tuple(CATALOGUE.tables))
 TIMEOUT_MS = 1_800_000
 
 
@@ -33,20 +42,20 @@ def test_live_steps_equal_naive(events: list[Event]) -> None:
     sessions: dict[int, naive.Session] = {}
     for event in events:
         record = records.setdefault(event.visitor, FOLD.new_record())
-        session = sessions.setdefault(event.visitor, naive.Session(CATALOGUE))
+        session = sessions.setdefault(event.visitor, naive.Session(CATALOGUE, LEARNED))
         out = FOLD.new_row()
-        status = FOLD.advance(record, out, TIMEOUT_MS, *event)
+        status = FOLD.advance(record, out, TIMEOUT_MS, TABLES, *event)
         assert STATUS_NAMES[status] == session.fold(event, TIMEOUT_MS)
         assert_same(out, vector(session.read(session.last_at)))
-        FOLD.read(record, session.last_at + 12_345, out)
+        FOLD.read(record, session.last_at + 12_345, out, TABLES)
         assert_same(out, vector(session.read(session.last_at + 12_345)))
 
 
 @settings(max_examples=150, deadline=None)
 @given(histories(), st.sampled_from([(), (5,), (5, 10, 30, 60, 300), (3600,)]), st.sampled_from([1, 3]))
 def test_batch_equals_naive(events: list[Event], idle_seconds: tuple[float, ...], threads: int) -> None:
-    rows = build_rows(table(events), FOLD, idle_seconds=idle_seconds, threads=threads)
-    expected = naive.rows(events, CATALOGUE, idle_seconds)
+    rows = build_rows(table(events), FOLD, idle_seconds=idle_seconds, threads=threads, tables=LEARNED)
+    expected = naive.rows(events, CATALOGUE, idle_seconds, tables=LEARNED)
     assert len(rows) == len(expected)
     assert rows.event.tolist() == [row[0] for row in expected]
     assert rows.prefix.tolist() == [row[1] for row in expected]
