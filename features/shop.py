@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from features.events import COLUMNS, CONSENTS, EVENT_NAMES
-from features.settings import Settings, SettingsError, load_settings
+from features.events import CHANNELS, COLUMNS, CONSENTS, DEVICES, EVENT_NAMES
+from features.settings import Settings, load_settings
 
-# What a log's columns can be mapped to: the columns of the event, and text that is hashed into them.
-MAPPABLE = (*COLUMNS, "currency")
+# What a log's columns can be mapped to: the columns of the event, and text that some of them are made from.
+MAPPABLE = (*COLUMNS, "currency", "url", "referrer", "user_agent")
 
 
 class SourceSettings(Settings):
-    """One log format: which reader, which column is what, which of its event names is which of ours."""
+    """One log: which reader, which column is what, which of its names is which of ours."""
 
-    reader: str = "columns"
+    reader: str = ""
+    path: str = ""
     columns: dict[str, str] = Field(default_factory=dict)
     time_unit: Literal["s", "ms", "us", "ns", "iso"] = "ms"
     timezone: str | None = None
     events: dict[str, str] = Field(default_factory=dict)
+    channels: dict[str, str] = Field(default_factory=dict)
+    devices: dict[str, str] = Field(default_factory=dict)
     unknown_events: Literal["error", "custom"] | None = None
+    bad_rows: Literal["error", "skip"] = "error"
+    repeated_rows: Literal["keep", "drop"] = "keep"
     consent: tuple[str, ...] = ("measure",)
     start: str | None = None
     end: str | None = None
     separator: str = ","
+    options: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("columns")
     @classmethod
@@ -39,7 +45,17 @@ class SourceSettings(Settings):
     @field_validator("events")
     @classmethod
     def _known_events(cls, events: dict[str, str]) -> dict[str, str]:
-        return _check_names(events)
+        return _check_mapping(events, EVENT_NAMES, "event")
+
+    @field_validator("channels")
+    @classmethod
+    def _known_channels(cls, channels: dict[str, str]) -> dict[str, str]:
+        return _check_mapping(channels, CHANNELS, "channel")
+
+    @field_validator("devices")
+    @classmethod
+    def _known_devices(cls, devices: dict[str, str]) -> dict[str, str]:
+        return _check_mapping(devices, DEVICES, "device")
 
     @field_validator("consent")
     @classmethod
@@ -63,23 +79,7 @@ class ShopSettings(Settings):
     @field_validator("events")
     @classmethod
     def _known_events(cls, events: dict[str, str]) -> dict[str, str]:
-        return _check_names(events)
-
-    def source(self, name: str) -> SourceSettings:
-        """The settings of one source.
-
-        Raises
-        ------
-        SettingsError
-            There is no such section.
-        """
-        try:
-            return self.sources[name]
-        except KeyError:
-            known = ", ".join(sorted(self.sources)) or "none"
-            raise SettingsError(
-                f"unknown source {name!r}; configs/shop.toml has: {known}. Add a section [sources.{name}]"
-            ) from None
+        return _check_mapping(events, EVENT_NAMES, "event")
 
     def rate(self, currency: str) -> float:
         """What one unit of `currency` is worth in the base currency.
@@ -105,8 +105,8 @@ def load_shop(path: Path | str = "configs/shop.toml") -> ShopSettings:
     return load_settings(path, ShopSettings)
 
 
-def _check_names(events: dict[str, str]) -> dict[str, str]:
-    for own, ours in events.items():
-        if ours not in EVENT_NAMES:
-            raise ValueError(f"event {own!r} is mapped to unknown {ours!r}; known: {', '.join(EVENT_NAMES)}")
-    return events
+def _check_mapping(mapping: dict[str, str], known: tuple[str, ...], what: str) -> dict[str, str]:
+    for own, ours in mapping.items():
+        if ours not in known:
+            raise ValueError(f"{what} {own!r} is mapped to unknown {ours!r}; known: {', '.join(known)}")
+    return mapping

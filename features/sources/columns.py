@@ -1,218 +1,186 @@
-"""Any CSV or Parquet log with a row an event, its columns mapped in configs/shop.toml.
+"""Any CSV, Parquet or JSON-lines log with a row an event, its columns mapped in configs/shop.toml.
 
-In: a file and its `[sources.<name>]` section. Out: the canonical events table. Empty cells become the column's default;
-a cell that says NaN, a time that is none, an unknown event name or a negative number is an error that names the row as
-the file counts it (the first row of data is row 0).
+In: files (also a folder or a pattern) and the `[sources.<name>]` section. Out: canonical events, a block at a time.
+Empty cells become the column's default; a cell that says NaN, a time that is none, an unknown event name or a negative
+number is an error that names the row. A last row that was cut off is left out and counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
-from zoneinfo import ZoneInfo
+from typing import Any, Final
 
-import numpy as np
+import msgspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
 from features.errors import EventError
-from features.events import (
-    CHANNELS,
-    COLUMNS,
-    CONSENTS,
-    DEVICES,
-    EVENT_NAMES,
-    check_events,
-    hash64,
-    page_template,
-)
-from features.pseudonyms import Pseudonymiser
-from features.shop import ShopSettings, SourceSettings
+from features.shop import SourceSettings
+from features.sources.convert import canonical, from_records
+from features.sources.reading import CUT_OFF, CUT_OFF_STREAM, Reading
 
-_UNIT_TO_MS: Final = {"s": 1_000, "ms": 1, "us": 1, "ns": 1}
-_UNIT_PER_MS: Final = {"s": 1, "ms": 1, "us": 1_000, "ns": 1_000_000}
-_HASHED: Final = ("session", "id", "item", "category", "campaign")
+DEFAULTS: Final = SourceSettings()
+_BLOCK_BYTES: Final = 1 << 23
 
 
-def read(path: Path, settings: SourceSettings, shop: ShopSettings, pseudonyms: Pseudonymiser) -> pd.DataFrame:
-    """The canonical events of the file.
+def read(reading: Reading) -> Iterator[pd.DataFrame]:
+    """The canonical events of the files.
 
     Raises
     ------
     EventError
         A mapped column is missing, or a row breaks the contract of the event.
     """
-    table = _load(path, settings)
-    raw = {ours: _column(table, theirs, ours, path) for ours, theirs in settings.columns.items()}
-    for required in ("visitor", "time", "name"):
-        if required not in raw:
-            raise EventError(
-                f"{path}: nothing is mapped to {required!r}; add it to [sources.<name>.columns] in shop.toml"
-            )
-    out: dict[str, np.ndarray] = {
-        "visitor": pseudonyms.visitors(_present(raw["visitor"], "visitor")),
-        "time": _times(raw["time"], settings),
-        "name": _codes(raw["name"], _event_codes(settings, shop), "event", "map it in configs/shop.toml [events]"),
-    }
-    for name in _HASHED:
-        if name in raw:
-            out[name] = _hashes(raw[name])
-    if "page" in raw:
-        out["page"] = _hashes(_mapped_text(raw["page"], page_template))
-    if "channel" in raw:
-        out["channel"] = _codes(raw["channel"], {name: i for i, name in enumerate(CHANNELS)}, "channel", "map it")
-    if "device" in raw:
-        out["device"] = _codes(raw["device"], {name: i for i, name in enumerate(DEVICES)}, "device", "map it")
-    rate = _rates(raw.get("currency"), shop)
-    for name in ("price", "quantity", "value", "interactive", "declared_0", "declared_1", "declared_2", "declared_3"):
-        if name in raw:
-            numbers = _numbers(raw[name], name)
-            out[name] = numbers * rate if name in ("price", "value") else numbers
-    out["consent"] = np.full(len(table), sum(CONSENTS[name] for name in settings.consent), np.uint8)
-    out["utc_offset"] = _utc_offsets(out["time"], settings.timezone or shop.timezone)
-    return _within(check_events(pd.DataFrame(out)), settings)
+    for path in reading.files():
+        suffix = Path(path.stem).suffix if path.suffix in (".gz", ".bz2", ".xz") else path.suffix
+        if suffix == ".parquet":
+            yield from read_parquet(path, reading)
+        elif suffix in (".jsonl", ".ndjson", ".json"):
+            yield from from_records(_json_records(path, reading), reading, path)
+        else:
+            yield from read_csv(path, reading)
 
 
-def _load(path: Path, settings: SourceSettings) -> pa.Table:
-    wanted = sorted(set(settings.columns.values()))
+def read_parquet(path: Path, reading: Reading) -> Iterator[pd.DataFrame]:
+    """A Parquet file, row group by row group; columns may lie in structs: `device.category`."""
     try:
-        if path.suffix == ".parquet":
-            return pa.parquet.read_table(path, columns=[c for c in wanted if c in pa.parquet.read_schema(path).names])
-        # only an empty cell is missing: a "NaN" or "null" in a file is a mistake of the export that should be seen
-        convert = pa.csv.ConvertOptions(null_values=[""], strings_can_be_null=True)
-        return pa.csv.read_csv(
-            path, parse_options=pa.csv.ParseOptions(delimiter=settings.separator), convert_options=convert
-        )
+        file = pa.parquet.ParquetFile(path)
+        wanted = sorted({theirs.partition(".")[0] for theirs in reading.settings.columns.values()})
+        known = [name for name in wanted if name in file.schema_arrow.names]
+        row, size = 0, path.stat().st_size
+        for batch in file.iter_batches(batch_size=reading.chunk_rows, columns=known):
+            yield _converted(pa.Table.from_batches([batch]), path, reading, row)
+            row += len(batch)
+            reading.done(size * len(batch) // max(file.metadata.num_rows, 1))
     except (pa.ArrowException, OSError) as error:
+        raise EventError(f"{path} cannot be read as Parquet: {error}") from None
+
+
+def read_csv(path: Path, reading: Reading, names: list[str] | None = None) -> Iterator[pd.DataFrame]:
+    """A CSV file, a block at a time; `names` are the columns of a file without a heading."""
+    if not path.stat().st_size:
+        return
+    short: list[int] = []  # rows with another number of cells
+
+    def note(row: Any) -> str:
+        short.append(row.number)
+        return "skip"
+
+    separator = reading.settings.separator
+    try:
+        stream = pa.csv.open_csv(
+            path,
+            read_options=pa.csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False, column_names=names),
+            parse_options=pa.csv.ParseOptions(delimiter=separator, invalid_row_handler=note),
+            convert_options=_as_text(path, reading, names),
+        )
+        row = 0
+        for batch in stream:
+            yield _converted(pa.Table.from_batches([batch]), path, reading, row)
+            row += len(batch)
+            reading.done(batch.nbytes)
+        heading = 0 if names else 1
+        last = row + len(short) + heading
+        # rows are counted from 1 in the file, heading included
+        if any(number != last for number in short) or (short and _ends_a_row(path)):
+            bad = short[0] - heading - 1
+            raise EventError(f"{path}, row {bad}: found another number of cells than the heading has; mend or drop it")
+        reading.notes.skipped.update({CUT_OFF: len(short)} if short else {})
+    except (EOFError, OSError) as error:
+        if "ended before" not in str(error) and "Truncated" not in str(error):
+            raise EventError(f"{path} cannot be read: {error}") from None
+        reading.notes.skipped[CUT_OFF_STREAM] += 1
+    except pa.ArrowException as error:
         raise EventError(f"{path} cannot be read: {error}") from None
 
 
+def _as_text(path: Path, reading: Reading, names: list[str] | None) -> pa.csv.ConvertOptions:
+    """Every wanted column as text: types told from a first block are wrong in a later one."""
+    wanted = sorted(set(reading.settings.columns.values()))
+    with pa.csv.open_csv(
+        path,
+        read_options=pa.csv.ReadOptions(column_names=names, use_threads=False),
+        parse_options=pa.csv.ParseOptions(
+            delimiter=reading.settings.separator, invalid_row_handler=lambda row: "skip"
+        ),
+    ) as stream:
+        found = stream.schema.names
+    for ours, theirs in reading.settings.columns.items():
+        if theirs not in found:
+            raise _no_column(path, ours, theirs, found)
+    # only an empty cell is missing: a "NaN" or "null" in a file is a mistake of the export that should be seen
+    return pa.csv.ConvertOptions(
+        include_columns=wanted,
+        column_types=dict.fromkeys(wanted, pa.string()),
+        null_values=[""],
+        strings_can_be_null=True,
+    )
+
+
+def _ends_a_row(path: Path) -> bool:
+    if path.suffix in (".gz", ".bz2", ".xz"):
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, 2)
+        return file.read() == b"\n"
+
+
+def _converted(table: pa.Table, path: Path, reading: Reading, row: int) -> pd.DataFrame:
+    raw = {ours: _column(table, theirs, ours, path) for ours, theirs in reading.settings.columns.items()}
+    return canonical(raw, reading, path, row)
+
+
 def _column(table: pa.Table, theirs: str, ours: str, path: Path) -> pd.Series:
-    if theirs not in table.column_names:
-        raise EventError(
-            f"{path} has no column {theirs!r}, which [sources.<name>.columns] maps to {ours!r}; "
-            f"found: {', '.join(table.column_names)}"
-        )
+    first, *inner = theirs.split(".") if theirs not in table.column_names else [theirs]
+    if first not in table.column_names:
+        raise _no_column(path, ours, theirs, table.column_names)
+    column = table[first]
+    for name in inner:
+        column = pa.compute.struct_field(column, name)
     # Arrow types keep "missing" and NaN apart, which numpy's floats cannot
-    return table[theirs].to_pandas(types_mapper=pd.ArrowDtype)  # type: ignore[no-any-return]
+    return column.to_pandas(types_mapper=pd.ArrowDtype)  # type: ignore[no-any-return]
 
 
-def _refuse(column: str, values: pd.Series, bad: np.ndarray, expected: str) -> None:
-    rows = np.flatnonzero(bad)
-    if rows.size:
-        raise EventError(
-            f"row {rows[0]}: {column} is {values.iloc[rows[0]]!r}; expected {expected} ({rows.size} such rows)"
-        )
+def _no_column(path: Path, ours: str, theirs: str, found: list[str]) -> EventError:
+    return EventError(
+        f"{path} has no column {theirs!r}, which [sources.<name>.columns] maps to {ours!r}; found: {', '.join(found)}"
+    )
 
 
-def _present(values: pd.Series, name: str) -> pd.Series:
-    _refuse(name, values, values.isna().to_numpy(), "a value in every row")
-    return values
+def json_lines(path: Path, reading: Reading) -> Iterator[tuple[int, Any]]:
+    """(row, object) of each line of a JSON-lines file; a last line that was cut off is left out and counted.
 
-
-def _times(values: pd.Series, settings: SourceSettings) -> np.ndarray:
-    _present(values, "time")
-    unit = settings.time_unit
-    if unit == "iso" or not pd.api.types.is_numeric_dtype(values.dtype):
-        parsed = pd.to_datetime(values, utc=True, errors="coerce", format="ISO8601")
-        _refuse("time", values, parsed.isna().to_numpy(), "a time like 2026-01-31T12:00:00Z")
-        return parsed.to_numpy(dtype="datetime64[ms]").astype(np.int64)
-    numbers = values.to_numpy()
-    return numbers.astype(np.int64) * _UNIT_TO_MS[unit] // _UNIT_PER_MS[unit]
-
-
-def _event_codes(settings: SourceSettings, shop: ShopSettings) -> Mapping[str, int]:
-    own = {**shop.events, **settings.events}
-    codes = {name: code for code, name in enumerate(EVENT_NAMES)} | {
-        theirs: EVENT_NAMES.index(ours) for theirs, ours in own.items()
-    }
-    if (settings.unknown_events or shop.unknown_events) == "custom":
-        return _Custom(codes)
-    return codes
-
-
-class _Custom(dict[str, int]):
-    """Every other name is a custom event."""
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-    def __missing__(self, name: str) -> int:
-        return 0
-
-
-def _codes(values: pd.Series, codes: Mapping[str, int], what: str, advice: str) -> np.ndarray:
-    positions, distinct = pd.factorize(values)
-    table = np.zeros(len(distinct) + 1, np.uint8)  # the last one is for missing cells
-    for place, value in enumerate(distinct):
-        if str(value) not in codes:
-            row = int(np.argmax(positions == place))
-            raise EventError(f"unknown {what} {str(value)!r} in row {row}; known: {', '.join(codes)}; {advice}")
-        table[place] = codes[str(value)]
-    if what == "event":
-        _present(values, "name")
-    return table[positions]
-
-
-def _hashes(values: pd.Series) -> np.ndarray:
-    positions, distinct = pd.factorize(values)
-    table = np.zeros(len(distinct) + 1, np.int64)
-    table[:-1] = [hash64(str(value)) for value in distinct]
-    return table[positions]
-
-
-def _mapped_text(values: pd.Series, change: object) -> pd.Series:
-    assert callable(change)
-    positions, distinct = pd.factorize(values)
-    changed = np.array([*(change(str(value)) for value in distinct), ""], object)
-    return pd.Series(changed[positions])
-
-
-def _numbers(values: pd.Series, name: str) -> np.ndarray:
-    if pd.api.types.is_bool_dtype(values.dtype):
-        values = values.astype("int8[pyarrow]")
-    if not pd.api.types.is_numeric_dtype(values.dtype):
-        parsed = pd.to_numeric(values.astype(object).where(values.notna(), None), errors="coerce")
-        _refuse(name, values, (parsed.isna() & values.notna()).to_numpy(), "a number")
-        values = parsed
-    missing = values.isna().to_numpy()
-    numbers = values.to_numpy(dtype=np.float64, na_value=COLUMNS[name].default)
-    _refuse(name, values, np.isnan(numbers) & ~missing, "a finite number, or an empty cell for unknown")
-    return numbers
-
-
-def _rates(currency: pd.Series | None, shop: ShopSettings) -> np.ndarray | float:
-    if currency is None:
-        return 1.0
-    positions, distinct = pd.factorize(currency)
-    table = np.ones(len(distinct) + 1)
-    for place, name in enumerate(distinct):
+    Raises
+    ------
+    EventError
+        Another line is no JSON.
+    """
+    bad: tuple[int, str] | None = None
+    for row, line in enumerate(reading.lines(path)):
+        if not line.strip():
+            continue
+        if bad:
+            raise EventError(f"{path}, row {bad[0]}: no JSON ({bad[1]}); expected one object a line")
         try:
-            table[place] = shop.rate(str(name))
-        except ValueError as error:
-            raise EventError(f"row {int(np.argmax(positions == place))}: {error}") from None
-    return table[positions]
+            yield row, msgspec.json.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            bad = (row, str(error))
+    if bad:
+        reading.notes.skipped[CUT_OFF] += 1
 
 
-def _utc_offsets(time_ms: np.ndarray, timezone: str) -> np.ndarray:
-    """Minutes ahead of UTC at each time, by the zone's own rules (daylight saving included)."""
-    zone = ZoneInfo(timezone)
-    hours, positions = np.unique(time_ms // 3_600_000, return_inverse=True)  # a zone changes on the hour
-    stamps = pd.to_datetime(hours * 3_600_000, unit="ms", utc=True)
-    local = stamps.tz_convert(zone).tz_localize(None)
-    offsets = ((local - stamps.tz_localize(None)) // pd.Timedelta(minutes=1)).to_numpy(np.int32)
-    return offsets[positions]
+def _json_records(path: Path, reading: Reading) -> Iterator[dict[str, Any]]:
+    columns = {ours: theirs.split(".") for ours, theirs in reading.settings.columns.items()}
+    for row, found in json_lines(path, reading):
+        if not isinstance(found, dict):
+            raise EventError(f"{path}, row {row}: found a {type(found).__name__}; expected an object an event")
+        yield {ours: _inside(found, place) for ours, place in columns.items()}
 
 
-def _within(events: pd.DataFrame, settings: SourceSettings) -> pd.DataFrame:
-    """The events between the configured `start` and `end`: logs carry some from days that they do not cover."""
-    time = events["time"].to_numpy()
-    keep = np.ones(len(events), bool)
-    if settings.start:
-        keep &= time >= pd.Timestamp(settings.start).timestamp() * 1000
-    if settings.end:
-        keep &= time < pd.Timestamp(settings.end).timestamp() * 1000
-    return events if keep.all() else events[keep].reset_index(drop=True)
+def _inside(record: Any, place: list[str]) -> Any:
+    for part in place:
+        record = record.get(part) if isinstance(record, dict) else None
+    return record
