@@ -166,7 +166,7 @@ def decayed(
             return previous * math.exp(-rate * (time - last_at)) + ((codes >> event) & 1)
 
         def value(at: float, now: int, last_at: int) -> float:
-            return at * math.exp(-rate * (now - last_at))
+            return at * math.exp(-rate * (now - last_at)) if now > last_at else at
 
     elif squarings == 0:
 
@@ -174,7 +174,7 @@ def decayed(
             return previous * math.exp(-SHARED_RATE * (time - last_at)) + ((codes >> event) & 1)
 
         def value(at: float, now: int, last_at: int) -> float:
-            return at * math.exp(-SHARED_RATE * (now - last_at))
+            return at * math.exp(-SHARED_RATE * (now - last_at)) if now > last_at else at
 
     elif squarings == 2:
 
@@ -182,7 +182,7 @@ def decayed(
             return previous * fourth_power(math.exp(-SHARED_RATE * (time - last_at))) + ((codes >> event) & 1)
 
         def value(at: float, now: int, last_at: int) -> float:
-            return at * fourth_power(math.exp(-SHARED_RATE * (now - last_at)))
+            return at * fourth_power(math.exp(-SHARED_RATE * (now - last_at))) if now > last_at else at
 
     else:
 
@@ -191,7 +191,7 @@ def decayed(
             return previous * power + ((codes >> event) & 1)
 
         def value(at: float, now: int, last_at: int) -> float:
-            return at * fourth_power(fourth_power(math.exp(-SHARED_RATE * (now - last_at))))
+            return at * fourth_power(fourth_power(math.exp(-SHARED_RATE * (now - last_at)))) if now > last_at else at
 
     catalogue.add_field(at_event, "f8", body, doc=doc, inputs={"previous": at_event, "event": "name"})
     catalogue.add_feature(name, value, doc=doc, unit="events", inputs={"at": at_event})
@@ -274,9 +274,8 @@ def bit_of(key: int, word: int, bits: int) -> int:
 
 def new_bit_weight(bits_0: int, bits_1: int, bits: int, key: int) -> float:
     """bits / empty bits if `key` sets a bit that was empty, else 0."""
-    if key == 0 or (bits_0 & bit_of(key, 0, bits)) != 0 or (bits_1 & bit_of(key, 1, bits)) != 0:
-        return 0.0
-    return bits / (bits - popcount(bits_0) - popcount(bits_1))
+    known = bits_0 & bit_of(key, 0, bits) | bits_1 & bit_of(key, 1, bits)
+    return bits / (bits - popcount(bits_0) - popcount(bits_1)) if known == 0 and key != 0 else 0.0
 
 
 def popcount(word: int) -> int:

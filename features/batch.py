@@ -25,6 +25,8 @@ from features.grouping import order_by_visitor, sessionise
 from features.sessions import DEFAULT_TIMEOUT_SECONDS, FOLDED, STARTED
 from features.tables import NOTHING_LEARNED, Tables, Windows
 
+# Events gathered at a time: their columns stay in the second-level cache.
+_BLOCK_EVENTS: Final = 4096
 IDLE_SECONDS: Final = (5, 10, 30, 60, 300)
 Progress = Callable[[int, int], None]
 
@@ -84,7 +86,6 @@ def build_rows(
     progress: Progress | None = None,
     out: np.ndarray | None = None,
     tables: Tables | Windows = NOTHING_LEARNED,
-    dtype: str = "f4",
 ) -> Rows:
     """The feature vector after every event, and after every idle checkpoint the session was silent for.
 
@@ -114,12 +115,12 @@ def build_rows(
     threads = threads or os.cpu_count() or 1
     if isinstance(tables, Tables):
         tables = Windows(np.array([np.iinfo(np.int64).min]), [tables])
-    learned = tables.pack(tuple(fold.catalogue.tables))
+    words, window_starts, window_places = tables.pack(tuple(fold.catalogue.tables))
 
     columns = {name: table[name].to_numpy() for name in COLUMNS}
     identity = [columns[name] for name in ("visitor", "session", "id", "time")]
-    extra = [columns[name] for name in fold.columns if name != "time"]
-    varies = np.array([_varies(column) for column in extra], bool)
+    gathered = [columns[name] for name in ("visitor", "time", "consent", *(c for c in fold.columns if c != "time"))]
+    varies = [_varies(column) for column in gathered]
     with ThreadPoolExecutor(threads) as pool:
         checked = pool.submit(check_ranges, table)  # beside the ordering, which is one thread's work
         order = order_by_visitor(columns["visitor"], columns["time"])
@@ -130,17 +131,26 @@ def build_rows(
             lambda part: sessionise(*part, order, *identity, timeout_ms, checkpoints, statuses, silences), parts
         )
         ends = list(accumulate(counts, initial=0))
-        matrix = _matrix(out, (ends[-1], len(fold.names)), dtype)
+        matrix = _matrix(out, (ends[-1], len(fold.names)), fold.dtype)
         flat = matrix.reshape(-1)
         event, prefix = np.empty(ends[-1], np.int64), np.empty(ends[-1], np.int32)
         idle = np.zeros(ends[-1], np.int64)
 
-        def fold_part(part: tuple[int, int], first_row: int) -> int:
-            fold.module.run(
-                *part, order, statuses, silences, checkpoints, first_row,
-                columns["visitor"], columns["time"], columns["consent"], flat, event, prefix, idle,
-                *learned, varies, *extra,
-            )  # fmt: skip
+        def fold_part(part: tuple[int, int], row: int) -> int:
+            record, tables_at = fold.new_record(), np.zeros(1, np.int64)
+            # a column of a single value is gathered once
+            blocks = [np.full(_BLOCK_EVENTS, column[0]) for column in gathered]
+            for first in range(*part, _BLOCK_EVENTS):
+                # gathered column by column: a cache miss of one event then overlaps those of the next
+                places = order[first : min(first + _BLOCK_EVENTS, part[1])].astype(np.intp)
+                size = len(places)
+                for column, block, needed in zip(gathered, blocks, varies, strict=True):
+                    if needed:
+                        column.take(places, out=block[:size], mode="clip")  # "raise" would copy the block
+                row = fold.module.run(
+                    first, size, statuses, silences, checkpoints, row, record, flat, event, prefix, idle,
+                    words, tables_at, window_starts, window_places, *blocks,
+                )  # fmt: skip
             return part[1] - part[0]
 
         done = 0

@@ -12,15 +12,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from features.build_cli import build
 from features.errors import EventError
 from features.settings import SettingsError
 
-features_app = typer.Typer(help="Look at the feature catalogue.", no_args_is_help=True)
+features_app = typer.Typer(help="Look at the feature catalogue; features of a log.", no_args_is_help=True)
 
 
 @features_app.callback()
 def _features() -> None:
-    """Look at the feature catalogue."""
+    """Look at the feature catalogue; features of a log."""
 
 
 @features_app.command("list")
@@ -52,6 +53,9 @@ def write_docs(
         out.write_text(page)
     elif not out.exists() or out.read_text() != page:
         raise SettingsError(f"{out} is out of date; run: lotse features docs")
+
+
+features_app.command("build")(build)
 
 
 def build_app() -> typer.Typer:

@@ -166,14 +166,14 @@ class Catalogue:
         """A catalogue whose features are the keys of the learned tables: the feature's body as it stands, named by it.
 
         Of features that share a table the first gives its keys. Its fold is what training counts with
-        (`build_rows(dtype="i8")`), so a key is computed by the same code when it is learned and when it is used.
+        (`compile_fold(..., dtype="i8")`), so a key is computed by the same code when it is learned and when it is used.
         """
         firsts: dict[str, Feature] = {}
         for entry in self.features.values():
             if entry.table:
                 firsts.setdefault(entry.table, replace(entry, table="", statistic=None))
         chosen = self.select(entry.name for entry in firsts.values())
-        return Catalogue(chosen.fields, {e.name: replace(e, name=t) for t, e in firsts.items()})
+        return Catalogue(chosen.fields, {t: replace(e, name=t) for t, e in firsts.items()})
 
     def add_field(
         self,

@@ -134,7 +134,7 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "price": Column("f8", 0, "unit price in the shop's base currency; 0 for unknown"),
     "quantity": Column("f8", 1, "number of units"),
     "value": Column(
-        "f8", 0, "total value of the event in the base currency; of a scroll, the share of the page; 0 for unknown"
+        "f8", 0, "total value in the base currency; of a scroll or heartbeat, the share of the page seen; 0 for unknown"
     ),
     "channel": Column("u1", 0, "position in CHANNELS"),
     "device": Column("u1", 0, "position in DEVICES"),

@@ -130,16 +130,16 @@ class Windows:
         return np.concatenate(packed), starts, places.astype(np.int64)
 
 
-def look_up(tables: Any, values: Any, at: int, index: int, key: int) -> float:
-    """The value of `key` in table `index` of the set of tables that begins at word `at`; NaN for key 0.
+def look_up(tables: Any, values: Any, at: int, head: int, key: int) -> float:
+    """The value of `key` in the table that word `head` tells of, in the set that begins at word `at`; NaN for key 0.
 
     `values` is `tables` seen as float64. A table is its value for unseen keys, then slots of key and value, a power of
     two of them and at least half of them empty (open addressing, linear probing). Emitted into every fold.
     """
     if key == 0:
         return np.nan
-    base = at + int(tables[at + 2 * index])
-    mask = int(tables[at + 2 * index + 1])
+    base = at + int(tables[head])
+    mask = int(tables[head + 1])
     slot = ((key ^ (key >> 29)) * 0x9E3779B97F4A7C1) & mask
     while True:
         found = tables[base + 1 + 2 * slot]
@@ -165,8 +165,9 @@ def _packed(table: Table) -> np.ndarray:
 def _fill(words: Any, keys: Any, values: Any) -> None:
     mask = (len(words) - 1) // 2 - 1
     for i in range(len(keys)):
-        slot = ((keys[i] ^ (keys[i] >> 29)) * 0x9E3779B97F4A7C1) & mask
+        key = int(keys[i])  # plain Python then keeps the low bits without a warning of numpy's
+        slot = ((key ^ (key >> 29)) * 0x9E3779B97F4A7C1) & mask
         while words[1 + 2 * slot] != EMPTY:
             slot = (slot + 1) & mask
-        words[1 + 2 * slot] = keys[i]
+        words[1 + 2 * slot] = key
         words[2 + 2 * slot] = values[i]

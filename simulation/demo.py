@@ -27,9 +27,11 @@ _START_SECONDS = 90
 
 def demo(
     source: Annotated[
-        str, typer.Option(help="`simulated`, or a section [sources.<name>] of configs/shop.toml.")
+        str, typer.Option(help="`simulated`, or a source: a name of lotse sources or a section of configs/shop.toml.")
     ] = "simulated",
-    events: Annotated[Path | None, typer.Option(help="The log to read, for any source but `simulated`.")] = None,
+    events: Annotated[
+        str | None, typer.Option(help="The log: file, folder, pattern or URL; the section's own path by default.")
+    ] = None,
     size: Annotated[int, typer.Option(min=20_000, help="Events of the simulated history.")] = 150_000,
     seconds: Annotated[float, typer.Option(min=1, help="How long the crowd browses.")] = 12,
     port: Annotated[int, typer.Option(help="Port of the service.")] = 3000,
@@ -40,21 +42,25 @@ def demo(
     A log of your own: lotse demo --source taobao --events UserBehavior.parquet
     """
     from rich.console import Console  # noqa: PLC0415
+    from rich.markup import escape  # noqa: PLC0415
+
+    from features.shop import load_shop  # noqa: PLC0415
+    from features.sources import open_source  # noqa: PLC0415
 
     console = Console()
-    if source != "simulated" and events is None:
-        raise SettingsError(f"--source {source} reads a log: give its path with --events (make demo EVENTS=...)")
     lotse = [sys.executable, "-c", "from features.cli import main; main()"]
     if source == "simulated":
         console.rule("1. A history: the simulated shop")
         _run([*lotse, "simulate", "--events", str(size), "--out", str(_SIMULATED)])
-        source, events = "lotse", _SIMULATED
+        log_of = ["--source", "lotse", "--events", str(_SIMULATED)]
     else:
-        console.rule(f"1. A history: {events}")
+        open_source(source, events, load_shop())  # an unknown source or a missing path is said at once
+        console.rule(f"1. A history: {escape(source)}")
+        log_of = ["--source", source, *(["--events", events] if events else [])]
     console.rule("2. Training")
-    _run([*lotse, "train", "--source", source, "--events", str(events)])
+    _run([*lotse, "train", *log_of])
     console.rule("3. The service and its crowd")
-    visits = _visits(source, events)  # type: ignore[arg-type]
+    visits = _visits_of_shop() if source == "simulated" else _visits(console, source, events)
     log = Path("lotse-data/serve.log")
     url = f"http://127.0.0.1:{port}"
     with log.open("w") as file:
@@ -83,18 +89,23 @@ def _run(command: list[str]) -> None:
         raise typer.Exit(done.returncode)
 
 
-def _visits(source: str, events: Path) -> list[Visit]:
-    """The crowd: the simulated shop's next visitors, or the latest visitors of the log."""
-    from simulation.crowd import visits_of, visits_of_shop  # noqa: PLC0415
+def _visits_of_shop() -> list[Visit]:
+    """The simulated shop's next visitors."""
+    from simulation.crowd import visits_of_shop  # noqa: PLC0415
+    from simulation.shop import simulate  # noqa: PLC0415
 
-    if events == _SIMULATED:
-        from simulation.shop import simulate  # noqa: PLC0415
+    return visits_of_shop(simulate(visitors=4_000, seed=int(time.time())))
 
-        return visits_of_shop(simulate(visitors=4_000, seed=int(time.time())))
+
+def _visits(console: Console, source: str, events: str | None) -> list[Visit]:
+    """The latest visitors of the log."""
     from features.shop import load_shop  # noqa: PLC0415
     from features.sources import read_events  # noqa: PLC0415
+    from features.sources.terminal import reading_bar  # noqa: PLC0415
+    from simulation.crowd import visits_of  # noqa: PLC0415
 
-    table = read_events(source, events, load_shop())
+    with reading_bar(console, source) as progress:
+        table = read_events(source, events, load_shop(), progress=progress)
     latest = table.groupby("visitor")["time"].max().nlargest(4_000).index
     table = table[table["visitor"].isin(latest)]
     # the last day of the log, so that first visits are recent ones

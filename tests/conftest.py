@@ -7,12 +7,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.shared import TAOBAO
 from tests.workspace import Service, lotse, workspace
 
 # Real logs are years old: their times are believed, as an operator who replays an archive configures it.
 REPLAY = "session.max_age_hours=200000"
+
+# How many random histories a property is tried on; `pytest --hypothesis-profile small` where each takes long.
+settings.register_profile("usual", max_examples=150, deadline=None)
+settings.register_profile("small", max_examples=5, deadline=None)
+settings.load_profile("usual")
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from features.catalogue import markdown
+from features.shop import SourceSettings
 from serving.app import _METHODS
 from serving.settings import ServingSettings
 from training.config import TrainingSettings
@@ -51,3 +53,18 @@ def test_every_key_is_explained_beside_it(file: str) -> None:
             explained = False
         else:
             assert explained, line
+
+
+def test_every_key_of_a_source_is_in_the_shops_file_and_explained() -> None:
+    """A comment stands right above each key and each section of `[sources.csv]`, the example that shows them all."""
+    text = (ROOT / "configs" / "shop.toml").read_text()
+    assert set(tomllib.loads(text)["sources"]["csv"]) == set(SourceSettings.model_fields)
+    _, example = text.split("[sources.csv]\n")
+    for key in SourceSettings.model_fields:
+        assert re.search(rf"^#.*\n({key} =|\[sources\.csv\.{key}\])", example, re.MULTILINE), key
+
+
+def test_every_reader_is_named_in_the_shops_file() -> None:
+    text = (ROOT / "configs" / "shop.toml").read_text()
+    for reader in entry_points(group="lotse.sources"):
+        assert re.search(rf"\b{reader.name}\b", text), reader.name

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 
 def train(
-    events: Annotated[Path, typer.Option(help="The log: a file in the format of --source.")],
-    source: Annotated[str, typer.Option(help="A section [sources.<name>] of the shop configuration.")] = "lotse",
+    events: Annotated[
+        str | None, typer.Option(help="The log: file, folder, pattern or URL; the section's own path by default.")
+    ] = None,
+    source: Annotated[str, typer.Option(help="A source or a section of the shop configuration.")] = "lotse",
     config: Annotated[Path, typer.Option(help="Training configuration.")] = Path("configs/training.toml"),
     shop: Annotated[Path, typer.Option(help="Shop configuration.")] = Path("configs/shop.toml"),
     set_: Annotated[
@@ -26,20 +28,18 @@ def train(
     """Train bounce, conversion and exit models from a log and register them in MLflow.
 
     For example: lotse train --source taobao --events UserBehavior.parquet --set split.test_from=0.8
+    (lotse sources lists the sources, lotse inspect looks into a log)
     """
     from rich.console import Console  # noqa: PLC0415  (training's imports take seconds; --help must not)
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
     from features.shop import load_shop  # noqa: PLC0415
-    from features.sources import read_events  # noqa: PLC0415
+    from features.sources.terminal import read_log  # noqa: PLC0415
     from training.config import load_training  # noqa: PLC0415
 
     settings = load_training(config, tuple(set_ or ()))
-    shop_settings = load_shop(shop)
     console = Console()
-    with console.status(f"reading {events}"):
-        table = read_events(source, events, shop_settings)
-    console.print(f"{len(table):,} events of {table['visitor'].nunique():,} visitors from [bold]{events}[/]")
+    table = read_log(source, events, load_shop(shop), console)
 
     from training.pipeline import train as run  # noqa: PLC0415
 

@@ -10,6 +10,7 @@ its own users, while on a log of one-time visitors next to nothing is lost, and 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -137,21 +138,27 @@ def check_enough(head: Head, slices: dict[str, Slice], settings: SplitSettings) 
     SettingsError
         A slice has too few sessions, too few of them positive, or only positive ones: says which and what to do.
     """
+    for shortage in shortages(head, slices, settings):
+        raise SettingsError(shortage)
+
+
+def shortages(head: Head, slices: dict[str, Slice], settings: SplitSettings) -> Iterator[str]:
+    """Why the slices cannot carry a model: for each that cannot, what is missing and what to do."""
     for name, part in slices.items():
         positives = part.positive_sessions
         if part.sessions < settings.min_sessions:
-            raise SettingsError(
+            yield (
                 f"head {head.name!r}: the slice {name!r} has {part.sessions} sessions, at least "
                 f"{settings.min_sessions} are needed; use a longer history or change [split]"
             )
-        if positives < settings.min_positives:
-            raise SettingsError(
+        elif positives < settings.min_positives:
+            yield (
                 f"head {head.name!r}: the slice {name!r} has {positives} sessions where the answer is yes, at least "
                 f"{settings.min_positives} are needed; use a longer history, another [labels] goal, or leave "
                 "the head out with --set 'heads.train=[...]'"
             )
-        if part.answer.all():
-            raise SettingsError(
+        elif part.answer.all():
+            yield (
                 f"head {head.name!r}: every answer in the slice {name!r} is yes; there is nothing to learn. Was the "
                 "log selected by this outcome?"
             )

@@ -41,8 +41,8 @@ class KeyEvents:
 
 def key_rows(events: pd.DataFrame, catalogue: Catalogue, timeout_seconds: float) -> Rows:
     """The keys of every event, int64 (n, tables), in the order of the rows that features are built for."""
-    fold = compile_fold(catalogue.keys())
-    return build_rows(events, fold, idle_seconds=(), timeout_seconds=timeout_seconds, dtype="i8")
+    fold = compile_fold(catalogue.keys(), dtype="i8")
+    return build_rows(events, fold, idle_seconds=(), timeout_seconds=timeout_seconds)
 
 
 def key_events(rows: Rows, catalogue: Catalogue, outcome: Outcomes, timeout_seconds: float) -> KeyEvents:

@@ -65,7 +65,7 @@ def open_source(
     reader = _load(points, source, section)
     settings = _merged(reader.DEFAULTS, section, overrides or {})
     where = str(location or settings.path)
-    if not where:
+    if not where and not settings.options.get("url_variable"):  # which names a database
         raise SettingsError(f"where is the log of {source!r}? Give its path, or write it to [sources.{source}] path")
     key = pseudonyms or Pseudonymiser(load_key(DEFAULT_KEY_FILE))
     return reader, Reading(where, settings, shop, key, progress=progress, chunk_rows=chunk_rows)

@@ -2,12 +2,14 @@
 
 In: files (also a folder or a pattern) and the `[sources.<name>]` section. Out: canonical events, a block at a time.
 Empty cells become the column's default; a cell that says NaN, a time that is none, an unknown event name or a negative
-number is an error that names the row. A last row that was cut off is left out and counted.
+number is an error that names the row. A last row that was cut off is left out and counted; one without a line end that
+reads as a whole row is taken as one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import csv
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,11 +21,17 @@ import pyarrow.parquet
 
 from features.errors import EventError
 from features.shop import SourceSettings
-from features.sources.convert import canonical, from_records
-from features.sources.reading import CUT_OFF, CUT_OFF_STREAM, Reading
+from features.sources.convert import Raw, canonical, from_records
+from features.sources.reading import COMPRESSED, CUT_OFF, Reading, TextFile, first_line
 
 DEFAULTS: Final = SourceSettings()
+TABLES: Final = ("*.parquet", "*.csv*", "*.tsv*", "*.json*", "*.ndjson*")
+OTHER_WIDTH: Final = "another number of cells"
 _BLOCK_BYTES: Final = 1 << 23
+_LONGEST_ROW_BYTES: Final = 1 << 25
+
+# What a reader does to the log's values itself: columns in, columns out, of one length.
+Change = Callable[[dict[str, pd.Series]], Raw]
 
 
 def read(reading: Reading) -> Iterator[pd.DataFrame]:
@@ -34,103 +42,181 @@ def read(reading: Reading) -> Iterator[pd.DataFrame]:
     EventError
         A mapped column is missing, or a row breaks the contract of the event.
     """
-    for path in reading.files():
-        suffix = Path(path.stem).suffix if path.suffix in (".gz", ".bz2", ".xz") else path.suffix
-        if suffix == ".parquet":
-            yield from read_parquet(path, reading)
-        elif suffix in (".jsonl", ".ndjson", ".json"):
+    # of a folder only tables: it may hold a key beside them
+    for path in reading.files(*TABLES):
+        if kind(path) in (".jsonl", ".ndjson", ".json"):
             yield from from_records(_json_records(path, reading), reading, path)
         else:
-            yield from read_csv(path, reading)
+            yield from read_table(path, reading)
 
 
-def read_parquet(path: Path, reading: Reading) -> Iterator[pd.DataFrame]:
-    """A Parquet file, row group by row group; columns may lie in structs: `device.category`."""
+def kind(path: Path) -> str:
+    """The suffix of a file, that of a compression aside: `.csv` of events.csv.gz."""
+    return Path(path.stem).suffix if path.suffix in COMPRESSED else path.suffix
+
+
+def read_table(
+    path: Path,
+    reading: Reading,
+    names: list[str] | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    change: Change = dict,
+) -> Iterator[pd.DataFrame]:
+    """The canonical events of a Parquet or CSV file.
+
+    names: the columns of a CSV file without a heading; a heading that is there all the same is told by its names.
+    columns: ours -> theirs, the settings' by default; change: called with those columns, gives ours.
+
+    Raises
+    ------
+    EventError
+        A column is missing, a row has another number of cells or breaks the contract, or the file is damaged.
+    """
+    columns = reading.settings.columns if columns is None else columns
+    if kind(path) == ".parquet":
+        return _read_parquet(path, reading, columns, change)
+    return _read_csv(path, reading, columns, change, names)
+
+
+def _read_parquet(path: Path, reading: Reading, columns: Mapping[str, str], change: Change) -> Iterator[pd.DataFrame]:
+    """Batch by batch; columns may lie in structs: `device.category`."""
+    size, row = path.stat().st_size, 0
+    if not size:
+        return
     try:
         file = pa.parquet.ParquetFile(path)
-        wanted = sorted({theirs.partition(".")[0] for theirs in reading.settings.columns.values()})
-        known = [name for name in wanted if name in file.schema_arrow.names]
-        row, size = 0, path.stat().st_size
-        for batch in file.iter_batches(batch_size=reading.chunk_rows, columns=known):
-            yield _converted(pa.Table.from_batches([batch]), path, reading, row)
+        found = file.schema_arrow.names
+        _series(file.schema_arrow.empty_table(), columns, path)  # names a missing column even where there is no row
+        tops = {theirs if theirs in found else theirs.partition(".")[0] for theirs in columns.values()}
+        for batch in file.iter_batches(batch_size=reading.chunk_rows, columns=sorted(tops)):
+            raw = _series(pa.Table.from_batches([batch]), columns, path)
+            yield canonical(change(raw), reading, path, row)
             row += len(batch)
-            reading.done(size * len(batch) // max(file.metadata.num_rows, 1))
+            reading.done(size * len(batch) // file.metadata.num_rows)
     except (pa.ArrowException, OSError) as error:
         raise EventError(f"{path} cannot be read as Parquet: {error}") from None
 
 
-def read_csv(path: Path, reading: Reading, names: list[str] | None = None) -> Iterator[pd.DataFrame]:
-    """A CSV file, a block at a time; `names` are the columns of a file without a heading."""
-    if not path.stat().st_size:
+def _read_csv(
+    path: Path, reading: Reading, columns: Mapping[str, str], change: Change, names: list[str] | None
+) -> Iterator[pd.DataFrame]:
+    """A block of whole rows at a time, then the row without an end, if there is one."""
+    heading = first_line(path)
+    found = next(csv.reader([heading.decode("utf-8-sig", "replace")], delimiter=reading.settings.separator), [])
+    if not found:
         return
-    short: list[int] = []  # rows with another number of cells
-
-    def note(row: Any) -> str:
-        short.append(row.number)
-        return "skip"
-
-    separator = reading.settings.separator
-    try:
-        stream = pa.csv.open_csv(
-            path,
-            read_options=pa.csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False, column_names=names),
-            parse_options=pa.csv.ParseOptions(delimiter=separator, invalid_row_handler=note),
-            convert_options=_as_text(path, reading, names),
-        )
-        row = 0
-        for batch in stream:
-            yield _converted(pa.Table.from_batches([batch]), path, reading, row)
-            row += len(batch)
-            reading.done(batch.nbytes)
-        heading = 0 if names else 1
-        last = row + len(short) + heading
-        # rows are counted from 1 in the file, heading included
-        if any(number != last for number in short) or (short and _ends_a_row(path)):
-            bad = short[0] - heading - 1
-            raise EventError(f"{path}, row {bad}: found another number of cells than the heading has; mend or drop it")
-        reading.notes.skipped.update({CUT_OFF: len(short)} if short else {})
-    except (EOFError, OSError) as error:
-        if "ended before" not in str(error) and "Truncated" not in str(error):
-            raise EventError(f"{path} cannot be read: {error}") from None
-        reading.notes.skipped[CUT_OFF_STREAM] += 1
-    except pa.ArrowException as error:
-        raise EventError(f"{path} cannot be read: {error}") from None
-
-
-def _as_text(path: Path, reading: Reading, names: list[str] | None) -> pa.csv.ConvertOptions:
-    """Every wanted column as text: types told from a first block are wrong in a later one."""
-    wanted = sorted(set(reading.settings.columns.values()))
-    with pa.csv.open_csv(
-        path,
-        read_options=pa.csv.ReadOptions(column_names=names, use_threads=False),
-        parse_options=pa.csv.ParseOptions(
-            delimiter=reading.settings.separator, invalid_row_handler=lambda row: "skip"
-        ),
-    ) as stream:
-        found = stream.schema.names
-    for ours, theirs in reading.settings.columns.items():
+    if names is not None and not set(columns.values()) <= set(found):
+        heading, found = b"", names
+    for ours, theirs in columns.items():
         if theirs not in found:
             raise _no_column(path, ours, theirs, found)
-    # only an empty cell is missing: a "NaN" or "null" in a file is a mistake of the export that should be seen
-    return pa.csv.ConvertOptions(
+    row = 0
+    with reading.text(path) as text:
+        for block in _whole_rows(text):
+            rows = block.lstrip(b"\r\n").removeprefix(heading)
+            heading = b""
+            table, numbers = _cells(rows, path, reading, found, columns, row)
+            for start in range(0, len(table), reading.chunk_rows):
+                part = slice(start, start + reading.chunk_rows)
+                raw = _series(table[part], columns, path)
+                yield canonical(change(raw), reading, path, rows=numbers[part])
+            row = numbers[-1] + 1 if numbers else row
+    last, counted = text.tail.removeprefix(heading), reading.notes.rows
+    if not last.strip():
+        return
+    try:
+        table, numbers = _cells(last, path, reading, found, columns, row, cut=True)
+        ended = canonical(change(_series(table, columns, path)), reading, path, rows=numbers)
+    except EventError:
+        reading.notes.rows = counted + 1
+        reading.notes.skipped[CUT_OFF] += 1
+    else:
+        yield ended
+
+
+def _whole_rows(text: TextFile) -> Iterator[bytes]:
+    """Blocks of rows with their ends."""
+    rows = b""
+    while block := text.read(_BLOCK_BYTES):
+        rows += block
+        end = _end_of_rows(rows)
+        if not end and len(rows) > _LONGEST_ROW_BYTES:  # a quote that is never closed must not gather the whole file
+            end = len(rows)
+        if rows[:end].strip():
+            yield rows[:end]
+        rows = rows[end:]
+    if rows.strip():
+        yield rows
+
+
+def _end_of_rows(rows: bytes) -> int:
+    """Where the last whole row ends: a line end between quotes ends none."""
+    end = len(rows)
+    while rows.count(b'"', 0, end) % 2:
+        end = rows.rfind(b"\n", 0, rows.rfind(b'"', 0, end)) + 1
+    return end
+
+
+def _cells(
+    rows: bytes, path: Path, reading: Reading, found: list[str], columns: Mapping[str, str], row: int, cut: bool = False
+) -> tuple[pa.Table, Sequence[int]]:
+    """The wanted cells as text, and each row's number; rows of another width are left out and counted, or refused."""
+    wanted = sorted(set(columns.values()))
+    # types told from a first block are wrong in a later one, and only an empty cell is missing: a "NaN" or "null" in
+    # a file is a mistake of the export that should be seen
+    as_text = pa.csv.ConvertOptions(
         include_columns=wanted,
         column_types=dict.fromkeys(wanted, pa.string()),
         null_values=[""],
         strings_can_be_null=True,
     )
+    if not rows.strip():
+        return pa.table({name: pa.array([], pa.string()) for name in wanted}), range(0)
+    other: list[tuple[int, int]] = []  # (row, its cells)
+
+    def note(bad: Any) -> str:
+        other.append((row + bad.number - 1, bad.actual_columns))
+        return "skip"
+
+    try:
+        table = pa.csv.read_csv(
+            pa.py_buffer(rows),
+            pa.csv.ReadOptions(column_names=found, use_threads=False, block_size=len(rows) + 1),
+            pa.csv.ParseOptions(
+                delimiter=reading.settings.separator,
+                newlines_in_values=True,
+                # a handler is given the row as text, which such a row has none
+                invalid_row_handler=note if _is_utf8(rows) else None,
+            ),
+            as_text,
+        )
+    except pa.ArrowException as error:
+        raise EventError(f"{path}, row {row} or later: {error}") from None
+    if not other:
+        return table, range(row, row + len(table))
+    if cut or reading.settings.bad_rows != "skip":
+        at, cells = other[0]
+        raise EventError(
+            f"{path}, row {at}: found {cells} cells; expected {len(found)}: {', '.join(found)}. Mend the row, or set "
+            f'bad_rows = "skip" for this source'
+        )
+    reading.notes.rows += len(other)
+    reading.notes.skipped[OTHER_WIDTH] += len(other)
+    left_out = {at for at, _ in other}
+    return table, [at for at in range(row, row + len(table) + len(other)) if at not in left_out]
 
 
-def _ends_a_row(path: Path) -> bool:
-    if path.suffix in (".gz", ".bz2", ".xz"):
+def _is_utf8(rows: bytes) -> bool:
+    try:
+        rows.decode()
+    except UnicodeDecodeError:
         return False
-    with path.open("rb") as file:
-        file.seek(-1, 2)
-        return file.read() == b"\n"
+    return True
 
 
-def _converted(table: pa.Table, path: Path, reading: Reading, row: int) -> pd.DataFrame:
-    raw = {ours: _column(table, theirs, ours, path) for ours, theirs in reading.settings.columns.items()}
-    return canonical(raw, reading, path, row)
+def _series(table: pa.Table, columns: Mapping[str, str], path: Path) -> dict[str, pd.Series]:
+    return {ours: _column(table, theirs, ours, path) for ours, theirs in columns.items()}
 
 
 def _column(table: pa.Table, theirs: str, ours: str, path: Path) -> pd.Series:
@@ -139,7 +225,11 @@ def _column(table: pa.Table, theirs: str, ours: str, path: Path) -> pd.Series:
         raise _no_column(path, ours, theirs, table.column_names)
     column = table[first]
     for name in inner:
+        if name not in [field.name for field in getattr(column.type, "fields", [])]:
+            raise _no_column(path, ours, theirs, table.column_names)
         column = pa.compute.struct_field(column, name)
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     # Arrow types keep "missing" and NaN apart, which numpy's floats cannot
     return column.to_pandas(types_mapper=pd.ArrowDtype)  # type: ignore[no-any-return]
 
@@ -156,28 +246,37 @@ def json_lines(path: Path, reading: Reading) -> Iterator[tuple[int, Any]]:
     Raises
     ------
     EventError
-        Another line is no JSON.
+        Another line is no JSON, and bad rows are not to be skipped.
     """
     bad: tuple[int, str] | None = None
     for row, line in enumerate(reading.lines(path)):
         if not line.strip():
             continue
-        if bad:
+        if bad and reading.settings.bad_rows != "skip":
             raise EventError(f"{path}, row {bad[0]}: no JSON ({bad[1]}); expected one object a line")
+        if bad:
+            reading.notes.rows += 1
+            reading.notes.skipped["no JSON"] += 1
+            bad = None
         try:
             yield row, msgspec.json.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             bad = (row, str(error))
     if bad:
+        reading.notes.rows += 1
         reading.notes.skipped[CUT_OFF] += 1
 
 
 def _json_records(path: Path, reading: Reading) -> Iterator[dict[str, Any]]:
     columns = {ours: theirs.split(".") for ours, theirs in reading.settings.columns.items()}
     for row, found in json_lines(path, reading):
-        if not isinstance(found, dict):
+        if isinstance(found, dict):
+            yield {"row": row, **{ours: _inside(found, place) for ours, place in columns.items()}}
+        elif reading.settings.bad_rows == "skip":
+            reading.notes.rows += 1
+            reading.notes.skipped["no JSON object"] += 1
+        else:
             raise EventError(f"{path}, row {row}: found a {type(found).__name__}; expected an object an event")
-        yield {ours: _inside(found, place) for ours, place in columns.items()}
 
 
 def _inside(record: Any, place: list[str]) -> Any:

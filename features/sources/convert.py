@@ -8,7 +8,7 @@ what was expected; with `bad_rows = "skip"` the row is left out and counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -20,14 +20,23 @@ import pandas as pd
 from features.agents import device_of
 from features.channels import Entry, entry_of
 from features.errors import EventError
-from features.events import CHANNELS, COLUMNS, CONSENTS, DECLARED_SLOTS, DEVICES, EVENT_NAMES, hash64, page_template
+from features.events import (
+    CHANNELS,
+    COLUMNS,
+    CONSENTS,
+    DECLARED_SLOTS,
+    DEVICES,
+    EVENT_NAMES,
+    hash64,
+    interactive_by_default,
+    page_template,
+)
 from features.sources.reading import Reading
 
 Raw = Mapping[str, pd.Series]
 Record = Mapping[str, Any]
 
-_UNIT_TO_MS: Final = {"s": 1_000, "ms": 1, "us": 1, "ns": 1}
-_UNIT_PER_MS: Final = {"s": 1, "ms": 1, "us": 1_000, "ns": 1_000_000}
+_NS: Final = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 _HASHED: Final = ("session", "id", "item", "category", "campaign")
 _NUMBERS: Final = ("price", "quantity", "value", *(f"declared_{slot}" for slot in range(DECLARED_SLOTS)))
 # From 1990 to 2100, as `features.events` has it: a clock that was never set, or a unit taken for another.
@@ -35,8 +44,12 @@ _TIMES_MS: Final = (631_152_000_000, 4_102_444_799_999)
 OUTSIDE: Final = "outside start and end"
 
 
-def canonical(raw: Raw, reading: Reading, path: object, first_row: int = 0) -> pd.DataFrame:
+def canonical(
+    raw: Raw, reading: Reading, path: object, first_row: int = 0, rows: Sequence[int] | None = None
+) -> pd.DataFrame:
     """The canonical events of some rows. raw: columns of one length n; returns at most n events, in their order.
+
+    first_row: the file's number of the first row, for messages; rows: of each one, where they do not follow each other.
 
     Raises
     ------
@@ -49,17 +62,22 @@ def canonical(raw: Raw, reading: Reading, path: object, first_row: int = 0) -> p
                 f"{path}: nothing is mapped to {required!r}; add it to [sources.<name>.columns] in configs/shop.toml"
             )
     reading.notes.rows += len(raw["time"])
-    return _Conversion(raw, reading, str(path), first_row).table()
+    numbers = range(first_row, first_row + len(raw["time"])) if rows is None else rows
+    return _Conversion(raw, reading, str(path), numbers).table()
 
 
 def from_records(records: Iterable[Record], reading: Reading, path: object) -> Iterator[pd.DataFrame]:
-    """Canonical tables from records, one an event: {our column: the log's value}; a missing key or None is missing."""
+    """Canonical tables from records, one an event: {our column: the log's value}; a missing key or None is missing.
+
+    A record may say its `row` in the file, for messages, where rows and events are not one to one.
+    """
     remaining, first_row = iter(records), 0
     while part := list(islice(remaining, reading.chunk_rows)):
-        names = {name for record in part for name in record} | {"visitor", "time", "name"}
+        names = ({name for record in part for name in record} | {"visitor", "time", "name"}) - {"row"}
         # objects, so that a missing value stays None and is not taken for a NaN of the log
         raw = {name: pd.Series([record.get(name) for record in part], dtype=object) for name in names}
-        yield canonical(raw, reading, path, first_row)
+        rows = [record.get("row", first_row + place) for place, record in enumerate(part)]
+        yield canonical(raw, reading, path, rows=rows)
         first_row += len(part)
 
 
@@ -68,7 +86,7 @@ class _Conversion:
     raw: Raw
     reading: Reading
     path: str
-    first_row: int
+    rows: Sequence[int]  # as the file counts them
 
     def table(self) -> pd.DataFrame:
         raw, settings, shop = self.raw, self.reading.settings, self.reading.shop
@@ -76,10 +94,11 @@ class _Conversion:
         self.keep = np.ones(rows, bool)
         out: dict[str, np.ndarray] = {"time": self.times(), "name": self.names()}
         self.present("visitor")
-        out["visitor"] = self.reading.pseudonyms.visitors(raw["visitor"])
+        pseudonym = self.reading.pseudonyms.visitor
+        out["visitor"] = self.mapped(raw["visitor"], lambda value: pseudonym(_text(value)), 0, np.int64)
         for name in _HASHED:
             if name in raw:
-                out[name] = self.mapped(raw[name], lambda value: hash64(str(value)), 0, np.int64)
+                out[name] = self.mapped(raw[name], lambda value: hash64(_text(value)), 0, np.int64)
         self.entries(out)
         if "page" in raw:
             out["page"] = self.mapped(raw["page"], lambda value: hash64(page_template(str(value))), 0, np.int64)
@@ -94,12 +113,14 @@ class _Conversion:
             if name in raw:
                 numbers = self.numbers(name)
                 out[name] = numbers * rate if name in ("price", "value") else numbers
-        for name in ("interactive", "consent", "utc_offset"):
-            if name in raw:
-                out[name] = self.numbers(name)
-        out.setdefault("consent", np.full(rows, sum(CONSENTS[name] for name in settings.consent), np.uint8))
-        if "utc_offset" not in out:
-            out["utc_offset"] = utc_offsets(out["time"], settings.timezone or shop.timezone)
+        usual = {
+            "interactive": interactive_by_default(out["name"]),
+            "consent": np.full(rows, sum(CONSENTS[name] for name in settings.consent), np.uint8),
+            "utc_offset": utc_offsets(out["time"], settings.timezone or shop.timezone),
+        }
+        for name, values in usual.items():
+            # an empty cell says no more than a column that is not there
+            out[name] = np.where(raw[name].isna(), values, self.numbers(name)) if name in raw else values
         if "id" not in out and settings.repeated_rows == "drop":
             out["id"] = _row_hashes(out)
         self.within(out["time"])
@@ -118,7 +139,7 @@ class _Conversion:
             return
         found = self.raw[column].iloc[rows[0]]
         raise EventError(
-            f"{self.path}, row {self.first_row + rows[0]}: {column} is {found!r}; expected {expected} "
+            f"{self.path}, row {self.rows[rows[0]]}: {column} is {found!r}; expected {expected} "
             f'({rows.size} such rows here). Mend them, or set bad_rows = "skip" for this source'
         )
 
@@ -130,16 +151,20 @@ class _Conversion:
         values = self.raw["time"]
         self.present("time")
         unit = self.reading.settings.time_unit
-        if pd.api.types.is_datetime64_any_dtype(values.dtype) or unit == "iso":
-            parsed = pd.to_datetime(values, utc=True, errors="coerce", format=None if _is_time(values) else "ISO8601")
+        if _is_time(values) or unit == "iso":
+            parsed = _parsed(values)
             self.refuse("time", parsed.isna().to_numpy(), "a time like 2026-01-31T12:00:00Z", "no time")
             millis = parsed.fillna(pd.Timestamp(0, tz="UTC")).dt.as_unit("ms").astype("int64").to_numpy()
         else:
             numbers = self.numbers("time", "a whole number of " + unit)
-            numbers = np.where(self.keep, numbers, 0)
-            if values.dtype.kind in "iu":  # floats hold 53 bits: not enough for nanoseconds
-                numbers = values.to_numpy()
-            millis = (numbers * _UNIT_TO_MS[unit] // _UNIT_PER_MS[unit]).astype(np.int64)
+            if values.dtype.kind in "iu" and not values.hasnans:
+                # whole numbers stay whole: a float holds 53 bits, too few for nanoseconds
+                per_ms, ms_per = max(1_000_000 // _NS[unit], 1), max(_NS[unit] // 1_000_000, 1)
+                millis = values.to_numpy(np.int64) * ms_per // per_ms
+            else:
+                # to the nearest microsecond first: 1396437466.94 s is a little less in binary
+                micros = np.rint(np.clip(np.where(self.keep, numbers, 0), 0, 9e18) * (_NS[unit] / 1000))
+                millis = (np.minimum(micros, 1e18) // 1000).astype(np.int64)
         outside = (millis < _TIMES_MS[0]) | (millis > _TIMES_MS[1])
         self.refuse("time", outside, f"a time between the years 1990 and 2100, in {unit}", "not between 1990 and 2100")
         return np.where(outside, _TIMES_MS[0], millis)
@@ -162,15 +187,16 @@ class _Conversion:
         custom = (settings.unknown_events or self.reading.shop.unknown_events) == "custom"
         table = np.zeros(len(distinct) + 1, np.uint8)  # the last one is for missing cells
         for place, value in enumerate(distinct):
-            name = own.get(str(value), str(value))
+            text = _text(value)
+            name = own.get(text, text)
             if name in known:
                 table[place] = known.index(name)
             elif custom:
-                self.reading.notes.unmapped[str(value) if what == "event" else f"{what} {value}"] += int(counts[place])
+                self.reading.notes.unmapped[text if what == "event" else f"{what} {text}"] += int(counts[place])
             else:
-                row = self.first_row + int(np.argmax(positions == place))
+                row = self.rows[int(np.argmax(positions == place))]
                 raise EventError(
-                    f"{self.path}: unknown {what} {str(value)!r} in row {row}; known: {', '.join([*known, *own])}; "
+                    f"{self.path}: unknown {what} {text!r} in row {row}; known: {', '.join([*known, *own])}; "
                     f"map it in configs/shop.toml [sources.<name>.{section or what + 's'}], or set "
                     f'unknown_events = "custom"'
                 )
@@ -247,6 +273,23 @@ class _Conversion:
 
 def _is_time(values: pd.Series) -> bool:
     return pd.api.types.is_datetime64_any_dtype(values.dtype)
+
+
+def _parsed(values: pd.Series) -> pd.Series:
+    """Times of a column of times, or of text in ISO 8601; what is none becomes NaT."""
+    if _is_time(values):
+        return pd.to_datetime(values, utc=True)
+    parsed = pd.to_datetime(values, utc=True, errors="coerce", format="ISO8601")
+    other = parsed.isna() & values.notna()
+    if other.any():  # SQL's way to write it: "2019-11-01 00:00:00 UTC"
+        text = values[other].astype(str).str.removesuffix(" UTC")
+        parsed = parsed.where(~other, pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601"))
+    return parsed
+
+
+def _text(value: Any) -> str:
+    """A value as text. 1532.0 is the id 1532 from a column of whole numbers some of which are missing."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def utc_offsets(time_ms: np.ndarray, timezone: str) -> np.ndarray:

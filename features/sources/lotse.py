@@ -1,4 +1,8 @@
-"""Parquet files that hold the canonical columns already: what `lotse simulate` writes."""
+"""Parquet files that hold the canonical columns already: what `lotse simulate` writes.
+
+In: any of `features.events.COLUMNS`, at least visitor, time and name. Out: the same, checked; a column that is not
+there is at its default, and a NaN is an error. Visitors are taken as pseudonyms already.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +22,27 @@ DEFAULTS: Final = SourceSettings()
 
 
 def read(reading: Reading) -> Iterator[pd.DataFrame]:
-    """The table as it is, checked. Its visitors are pseudonyms already."""
+    """The tables as they are, checked.
+
+    Raises
+    ------
+    EventError
+        A column is unknown or missing, a value breaks the contract of the event, or a file is damaged.
+    """
     for path in reading.files("*.parquet"):
+        size, row = path.stat().st_size, 0
+        if not size:
+            continue
         try:
             file = pa.parquet.ParquetFile(path)
-            size, whole = path.stat().st_size, max(file.metadata.num_rows, 1)
             for batch in file.iter_batches(batch_size=reading.chunk_rows):
                 reading.notes.rows += len(batch)
                 yield check_events(batch.to_pandas())
-                reading.done(size * len(batch) // whole)
+                row += len(batch)
+                reading.done(size * len(batch) // file.metadata.num_rows)
             if not file.metadata.num_rows:
                 yield check_events(file.read().to_pandas())
         except EventError as error:
-            raise EventError(f"{path}: {error}") from None
+            raise EventError(f"{path}, counted from row {row} on: {error}") from None
         except (OSError, pa.ArrowException) as error:
             raise EventError(f"{path} cannot be read as Parquet: {error}") from None

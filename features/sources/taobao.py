@@ -1,4 +1,8 @@
-"""User behaviour log of a large marketplace (Tianchi data set 649): user, item, category, behaviour, time."""
+"""User behaviour log of a large marketplace (Tianchi data set 649): user, item, category, behaviour, time in seconds.
+
+In: `UserBehavior.csv` as published, which has no heading, or Parquet with the published names. Out: canonical events;
+local days are UTC+8. Rows outside the nine days the log covers, some 20 of 45,000, are left out and counted.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import Final
 import pandas as pd
 
 from features.shop import SourceSettings
-from features.sources.columns import read_csv, read_parquet
+from features.sources.columns import read_table
 from features.sources.reading import Reading
 
 _PUBLISHED: Final = ["user_id", "item_id", "category_id", "behavior_type", "timestamp"]
@@ -33,6 +37,12 @@ DEFAULTS: Final = SourceSettings(
 
 
 def read(reading: Reading) -> Iterator[pd.DataFrame]:
-    """Parquet with the columns' names, or the published CSV, which has no heading."""
-    for path in reading.files("*.parquet", "*.csv"):
-        yield from read_parquet(path, reading) if path.suffix == ".parquet" else read_csv(path, reading, _PUBLISHED)
+    """The canonical events of the Parquet and CSV files.
+
+    Raises
+    ------
+    EventError
+        A column is missing, an event name is unknown, or a file is damaged.
+    """
+    for path in reading.files("*.parquet", "*.csv", "*.csv.gz"):
+        yield from read_table(path, reading, _PUBLISHED)

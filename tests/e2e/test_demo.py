@@ -29,4 +29,5 @@ def test_the_demo_runs_to_its_end(tmp_path: Path) -> None:
 def test_a_log_needs_its_path(tmp_path: Path) -> None:
     done = lotse(workspace(tmp_path / "work"), "demo", "--source", "taobao")
     assert done.returncode == 2
-    assert "give its path with --events" in done.stderr
+    assert "where is the log of 'taobao'? Give its path" in done.stderr
+    assert "[sources.taobao] path" in done.stderr

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from features.batch import build_rows
+from features.batch import Rows, build_rows
 from features.pseudonyms import Pseudonymiser, load_key
 from features.shop import load_shop
-from features.sources import read_events
+from features.sources import concatenate, open_source, read_chunks, read_events
+from features.tables import NOTHING_LEARNED, Tables
 from tests.shared import TAOBAO
 from tests.workspace import Service
 from training.config import load_training
@@ -72,42 +73,49 @@ def answers(service: Service, held_out: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def batch(trained: Path, held_out: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The same events read from a file and folded in batch, with the columns they had in the log."""
+def log(held_out: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """The same events read from a file, each with the row of the file that it stands for."""
     path = tmp_path_factory.mktemp("log") / "held_out.parquet"
     held_out.to_parquet(path)
-    settings = load_shop()
-    source = settings.source("taobao").model_copy(update={"start": None, "end": None})
-    shop = settings.model_copy(update={"sources": {"taobao": source}})
-    events = read_events("taobao", path, shop, Pseudonymiser(b"another key than the service's"))
-    rows = build_rows(events.assign(declared_0=np.arange(len(events), dtype=float)), idle_seconds=())
-    place = rows.events["declared_0"].to_numpy().astype(int)[rows.event]  # row of the file that each row stands for
-    return rows, place
+    key = Pseudonymiser(b"another key than the service's")
+    reader, reading = open_source("taobao", path, load_shop(), key, overrides={"start": None, "end": None})
+    events = concatenate(list(read_chunks(reader, reading)))
+    assert len(events) == len(held_out)
+    return events.assign(declared_0=np.arange(len(events), dtype=float))
+
+
+def folded(log: pd.DataFrame, tables: Tables = NOTHING_LEARNED) -> tuple[Rows, np.ndarray]:
+    """The rows in batch, and for each the row of the file."""
+    rows = build_rows(log, idle_seconds=(), tables=tables)
+    return rows, rows.events["declared_0"].to_numpy().astype(int)[rows.event]
 
 
 def test_live_scores_are_the_batch_scores(
-    trained: Path, answers: list[dict[str, Any]], batch: Any, monkeypatch: pytest.MonkeyPatch
+    trained: Path, answers: list[dict[str, Any]], log: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every prefix of 200 real sessions: what the service answered is what MLflow's model says of the batch row."""
     import mlflow  # noqa: PLC0415
 
-    rows, place = batch
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{trained}/lotse-data/mlflow.db")
     mlflow.set_tracking_uri(f"sqlite:///{trained}/lotse-data/mlflow.db")
-    live = [answers[position] for position in place]
-    assert rows.events["session_index"].nunique() >= 200
-    assert [answer["events"] for answer in live] == rows.prefix.tolist()
     for head in ("bounce", "conversion", "exit"):
-        expected = mlflow.pyfunc.load_model(f"models:/lotse-{head}@champion").predict(rows.frame())
+        model = f"models:/lotse-{head}@champion"
+        learned = Tables.load(Path(mlflow.artifacts.download_artifacts(f"{model}/artifacts/tables.npz")))
+        rows, place = folded(log, learned)
+        assert np.isfinite(rows.frame()["item_conversion_rate"]).any()
+        live = [answers[position] for position in place]
+        assert rows.events["session_index"].nunique() >= 200
+        assert [answer["events"] for answer in live] == rows.prefix.tolist()
+        expected = mlflow.pyfunc.load_model(model).predict(rows.frame())
         undecided = np.array([head not in answer.get("decided", []) for answer in live])
         found = np.array([answer["scores"][head] for answer in live])
         assert undecided.sum() > 150
         np.testing.assert_allclose(found[undecided], np.asarray(expected)[undecided], rtol=0, atol=1e-14, err_msg=head)
 
 
-def test_held_out_users_are_scored_better_than_the_base_rate(answers: list[dict[str, Any]], batch: Any) -> None:
+def test_held_out_users_are_scored_better_than_the_base_rate(answers: list[dict[str, Any]], log: pd.DataFrame) -> None:
     """Exit, the head with most outcomes: the live scores part those who left from those who stayed."""
-    rows, place = batch
+    rows, place = folded(log)
     outcome = outcomes(rows.events, load_training().labels, TIMEOUT_MS)
     score = np.array([answers[position]["scores"]["exit"] for position in place])
     happened = outcome.last[rows.event]

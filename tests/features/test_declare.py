@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from features import memory
 from features.compiler import compile_fold
 from features.declare import Catalogue, CatalogueError
 from features.events import ADD_TO_CART, PURCHASE, Event
@@ -138,6 +141,65 @@ def test_a_body_that_reaches_what_cannot_be_compiled() -> None:
         compile_fold(catalogue)
 
 
+def test_a_body_that_numba_cannot_compile_is_named_with_its_place() -> None:
+    catalogue = small()
+
+    @catalogue.feature
+    def spelled(cart_adds: int) -> int:
+        """A text and a number."""
+        if cart_adds > 3:
+            return cart_adds
+        letter = "a"
+        return letter + cart_adds  # type: ignore[operator, no-any-return]
+
+    place = rf"test_declare.py:{spelled.__code__.co_firstlineno}"
+    with pytest.raises(CatalogueError, match=rf"feature 'spelled' \({place}\) cannot be compiled: .*add"):
+        compile_fold(catalogue)
+
+
+def summed(value: int) -> int:
+    total = ()
+    for _ in range(3):
+        total = total + value  # type: ignore[operator]
+    return total  # type: ignore[return-value]
+
+
+def test_a_helper_that_numba_cannot_compile_is_named_with_who_calls_it() -> None:
+    catalogue = small()
+
+    @catalogue.field("i4")
+    def three_times(name: int) -> int:
+        """By a helper that adds a number to a tuple."""
+        return summed(name)
+
+    place = rf"test_declare.py:{summed.__code__.co_firstlineno}"
+    with pytest.raises(CatalogueError, match=rf"'summed' \({place}\).*cannot be compiled"):
+        compile_fold(catalogue)
+
+
+def test_the_steps_of_a_longer_body_are_pasted_with_its_branches() -> None:
+    catalogue = Catalogue()
+
+    @catalogue.field("f8", feature=True)
+    def balance(balance: float, name: int, quantity: float) -> float:
+        """Adds less purchases; nothing goes below zero."""
+        change = quantity
+        if name == ADD_TO_CART:
+            return balance + change
+        if name == PURCHASE:
+            change = -2.0 * quantity
+            if balance + change < 0.0:
+                return 0.0
+        else:
+            change = 0.0
+        return balance + change
+
+    assert run(catalogue, ADD_TO_CART, ADD_TO_CART, ADD_TO_CART)["balance"] == 3.0
+    assert run(catalogue, ADD_TO_CART, ADD_TO_CART, ADD_TO_CART, PURCHASE)["balance"] == 1.0
+    assert run(catalogue, ADD_TO_CART, PURCHASE)["balance"] == 0.0
+    assert run(catalogue, ADD_TO_CART, 1)["balance"] == 1.0
+
+
 def test_fields_update_at_once_whatever_their_order() -> None:
     def swapped(first: bool) -> Catalogue:
         catalogue = Catalogue()
@@ -165,6 +227,28 @@ def test_the_digest_covers_helpers_and_constants(monkeypatch: pytest.MonkeyPatch
     assert after.digest != before.digest
     assert after.field_digest == before.field_digest  # the record is the same: only a feature has changed
     assert run(small(), ADD_TO_CART)["twice"] == 3.0
+
+
+def test_a_changed_helper_is_compiled_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = compile_fold(small())
+
+    def doubled(value: int) -> int:
+        return value * STEP + 1
+
+    monkeypatch.setattr("tests.features.test_declare.doubled", doubled)
+    assert compile_fold(small()).digest != before.digest
+    assert run(small(), ADD_TO_CART)["twice"] == 3.0
+    monkeypatch.undo()
+    assert compile_fold(small()).digest == before.digest
+    assert run(small(), ADD_TO_CART)["twice"] == 2.0
+
+
+def test_the_digest_covers_how_memory_is_read_and_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = compile_fold(small())
+    changed = tmp_path / "memory.py"
+    changed.write_text(Path(memory.__file__).read_text() + "# another one\n")
+    monkeypatch.setattr(memory, "__file__", str(changed))
+    assert compile_fold(small()).digest != before.digest
 
 
 def test_a_selection_takes_what_it_needs() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from features.batch import Rows, build_rows
@@ -35,7 +35,6 @@ def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32), err_msg=str(FOLD.names))
 
 
-@settings(max_examples=150, deadline=None)
 @given(histories())
 def test_live_steps_equal_naive(events: list[Event]) -> None:
     records: dict[int, np.ndarray] = {}
@@ -51,7 +50,6 @@ def test_live_steps_equal_naive(events: list[Event]) -> None:
         assert_same(out, vector(session.read(session.last_at + 12_345)))
 
 
-@settings(max_examples=150, deadline=None)
 @given(histories(), st.sampled_from([(), (5,), (5, 10, 30, 60, 300), (3600,)]), st.sampled_from([1, 3]))
 def test_batch_equals_naive(events: list[Event], idle_seconds: tuple[float, ...], threads: int) -> None:
     rows = build_rows(table(events), FOLD, idle_seconds=idle_seconds, threads=threads, tables=LEARNED)
@@ -64,7 +62,6 @@ def test_batch_equals_naive(events: list[Event], idle_seconds: tuple[float, ...]
         assert_same(rows.matrix[index], vector(row[3]))
 
 
-@settings(max_examples=60, deadline=None)
 @given(histories(most=25), st.randoms())
 def test_batch_does_not_depend_on_the_order_of_visitors(events: list[Event], random: object) -> None:
     """Rows are equal whether the log is sorted by time or by visitor."""
