@@ -10,9 +10,10 @@ for bit.
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,9 @@ from features.stream import EVENTS_AT_ONCE, Plan, Written, fold_buckets, prepare
 
 if TYPE_CHECKING:
     from distributed import Client
+
+
+_PLAN: Final = "plan.pickle"
 
 
 def connect(scheduler: str = "") -> Client:
@@ -87,10 +91,10 @@ def write_rows_distributed(
         counts = sum(_results(splitting), np.zeros(buckets, np.int64))
         groups = groups_of(counts, events_at_once)
         files = [rows_file(folder, number) for number in range(len(groups))]
-        plan_there = client.scatter(plan, broadcast=True) if groups else plan
+        # beside the events, not in the workers' memory, where it would be lost with them
+        (spilled / _PLAN).write_bytes(pickle.dumps(plan))
         folding = [
-            client.submit(_fold, spilled, group, file, plan_there, pure=False)
-            for group, file in zip(groups, files, strict=True)
+            client.submit(_fold, spilled, group, file, pure=False) for group, file in zip(groups, files, strict=True)
         ]
         rows, done = 0, 0
         for group, written in zip(groups, _results(folding), strict=True):
@@ -113,9 +117,9 @@ def _split(part: str, spilled: str, number: int, buckets: int) -> np.ndarray:
     return spill(events, Path(spilled), number, buckets)
 
 
-def _fold(spilled: Path, group: Sequence[int], target: Path, plan: Plan) -> int:
+def _fold(spilled: Path, group: Sequence[int], target: Path) -> int:
     _check_seen(spilled)
-    return fold_buckets(spilled, group, target, plan)
+    return fold_buckets(spilled, group, target, pickle.loads((spilled / _PLAN).read_bytes()))
 
 
 def _check_seen(path: Path) -> None:

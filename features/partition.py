@@ -19,6 +19,8 @@ import pyarrow as pa
 from features.events import COLUMNS
 
 DEFAULT_BUCKETS: Final = 64
+# The step of splitmix64: 2^64 over the golden ratio.
+GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _SCHEMA: Final = pa.schema([(name, pa.from_numpy_dtype(np.dtype(column.dtype))) for name, column in COLUMNS.items()])
 
 
@@ -28,7 +30,7 @@ def mixed(values: np.ndarray) -> np.ndarray:
     Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
     """
     with np.errstate(over="ignore"):
-        z = values.astype(np.int64).view(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+        z = values.astype(np.int64).view(np.uint64) + GOLDEN
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return z ^ (z >> np.uint64(31))

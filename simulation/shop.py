@@ -22,6 +22,7 @@ from features.events import (
     hash64,
     interactive_by_default,
 )
+from features.partition import GOLDEN, mixed
 from simulation.chain import (
     FIRST_INTENT,
     LANDING,
@@ -230,9 +231,7 @@ def _lookup(values: list[int], place: np.ndarray) -> np.ndarray:
 
 
 def _mixed(numbers: np.ndarray, seed: int) -> np.ndarray:
-    """Counting numbers as 64 well-mixed bits (splitmix64, Steele et al. 2014): one to one, so never a collision."""
+    """Counting numbers as 64 well-mixed bits: one to one, so never a collision."""
     with np.errstate(over="ignore"):
-        z = numbers.astype(np.uint64) + np.uint64(seed + 1) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return (z ^ (z >> np.uint64(31))).view(np.int64)
+        shifted = numbers.astype(np.uint64) + np.uint64(seed) * GOLDEN
+    return mixed(shifted.view(np.int64)).view(np.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from training.config import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+SOURCES = (ROOT / "docs" / "sources.md").read_text()
 
 
 def test_the_catalogues_page_is_current() -> None:
@@ -68,3 +70,15 @@ def test_every_reader_is_named_in_the_shops_file() -> None:
     text = (ROOT / "configs" / "shop.toml").read_text()
     for reader in entry_points(group="lotse.sources"):
         assert re.search(rf"\b{reader.name}\b", text), reader.name
+
+
+@pytest.mark.parametrize("reader", [point.name for point in entry_points(group="lotse.sources")])
+def test_every_reader_and_its_options_are_documented(reader: str) -> None:
+    found = re.search(rf"^## {reader}$(.*?)(?=^## |\Z)", SOURCES, re.MULTILINE | re.DOTALL)
+    assert found, f"docs/sources.md has no section {reader}"
+    module = import_module(f"features.sources.{reader}")
+    assert "lotse inspect" in found[1]
+    for name, options in vars(module).items():
+        if name.endswith("Options") and isinstance(options, type):
+            for option, about in options.model_fields.items():  # type: ignore[attr-defined]
+                assert f"`{about.alias or option}" in found[1], f"{reader}: option {option}"

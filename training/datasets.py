@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from features.batch import Rows
+from features.partition import mixed
 from features.settings import SettingsError
 from training.config import SplitSettings
 from training.heads import Head
@@ -97,13 +98,8 @@ def test_border(events: pd.DataFrame, settings: SplitSettings) -> float:
 
 
 def _uniform(visitor: np.ndarray) -> np.ndarray:
-    """A number in [0, 1) from each pseudonym, the same in every run (the finaliser of splitmix64)."""
-    with np.errstate(over="ignore"):
-        z = visitor.astype(np.int64).view(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z ^= z >> np.uint64(31)
-    return (z >> np.uint64(11)).astype(np.float64) / 2**53
+    """A number in [0, 1) from each pseudonym, the same in every run."""
+    return (mixed(visitor) >> np.uint64(11)).astype(np.float64) / 2**53
 
 
 def slices_of(rows: Rows, outcome: Outcomes, assigned: np.ndarray, head: Head) -> dict[str, Slice]:

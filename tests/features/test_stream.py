@@ -112,7 +112,7 @@ def test_a_cluster_writes_the_rows_of_the_whole_although_a_worker_is_killed(shop
 
     parts = write_parts(chunks(shop, 4_000), tmp_path / "events")
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
         before = dict(client.run(os.getpid))
