@@ -6,7 +6,7 @@ All get the same events in the order of time as a log has them, in memory in the
 own table, Polars), use both cores, and give one row an event in memory. The values of all three are compared on fewer
 events before anything is timed. Each run is a process of its own, one of each engine in turn; its second call counts,
 with the memory that the first has left: DuckDB and Polars keep it by their allocators, Lotse by `out=`. "lotse, new
-memory" is its first call. "lotse, whole catalogue" computes every feature, those included that the peers cannot express.
+memory" is its first call. "lotse, whole catalogue" computes every feature, also those that the peers cannot express.
 """
 
 from __future__ import annotations

@@ -121,11 +121,11 @@ def build_rows(
     columns = {name: table[name].to_numpy() for name in COLUMNS}
     read = ("visitor", "time", "consent", *(name for name in fold.columns if name != "time"))
     with ThreadPoolExecutor(threads) as pool:
-        # beside the packing and checking, because the ordering is one thread's work
-        ordering = pool.submit(order_by_visitor, columns["visitor"], columns["time"])
+        # beside the ordering and packing, because the checking is one thread's work
+        checking = pool.submit(check_ranges, table)
+        order = order_by_visitor(columns["visitor"], columns["time"], pool)
         packed = _pack({name: columns[name] for name in {*read, "session", "id"}}, pool)
-        check_ranges(table)
-        order = ordering.result()
+        checking.result()
         identity = [packed.view(name) for name in ("visitor", "session", "id", "time")]
         statuses, silences = np.empty(len(order), np.uint8), np.empty(len(order), np.int32)
         parts = _parts(columns["visitor"], order, threads)

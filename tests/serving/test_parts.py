@@ -12,7 +12,11 @@ import lightgbm as lgb
 import numpy as np
 import pytest
 
+from features.compiler import Fold, compile_fold
+from features.declare import Catalogue
+from features.events import Event
 from features.settings import SettingsError
+from features.tables import Table, Tables
 from serving.pseudonyms import DAY_MS, RotatingPseudonyms
 from serving.scorer import Head, ModelError, Scorer
 from serving.settings import StoreSettings
@@ -143,13 +147,79 @@ def test_one_row_scores_as_many_do(model_folder: Path) -> None:
     assert head.golden_error() < 1e-12
 
 
+def six_features() -> Fold:
+    """A fold with the features that `model_folder` names; `b` is what was learned about the latest item."""
+    catalogue = Catalogue()
+
+    @catalogue.field("i8")
+    def latest(item: int) -> int:
+        """The latest item."""
+        return item
+
+    def zero(now: int) -> float:
+        return 0.0
+
+    def key(latest: int) -> int:
+        return latest
+
+    for name in "abcdef":
+        if name == "b":
+            key.__name__, key.__doc__ = name, "What was learned."
+            catalogue.learned("rate")(key)
+        else:
+            catalogue.add_feature(name, zero, doc="Nothing.")
+    return compile_fold(catalogue)
+
+
 def test_a_decided_answer_is_not_asked_of_the_model(model_folder: Path) -> None:
-    scorer = Scorer({"exit": Head(model_folder, "3")}, {"exit": 0.2, "bounce": 0.4}, {"bounce": "no_model"})
-    scores, decided = scorer.score(np.array([0, 0, 0, 0, 0, 2], np.float32))
-    assert scores == {"exit": 0.0, "bounce": 0.4}
-    assert decided == ["exit"]
-    scores, decided = scorer.score(np.array([0, 0, 0, 0, 0, 1], np.float32))
+    head = Head(model_folder, "3")
+    scorer = Scorer({"exit": head}, {"exit": 0.2, "bounce": 0.4}, {"bounce": "no_model"}, six_features())
+    (reading,) = scorer.readings
+    reading.row[:] = [0, 0, 0, 0, 0, 2]
+    assert scorer.score() == ({"exit": 0.0, "bounce": 0.4}, ["exit"])
+    reading.row[:] = [0, 0, 0, 0, 0, 1]
+    scores, decided = scorer.score()
+    assert scores["exit"] == head.probability(np.array([0, 0, 0, 0, 0, 1], np.float32))
     assert 0 < scores["exit"] < 1 and decided == []
+
+
+def with_tables(model_folder: Path, folder: Path, rate: float) -> Path:
+    """The model with a learned rate of the item 7."""
+    folder.mkdir()
+    tables = Tables({"b": Table(np.array([7]), np.array([rate]), 0.0)})
+    about = json.loads((model_folder / "head.json").read_text())
+    (folder / "head.json").write_text(json.dumps({**about, "tables_digest": tables.digest, "decided": None}))
+    (folder / "booster.txt").write_bytes((model_folder / "booster.txt").read_bytes())
+    (folder / "tables.npz").write_bytes(tables.dump())
+    return folder
+
+
+def test_heads_share_a_reading_where_their_tables_are_the_same(model_folder: Path, tmp_path: Path) -> None:
+    fold = six_features()
+    heads = {
+        name: Head(with_tables(model_folder, tmp_path / name, rate), "1")
+        for name, rate in (("bounce", 0.5), ("conversion", 0.25), ("exit", 0.5))
+    }
+    scorer = Scorer(heads, {}, {}, fold)
+    assert len(scorer.readings) == 2
+    record = fold.new_record()
+    event = Event(visitor=1, time=1_700_000_000_000, item=7)
+    for number, (tables, row) in enumerate(scorer.readings):
+        if number == 0:
+            fold.advance(record, row, 1_800_000, tables, *event)
+        fold.read(record, event.time, row, tables)
+    assert [heads[name].row[1] for name in ("bounce", "conversion", "exit")] == [0.5, 0.25, 0.5]
+    assert scorer.score()[0]["exit"] == heads["exit"].probability(np.array([0, 0.5, 0, 0, 0, 0], np.float32))
+
+
+def test_tables_that_are_not_the_models_are_refused(model_folder: Path, tmp_path: Path) -> None:
+    folder = with_tables(model_folder, tmp_path / "model", 0.5)
+    (folder / "tables.npz").write_bytes(Tables({"b": Table(np.array([7]), np.array([0.6]), 0.0)}).dump())
+    with pytest.raises(ModelError, match=r"tables\.npz is not what head\.json was written with"):
+        Head(folder, "1")
+    (folder / "tables.npz").write_bytes(b"no archive")
+    with pytest.raises(ModelError, match="cannot be read"):
+        Head(folder, "1")
 
 
 @pytest.mark.parametrize(
@@ -175,5 +245,5 @@ def test_a_model_that_scores_differently_is_found_out(model_folder: Path, tmp_pa
     about["golden"]["score"] += 1e-6
     (tmp_path / "head.json").write_text(json.dumps(about))
     (tmp_path / "booster.txt").write_bytes((model_folder / "booster.txt").read_bytes())
-    scorer = Scorer({"exit": Head(tmp_path, "7")}, {}, {})
+    scorer = Scorer({"exit": Head(tmp_path, "7")}, {}, {}, six_features())
     assert "exit version 7: the golden row scores 1e-06 off" in scorer.ready()[0]

@@ -106,7 +106,7 @@ def test_the_terminal_shows_the_summary(trained: Path) -> None:
         (("--set", 'heads.train=["churn"]'), "unknown head 'churn'; known: bounce, conversion, exit"),
         (("--set", "labels.goal=buy"), "labels.goal"),
         (("--source", "nowhere"), "unknown source 'nowhere'"),
-        (("--events", "none.parquet"), "no file none.parquet"),
+        (("--events", "none.parquet"), "no file at none.parquet"),
     ],
 )
 def test_mistakes_end_with_one_line(trained: Path, arguments: tuple[str, ...], message: str) -> None:
