@@ -215,7 +215,8 @@ def _group(
                 visitors += 1
                 if 4 * visitors > len(table):  # grows with the visitors, not the events, so stays in the cache
                     slot_bits += 2
-                    table = np.full(1 << slot_bits, -1, np.int32)
+                    table = np.empty(1 << slot_bits, np.int32)
+                    table[:] = -1
                     for v in range(visitors):
                         slot = _hash_bits(int(own[v]), bits, slot_bits)
                         while table[slot] >= 0:

@@ -1,7 +1,7 @@
 """Rows of a history that need not fit into memory: tables of events in, Parquet files of feature rows out.
 
 The tables are split by visitor into buckets on disk (`features.partition`); then bucket after bucket is folded and
-written. What is in memory at a time is one table of events, or the events and rows of one group of buckets.
+written. What is in memory at a time is one table of events, or the events and rows of one group of buckets a thread.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -83,7 +84,8 @@ def write_rows(
     float32. All rows of a visitor are in one file, in the order of time. The same rows as `build_rows` of all events.
 
     chunks: canonical events, in any order; buckets: more of them need less memory for a history of many events;
-    events_at_once: how many events are folded at a time; progress: called with (events written, events in all).
+    events_at_once: how many events are in memory at a time, shared by the threads; progress: called with (events
+    written, events in all).
 
     Raises
     ------
@@ -95,13 +97,19 @@ def write_rows(
         counts = np.zeros(buckets, np.int64)
         for number, chunk in enumerate(chunks):
             counts += spill(chunk, Path(spilled), number, buckets)
-        files, rows, done = [], 0, 0
-        for number, group in enumerate(groups_of(counts, events_at_once)):
-            files.append(rows_file(folder, number))
-            rows += fold_buckets(Path(spilled), group, files[-1], plan)
-            done += int(counts[group].sum())
-            if progress:
-                progress(done, int(counts.sum()))
+        threads = plan.threads or os.cpu_count() or 1
+        # a thread a group: writing takes longer than folding, and a file is written by one thread
+        alone = replace(plan, threads=1)
+        groups = groups_of(counts, max(events_at_once // threads, 1))
+        files = [rows_file(folder, number) for number in range(len(groups))]
+        rows, done = 0, 0
+        with ThreadPoolExecutor(threads) as pool:
+            writing = pool.map(lambda group, file: fold_buckets(Path(spilled), group, file, alone), groups, files)
+            for group, written in zip(groups, writing, strict=True):
+                rows += written
+                done += int(counts[group].sum())
+                if progress:
+                    progress(done, int(counts.sum()))
     return Written(tuple(files), rows)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,13 +13,7 @@ from features import grouping
 from features.grouping import order_by_visitor
 
 # so few events a slice and a bucket that small logs have several of each
-SMALL = {"_LEAST_SLICE_BITS": 1, "_BUCKET_EVENTS_BITS": 1, "_LEAST_SLOTS_BITS": 1}
-
-
-@pytest.fixture(scope="module", params=[1, 2, 3])
-def pool(request: pytest.FixtureRequest) -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(request.param) as threads:
-        yield threads
+SMALL = {"_LEAST_SLICE_BITS": 1, "_BUCKET_EVENTS_BITS": 1}
 
 
 def reference(visitor: np.ndarray, time: np.ndarray) -> list[int]:
@@ -36,10 +29,15 @@ def reference(visitor: np.ndarray, time: np.ndarray) -> list[int]:
     return sorted(given_order, key=lambda i: (rank[pairs[i][0]], pairs[i][1], i))
 
 
-def assert_ordered(visitor: np.ndarray, time: np.ndarray, pool: ThreadPoolExecutor | None) -> None:
-    order = order_by_visitor(visitor, time, pool)
+def assert_ordered(visitor: np.ndarray, time: np.ndarray) -> None:
+    """Without threads and with 1, 2 and 3 of them."""
+    expected = reference(visitor, time)
+    order = order_by_visitor(visitor, time)
     assert order.dtype == np.int32
-    np.testing.assert_array_equal(order, reference(visitor, time))
+    np.testing.assert_array_equal(order, expected)
+    for threads in (1, 2, 3):
+        with ThreadPoolExecutor(threads) as pool:
+            np.testing.assert_array_equal(order_by_visitor(visitor, time, pool), expected)
 
 
 COUNTED = st.integers(0, 6)
@@ -48,14 +46,14 @@ ENDS = st.sampled_from([-(2**63), -(2**63) + 1, -1, 0, 1, 2**63 - 1])
 
 
 @given(st.data(), st.sampled_from(["sorted", "shuffled"]), st.sampled_from(["usual", "small"]))
-def test_any_log_is_ordered(pool: ThreadPoolExecutor, data: st.DataObject, times: str, sizes: str) -> None:
+def test_any_log_is_ordered(data: st.DataObject, times: str, sizes: str) -> None:
     visitor = data.draw(st.one_of(*(st.lists(keys, max_size=80) for keys in (COUNTED, HASHED, ENDS))))
     time = data.draw(st.lists(st.integers(0, 30), min_size=len(visitor), max_size=len(visitor)))
     log = np.array(visitor, np.int64), np.array(sorted(time) if times == "sorted" else time, np.int64)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SMALL.items() if sizes == "small" else ():
             patch.setattr(grouping, name, value)
-        assert_ordered(*log, pool)
+        assert_ordered(*log)
 
 
 def visitors(kind: str, size: int) -> np.ndarray:
@@ -73,25 +71,21 @@ KINDS = ("counted", "hashed", "multiples", "distinct", "one but for the last")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_log_of_many_slices_and_buckets_is_ordered(pool: ThreadPoolExecutor, kind: str) -> None:
+def test_a_log_of_many_slices_and_buckets_is_ordered(kind: str) -> None:
     visitor = visitors(kind, 300_000)
-    assert_ordered(visitor, np.arange(len(visitor)) // 3, pool)
+    assert_ordered(visitor, np.arange(len(visitor)) // 3)
 
 
 # one event less and more than fill a slice and turn one bucket into two
 @pytest.mark.parametrize("size", [2**16 - 1, 2**16, 2**16 + 1, 2**17 - 1, 2**17, 2**17 + 1])
-def test_a_log_around_a_slice_is_ordered(pool: ThreadPoolExecutor, size: int) -> None:
-    assert_ordered(visitors("hashed", size), np.arange(size), pool)
+def test_a_log_around_a_slice_is_ordered(size: int) -> None:
+    assert_ordered(visitors("hashed", size), np.arange(size))
 
 
-def test_a_single_step_back_in_time_is_seen_between_slices(pool: ThreadPoolExecutor) -> None:
+def test_a_single_step_back_in_time_is_seen_between_slices() -> None:
     time = np.arange(200_000)
     time[2**16] = 3
-    assert_ordered(visitors("hashed", len(time)), time, pool)
-
-
-def test_without_threads_the_order_is_the_same() -> None:
-    assert_ordered(visitors("hashed", 200_000), np.arange(200_000), None)
+    assert_ordered(visitors("hashed", len(time)), time)
 
 
 @pytest.mark.parametrize("visitor", [[], [1], [1, 1, 2, 5], [-3, 4, 4]])
