@@ -33,6 +33,8 @@ lint: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.features
+	$(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.compiling
 	$(BIN)/python -m benchmarks.serving
 
 docs: $(VENV)/.ready

@@ -7,10 +7,10 @@ written beside and moved: a task that is killed and run again leaves what one ru
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -54,7 +54,7 @@ def spill(events: pd.DataFrame, folder: Path, number: int, buckets: int) -> np.n
     for place in np.flatnonzero(counts):
         target = _bucket_folder(folder, int(place)) / f"{number:08d}.arrow"
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_suffix(f".{os.getpid()}.part")
+        beside = target.with_suffix(f".{uuid4().hex}.part")
         with pa.OSFile(str(beside), "wb") as file, pa.ipc.new_file(file, _SCHEMA) as writer:
             writer.write_table(table.slice(start, counts[place]))
         beside.replace(target)

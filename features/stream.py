@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -142,15 +143,16 @@ def fold_buckets(spilled: Path, group: Sequence[int], target: Path, plan: Plan) 
         + [(name, pa.float32()) for name in rows.names],
         metadata={"feature_digest": rows.digest},
     )
-    beside = target.with_suffix(f".{os.getpid()}.part")
+    # in the folder that is removed at the end: what a killed worker has begun goes with it
+    begun = spilled / f"{target.stem}.{uuid4().hex}.part"
     # without dictionaries: 2.5 times as fast, and a fifth smaller
     writing = {"compression": "zstd", "compression_level": 1, "use_dictionary": False}
-    with pa.parquet.ParquetWriter(beside, schema, **writing) as writer:
+    with pa.parquet.ParquetWriter(begun, schema, **writing) as writer:
         for start in range(0, len(rows), _ROW_GROUP):
             part = slice(start, start + _ROW_GROUP)
             keys = (visitor[rows.event[part]], rows.now[part], rows.prefix[part], rows.idle_ms[part])
             writer.write_table(pa.table([*keys, *_columns(rows.matrix[part])], schema=schema))
-    beside.replace(target)
+    begun.replace(target)
     return len(rows)
 
 
