@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -24,7 +25,7 @@ from features.errors import EventError
 from features.events import check_events
 from features.partition import DEFAULT_BUCKETS, groups_of, spill
 from features.settings import SettingsError
-from features.stream import EVENTS_AT_ONCE, Plan, Written, fold_buckets, prepare_folder, remove_spilled, rows_file
+from features.stream import EVENTS_AT_ONCE, Plan, Written, fold_buckets, prepare_folder, rows_file
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -81,7 +82,7 @@ def write_rows_distributed(
     """
     folder = prepare_folder(out).absolute()
     spilled = folder / ".spilled"
-    remove_spilled(spilled)
+    shutil.rmtree(spilled, ignore_errors=True)
     spilled.mkdir()
     try:
         splitting = [
@@ -103,7 +104,7 @@ def write_rows_distributed(
             if progress:
                 progress(done, int(counts.sum()))
     finally:
-        remove_spilled(spilled)
+        shutil.rmtree(spilled, ignore_errors=True)
     return Written(tuple(files), rows)
 
 

@@ -7,7 +7,6 @@ written. What is in memory at a time is one table of events, or the events and r
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -162,8 +161,3 @@ def _columns(matrix: np.ndarray) -> np.ndarray:
     for start in range(0, len(matrix), _BLOCK):
         turned[:, start : start + _BLOCK] = matrix[start : start + _BLOCK].T
     return turned
-
-
-def remove_spilled(folder: Path) -> None:
-    """Remove a folder of buckets."""
-    shutil.rmtree(folder, ignore_errors=True)

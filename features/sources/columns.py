@@ -248,30 +248,25 @@ def json_lines(path: Path, reading: Reading) -> Iterator[tuple[int, Any]]:
     EventError
         Another line is no JSON, and bad rows are not to be skipped.
     """
-    bad: tuple[int, str] | None = None
+    for row, (found,) in reading.sound(_decoded(path, reading), path, "no JSON"):
+        yield row, found
+
+
+def _decoded(path: Path, reading: Reading) -> Iterator[tuple[int, tuple[Any] | str]]:
+    """(row, its object in a tuple, because that may be a text) or what is wrong with the line."""
     for row, line in enumerate(reading.lines(path)):
-        if not line.strip():
-            continue
-        if bad and reading.settings.bad_rows != "skip":
-            raise EventError(f"{path}, row {bad[0]}: no JSON ({bad[1]}); expected one object a line")
-        if bad:
-            reading.notes.rows += 1
-            reading.notes.skipped["no JSON"] += 1
-            bad = None
-        try:
-            yield row, msgspec.json.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            bad = (row, str(error))
-    if bad:
-        reading.notes.rows += 1
-        reading.notes.skipped[CUT_OFF] += 1
+        if line.strip():
+            try:
+                yield row, (msgspec.json.decode(line),)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                yield row, f"no JSON ({error}); expected one object a line"
 
 
 def _json_records(path: Path, reading: Reading) -> Iterator[dict[str, Any]]:
     columns = {ours: theirs.split(".") for ours, theirs in reading.settings.columns.items()}
     for row, found in json_lines(path, reading):
         if isinstance(found, dict):
-            yield {"row": row, **{ours: _inside(found, place) for ours, place in columns.items()}}
+            yield {"row": row, **{ours: inside(found, *place) for ours, place in columns.items()}}
         elif reading.settings.bad_rows == "skip":
             reading.notes.rows += 1
             reading.notes.skipped["no JSON object"] += 1
@@ -279,7 +274,8 @@ def _json_records(path: Path, reading: Reading) -> Iterator[dict[str, Any]]:
             raise EventError(f"{path}, row {row}: found a {type(found).__name__}; expected an object an event")
 
 
-def _inside(record: Any, place: list[str]) -> Any:
-    for part in place:
-        record = record.get(part) if isinstance(record, dict) else None
+def inside(record: Any, *names: str) -> Any:
+    """What lies in nested records under these names; None where any of them is missing."""
+    for name in names:
+        record = record.get(name) if isinstance(record, dict) else None
     return record

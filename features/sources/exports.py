@@ -160,13 +160,6 @@ def number(value: Any, column: str) -> float | None:
         raise BadRowError(f"{column} is {value!r}; expected a number", f"{column}: no number") from None
 
 
-def inside(row: Any, *names: str) -> Any:
-    """What lies in nested records under these names; None where any of them is missing."""
-    for name in names:
-        row = row.get(name) if isinstance(row, dict) else None
-    return row
-
-
 def repeated(row: Row, name: str) -> list[Row]:
     """The records of a repeated field.
 

@@ -25,11 +25,11 @@ import pandas as pd
 from features.channels import CHANNEL_GROUPS, channel_of
 from features.errors import EventError
 from features.shop import SourceSettings
+from features.sources.columns import inside
 from features.sources.convert import from_records
 from features.sources.exports import (
     BadRowError,
     Row,
-    inside,
     is_parquet,
     known,
     number,

@@ -24,11 +24,11 @@ from features.errors import EventError
 from features.events import CONSENT_LINK, CONSENT_MEASURE, CONSENTS
 from features.settings import Settings
 from features.shop import SourceSettings
+from features.sources.columns import inside
 from features.sources.convert import Record, from_records
 from features.sources.exports import (
     BadRowError,
     Row,
-    inside,
     known,
     number,
     records_of,

@@ -23,7 +23,8 @@ import msgspec
 
 from features.channels import Entry, entry_of
 from features.events import CONSENTS, EVENT_NAMES
-from features.sources.exports import Row, inside
+from features.sources.columns import inside
+from features.sources.exports import Row
 from features.sources.reading import Reading
 
 NO_STEP: Final = "no step of a visitor"
