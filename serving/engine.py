@@ -6,6 +6,7 @@ transaction of the store, and nothing is answered before it is committed; a requ
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -199,10 +200,10 @@ class Engine:
         return self._answer(visitor, started, "read", int(self._header[HEADER_EVENTS]))
 
     def _answer(self, visitor: int, started: int, status: str, count: int) -> Answer:
-        scores, decided = self.scorer.score()
+        scores, decided, reasons = self.scorer.score()
         self.metrics.scored(scores)
         token = self._tokens.sign(visitor, started)
-        return Answer(token, status, count, scores, self.scorer.versions, decided, self.scorer.reasons)
+        return Answer(token, status, count, scores, self.scorer.versions, decided, reasons)
 
     def score_rows(self, rows: Any) -> list[dict[str, float]]:
         """Scores of given feature vectors: a list of {feature: number or null}.
@@ -219,11 +220,14 @@ class Engine:
         matrix = np.empty((len(rows), len(self.fold.names)), np.float32)
         for index, row in enumerate(rows):
             matrix[index] = self._vector(index, row)
-        columns = {name: head.probabilities(matrix) for name, head in self.scorer.heads.items()}
-        scores = [{name: float(column[index]) for name, column in columns.items()} for index in range(len(rows))]
-        for head in self.scorer.reasons:
-            for line in scores:
-                line[head] = self.settings.prior[head]
+        columns = {name: head.scores(matrix).tolist() for name, head in self.scorer.heads.items()}
+        scores = [
+            {name: column[index] for name, column in columns.items() if not math.isnan(column[index])}
+            for index in range(len(rows))
+        ]
+        priors = {name: prior for name, prior in self.settings.prior.items() if name in self.scorer.reasons}
+        for line in scores:
+            line.update(priors)
         return scores
 
     def _vector(self, index: int, row: Any) -> list[float]:

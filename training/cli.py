@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import os
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from features.settings import SettingsError
+
 if TYPE_CHECKING:
+    from distributed import Client
     from rich.table import Table
 
-    from training.pipeline import Trained
+    from training.runs import Trained
 
 
 def train(
@@ -21,14 +26,26 @@ def train(
     source: Annotated[str, typer.Option(help="A source or a section of the shop configuration.")] = "lotse",
     config: Annotated[Path, typer.Option(help="Training configuration.")] = Path("configs/training.toml"),
     shop: Annotated[Path, typer.Option(help="Shop configuration.")] = Path("configs/shop.toml"),
+    head: Annotated[
+        list[str] | None, typer.Option(help="Only this head. Repeatable; those of heads.train by default.")
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=1, help="Evaluate on so many rolling folds, too: windows of the test's time.")
+    ] = None,
+    scheduler: Annotated[str, typer.Option(help="Grow the trees on the Dask cluster at, e.g., tcp://host:8786.")] = "",
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Grow the trees on a Dask cluster of this machine.")
+    ] = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override a key, e.g. lightgbm.num_leaves=15. Repeatable.")
     ] = None,
 ) -> None:
-    """Train bounce, conversion and exit models from a log and register them in MLflow.
+    """Train models from a log: calibrated, evaluated beside baselines, registered in MLflow.
 
-    For example: lotse train --source taobao --events UserBehavior.parquet --set split.test_from=0.8
-    (lotse sources lists the sources, lotse inspect looks into a log)
+    A first version of a head is the champion at once; a later one is the challenger until lotse promote.
+
+    For example: lotse train --source taobao --events UserBehavior.parquet --head exit --folds 3
+    (lotse sources lists the sources, lotse inspect looks into a log, lotse tune searches parameters)
     """
     from rich.console import Console  # noqa: PLC0415  (training's imports take seconds; --help must not)
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
@@ -37,11 +54,16 @@ def train(
     from features.sources.terminal import read_log  # noqa: PLC0415
     from training.config import load_training  # noqa: PLC0415
 
-    settings = load_training(config, tuple(set_ or ()))
+    if cluster and scheduler:
+        raise SettingsError("--cluster starts a cluster on this machine, --scheduler uses another; give one of them")
+    chosen = [f"heads.train={json.dumps(head)}"] if head else []
+    chosen += [f"split.folds={folds}"] if folds else []
+    settings = load_training(config, (*(set_ or ()), *chosen))
     console = Console()
     table = read_log(source, events, load_shop(shop), console)
 
-    from training.pipeline import train as run  # noqa: PLC0415
+    from training.runs import train as run  # noqa: PLC0415
+    from training.tracking import shown_uri, tracking_uri  # noqa: PLC0415
 
     columns = (TextColumn("{task.description:>22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
@@ -52,33 +74,85 @@ def train(
                 tasks[step] = progress.add_task(step, total=whole)
             progress.update(tasks[step], completed=done)  # type: ignore[arg-type]
 
-        trained, refused = run(table, settings, source, report)
-    console.print(_summary(trained))
+        with _cluster(scheduler, cluster) as client:
+            trained, refused = run(table, settings, source, report, client)
+    for task in _SHOWN:
+        if of_task := [one for one in trained if one.task == task]:
+            console.print(_summary(of_task, task))
     for reason in refused.values():
         console.print("[yellow]not trained:[/] ", end="")
         console.print(reason, markup=False)
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or settings.tracking.uri
+    uri = shown_uri(tracking_uri(settings.tracking))
     console.print(f"look at the runs, plots and models:  mlflow ui --backend-store-uri {uri}")
     console.print("score live sessions with them:       lotse serve")
 
 
-def _summary(trained: list[Trained]) -> Table:
+@contextmanager
+def _cluster(scheduler: str, cluster: bool) -> Iterator[Client | None]:
+    """A client of the Dask cluster that was asked for."""
+    if not cluster and not scheduler:
+        yield None
+        return
+    from features.distributed import connect  # noqa: PLC0415
+
+    client = connect(scheduler)
+    try:
+        yield client
+    finally:
+        if cluster:
+            client.shutdown()
+        client.close()
+
+
+# task -> (column, header, format)
+_SHOWN = {
+    "binary": (
+        ("auc", "AUC", ".3f"),
+        ("pr_auc", "PR-AUC", ".3f"),
+        ("log_loss", "log loss", ".4f"),
+        ("brier", "Brier", ".4f"),
+        ("ece", "ECE", ".4f"),
+        ("lift_10", "lift", ".2f"),
+    ),
+    "value": (
+        ("mae", "MAE", ".3f"),
+        ("rmse", "RMSE", ".2f"),
+        ("d2", "D2", ".3f"),
+        ("spearman", "Spearman", ".3f"),
+        ("ratio", "ratio", ".3f"),
+        ("lift_10", "lift", ".2f"),
+    ),
+}
+_CAPTIONS = {
+    "binary": "lift: rate among the highest-scored 10 % over the base rate",
+    "value": "ratio: expected over observed revenue; lift: revenue among the highest-scored 10 % over the mean",
+}
+_NAMES = {"lotse": "[bold]Lotse[/]", "logistic": "logistic", "pages": "pages so far", "base_rate": "base rate"}
+
+
+def _summary(trained: list[Trained], task: str) -> Table:
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table(title="Test: later in time, other visitors; rows right after an event", title_justify="left")
-    table.add_column("head")
-    table.add_column("model")
-    for name in ("AUC", "PR-AUC", "log loss", "Brier", "ECE"):
-        table.add_column(name, justify="right")
+    table = Table(
+        title="Test: later in time, other visitors; rows right after an event",
+        title_justify="left",
+        caption=_CAPTIONS[task],
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1),
+        pad_edge=False,
+    )
+    table.add_column("head", no_wrap=True)
+    table.add_column("model", no_wrap=True)
+    for _, header, _ in _SHOWN[task]:
+        table.add_column(header, justify="right")
     for one in trained:
         of = one.evaluation[one.evaluation["age"] == "events"].set_index("model")
-        for model in of.index:
+        for place, model in enumerate(of.index):
             line = of.loc[model]
-            first = f"{one.head} (version {one.version})" if model == "lotse" else ""
-            if model == "logistic":
-                first = f"  {line['rows']:,} rows, {line['base_rate']:.1%} yes"
-            label = {"lotse": "[bold]Lotse[/]", "logistic": "logistic", "base_rate": "base rate"}[model]
-            numbers = [f"{line[name]:.3f}" for name in ("auc", "pr_auc")]
-            numbers += [f"{line[name]:.4f}" for name in ("log_loss", "brier", "ece")]
-            table.add_row(first, label, *numbers, end_section=model == "base_rate")
+            first = (f"{one.head} v{one.version}", f"  {line['rows']:,} rows", f"  {line['base_rate']:.1%} yes")
+            numbers = [format(line[column], form) for column, _, form in _SHOWN[task]]
+            shown = _NAMES.get(model, model)
+            table.add_row(first[place] if place < len(first) else "", shown, *numbers, end_section=place == len(of) - 1)
     return table

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from features.events import EVENT_NAMES
 from features.settings import Settings, load_settings
 
+# Stands for the event of `labels.goal` wherever a question names an event.
+GOAL: Final = "goal"
+
+
+def _known_event(name: str) -> str:
+    if name not in EVENT_NAMES:
+        raise ValueError(f"unknown event; known: {', '.join(EVENT_NAMES)}")
+    return name
+
 
 class RowSettings(Settings):
-    """Which moments of a session become rows."""
+    """Which moments of a session become rows, and how many rows are learned from at most."""
 
     timeout_minutes: float = Field(30, ge=1, le=24 * 60)
     idle_seconds: tuple[float, ...] = (5, 10, 30, 60, 300)
+    max_events: int = Field(2_000_000, ge=1000)
 
 
 class LabelSettings(Settings):
@@ -23,25 +34,86 @@ class LabelSettings(Settings):
     bounce_seconds: float = Field(10, gt=0)
     goal: str = "purchase"
 
-    @field_validator("goal")
+    _goal_is_known = field_validator("goal")(_known_event)
+
+
+class BounceQuestion(Settings):
+    """Does the session end without a second interaction?"""
+
+    kind: Literal["bounce"]
+
+
+class GoalQuestion(Settings):
+    """Does `event` happen later in the session? `event = "goal"` is that of [labels]."""
+
+    kind: Literal["goal"]
+    event: str
+
+    @field_validator("event")
     @classmethod
-    def _known(cls, goal: str) -> str:
-        if goal not in EVENT_NAMES:
-            raise ValueError(f"unknown event; known: {', '.join(EVENT_NAMES)}")
-        return goal
+    def _known(cls, event: str) -> str:
+        return event if event == GOAL else _known_event(event)
+
+
+class ExitQuestion(Settings):
+    """Was this the session's last event?"""
+
+    kind: Literal["exit"]
+
+
+class ValueQuestion(Settings):
+    """How much revenue does the rest of the session bring?"""
+
+    kind: Literal["value"]
+
+
+class ReturnsQuestion(Settings):
+    """Does a linked visitor begin another session within so many days after this one?"""
+
+    kind: Literal["returns"]
+    days: float = Field(7, gt=0)
+
+
+Question = Annotated[
+    BounceQuestion | GoalQuestion | ExitQuestion | ValueQuestion | ReturnsQuestion, Field(discriminator="kind")
+]
+QUESTIONS: Final[dict[str, Any]] = {
+    "bounce": BounceQuestion(kind="bounce"),
+    "conversion": GoalQuestion(kind="goal", event=GOAL),
+    "exit": ExitQuestion(kind="exit"),
+    "add_to_cart": GoalQuestion(kind="goal", event="add_to_cart"),
+    "value": ValueQuestion(kind="value"),
+    "returns": ReturnsQuestion(kind="returns", days=7),
+}
+
+
+class HeadSettings(Settings):
+    """Which heads to train, and what each of them is asked."""
+
+    train: tuple[str, ...] = ("bounce", "conversion", "exit")
+    questions: dict[str, Question] = QUESTIONS
+
+    @model_validator(mode="after")
+    def _known_heads(self) -> HeadSettings:
+        for name in self.train:
+            if name not in self.questions:
+                raise ValueError(f"unknown head {name!r} in train; known: {', '.join(self.questions)}")
+        return self
 
 
 class SplitSettings(Settings):
-    """Which sessions serve for what; see `training.datasets`."""
+    """What is learned from and what is tested on; see `training.datasets`."""
 
     test_from: float = Field(0.7, gt=0, lt=1)
-    late_from: float = Field(0.5, ge=0, lt=1)
-    fit: float = Field(0.5, gt=0)
-    early: float = Field(0.1, gt=0)
-    calibration: float = Field(0.1, gt=0)
+    past: float = Field(0.7, gt=0)
     test: float = Field(0.3, gt=0)
+    min_days: float = Field(1, ge=0)
     min_sessions: int = Field(50, ge=1)
     min_positives: int = Field(5, ge=1)
+    folds: int = Field(1, ge=1)
+    inner_folds: int = Field(3, ge=1)
+    inner_from: float = Field(0.7, gt=0, lt=1)
+    seed: int = Field(0, ge=0)
 
 
 class TableSettings(Settings):
@@ -52,39 +124,89 @@ class TableSettings(Settings):
     min_sessions: int = Field(5, ge=1)
 
 
-class HeadSettings(Settings):
-    """Which heads to train."""
+class LinearSettings(Settings):
+    """The linear model that the trees start from; see `training.linear`."""
 
-    train: tuple[str, ...] = ("bounce", "conversion", "exit")
+    bins: int = Field(32, ge=2, le=250)
+    inverse_penalties: tuple[float, ...] = (0.01, 0.001, 0.0001)
 
 
-class LightgbmSettings(Settings):
+class TunedSettings(Settings):
+    """What `lotse tune` finds for a head, under LightGBM's own names; see `training.tuning`."""
+
+    learning_rate: float = Field(0.06, gt=0)
+    num_leaves: int = Field(31, ge=2)
+    min_data_in_leaf: int = Field(500, ge=1)
+    lambda_l2: float = Field(100.0, ge=0)
+    feature_fraction: float = Field(0.3, gt=0, le=1)
+    bagging_fraction: float = Field(0.5, gt=0, le=1)
+    max_bin: int = Field(63, ge=2)
+
+
+class LightgbmSettings(TunedSettings):
     """LightGBM's parameters under its own names."""
 
-    learning_rate: float = Field(0.1, gt=0)
-    num_leaves: int = Field(31, ge=2)
-    min_data_in_leaf: int = Field(100, ge=1)
-    lambda_l2: float = Field(5.0, ge=0)
-    feature_fraction: float = Field(0.8, gt=0, le=1)
-    bagging_fraction: float = Field(0.8, gt=0, le=1)
-    max_bin: int = Field(127, ge=2)
-    num_boost_round: int = Field(400, ge=1)
+    num_boost_round: int = Field(300, ge=1)
     early_stopping_rounds: int = Field(30, ge=1)
+    monotone: bool = True
     num_threads: int = Field(2, ge=1)
     seed: int = 7
 
 
 class CalibrationSettings(Settings):
-    """When scores are calibrated."""
+    """How scores become probabilities at every session age; see `training.calibration`."""
 
     min_positives: int = Field(25, ge=2)
+    events: tuple[int, ...] = (1, 2, 3, 4, 6, 10, 20)
+    idle_seconds: tuple[float, ...] = (0, 5, 10, 30, 60, 300)
+    priors: tuple[float, ...] = (10, 100, 1000)
 
 
 class EvaluationSettings(Settings):
-    """At which session ages the heads are measured."""
+    """At which session ages the heads are measured, and how surely."""
 
     prefixes: tuple[int, ...] = (1, 2, 3, 5, 10)
+    seconds: tuple[float, ...] = (5, 10, 30, 60, 120, 300)
     bins: int = Field(15, ge=2)
+    lift: tuple[float, ...] = (0.05, 0.1, 0.2)
+    resamples: int = Field(200, ge=0)
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    segment_rows: int = Field(200, ge=1)
+    estimators: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class TuningSettings(Settings):
+    """How `lotse tune` searches; see `training.tuning`."""
+
+    trials: int = Field(50, ge=1)
+    minutes: float = Field(30, gt=0)
+    jobs: int = Field(1, ge=1)
+    max_events: int = Field(500_000, ge=1000)
+    database: str = "lotse-data/tuning.db"
+    seed: int = 7
+
+
+class PromotionSettings(Settings):
+    """What a candidate must show before it replaces the champion; see `training.promotion`."""
+
+    min_age_hours: float = Field(24, ge=0)
+    min_rows: int = Field(1000, ge=1)
+    log_loss_tolerance: float = Field(0.002, ge=0)
+    ece_tolerance: float = Field(0.005, ge=0)
+    segment_tolerance: float = Field(0.02, ge=0)
+    ratio_tolerance: float = Field(0.05, ge=0)
+
+
+class DriftSettings(Settings):
+    """When a later window counts as drifted; see `training.drift`."""
+
+    psi: float = Field(0.2, gt=0)
+    ks: float = Field(0.15, gt=0)
+    score_psi: float = Field(0.1, gt=0)
+    ece: float = Field(0.03, gt=0)
+    ratio: float = Field(0.25, gt=0)
+    min_rows: int = Field(1000, ge=1)
+    ignore: tuple[str, ...] = ("local_hour", "local_weekday", "weekend", "days_since_first_visit")
 
 
 class TrackingSettings(Settings):
@@ -95,6 +217,7 @@ class TrackingSettings(Settings):
     experiment: str = "lotse"
     model_prefix: str = "lotse"
     alias: str = "champion"
+    candidate_alias: str = "challenger"
 
 
 class TrainingSettings(Settings):
@@ -102,22 +225,33 @@ class TrainingSettings(Settings):
 
     rows: RowSettings = RowSettings()
     labels: LabelSettings = LabelSettings()
+    heads: HeadSettings = HeadSettings()
     split: SplitSettings = SplitSettings()
     tables: TableSettings = TableSettings()
-    heads: HeadSettings = HeadSettings()
+    linear: LinearSettings = LinearSettings()
     lightgbm: LightgbmSettings = LightgbmSettings()
     calibration: CalibrationSettings = CalibrationSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    tuning: TuningSettings = TuningSettings()
+    tuned: dict[str, TunedSettings] = Field(default_factory=dict)
+    promotion: PromotionSettings = PromotionSettings()
+    drift: DriftSettings = DriftSettings()
     tracking: TrackingSettings = TrackingSettings()
 
-    @model_validator(mode="after")
-    def _known_heads(self) -> TrainingSettings:
-        from training.heads import HEADS  # noqa: PLC0415  (heads are declared against these settings)
+    @property
+    def timeout_ms(self) -> int:
+        """A session ends after so much silence, ms."""
+        return round(self.rows.timeout_minutes * 60_000)
 
-        for name in self.heads.train:
-            if name not in HEADS:
-                raise ValueError(f"heads.train: unknown head {name!r}; known: {', '.join(HEADS)}")
-        return self
+    def for_head(self, name: str) -> TrainingSettings:
+        """The same with the keys of [tuned.<name>] in the place of those of [lightgbm].
+
+        >>> settings = TrainingSettings.model_validate({"tuned": {"exit": {"num_leaves": 7}}})
+        >>> settings.for_head("exit").lightgbm.num_leaves, settings.for_head("bounce").lightgbm.num_leaves
+        (7, 31)
+        """
+        own = self.tuned[name].model_dump(exclude_unset=True) if name in self.tuned else {}
+        return self.model_copy(update={"lightgbm": self.lightgbm.model_copy(update=own)})
 
     def flat(self) -> dict[str, object]:
         """`section.key` -> value, for MLflow's parameters."""

@@ -1,9 +1,9 @@
 """What is in a log, before anything is trained from it: tables of canonical events in, one `Inspection` out.
 
-Of each event 44 bytes are kept (who, when, which session, id and name, four small codes, a hash of the whole row), so
-every count is of the whole log and exact. At the peak, when sessions are labelled and cut into slices, that is about
-370 bytes an event: a fraction of what training on the same log takes. A share of nothing is 0; there are no missing
-values but the times of an empty log, which are None.
+Of each event 52 bytes are kept (who, when, which session, id and name, four small codes, its value, a hash of the whole
+row), so every count is of the whole log and exact. At the peak, when sessions are labelled and cut into slices, that is
+about 380 bytes an event: a fraction of what training on the same log takes. A share of nothing is 0; there are no
+missing values but the times of an empty log, which are None.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from features.grouping import order_by_visitor, sessionise
 from features.sessions import DUPLICATE, LATE
 from features.sources import Notes
 from training.config import TrainingSettings
-from training.datasets import assign_sessions, shortages, slices_of
-from training.heads import HEADS
-from training.labels import Outcomes, outcomes
+from training.datasets import assign_sessions, shortages, slices_of, split_border
+from training.heads import heads_of
+from training.labels import Outcomes
 
 BOT_LIKENESS: Final = 0.8
 _DAY_MS: Final = 86_400_000
 _BOT: Final = DEVICES.index("bot")
-_KEPT: Final = ("visitor", "session", "id", "time", "name", "device", "interactive", "consent")
+_KEPT: Final = ("visitor", "session", "id", "time", "name", "device", "interactive", "consent", "value")
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,8 @@ def inspect(chunks: Iterable[pd.DataFrame], notes: Notes, settings: TrainingSett
     declared = np.zeros(len(at_end), bool)
     declared[rows.events["session_index"].to_numpy()[rows.events["device"] == _BOT]] = True
 
-    outcome = outcomes(rows.events, settings.labels, timeout_ms)
-    bounced, converted = outcome.bounced[at_end], outcome.goal_reached[at_end]
+    outcome = Outcomes(rows.events, settings.labels, timeout_ms)
+    bounced, converted = outcome.bounced[at_end], outcome.reached(settings.labels.goal)[at_end]
     named = np.bincount(events["name"], minlength=len(EVENT_NAMES))
     names = Counter({name: int(count) for name, count in zip(EVENT_NAMES, named, strict=True) if count})
     return Inspection(
@@ -164,7 +164,7 @@ def inspect(chunks: Iterable[pd.DataFrame], notes: Notes, settings: TrainingSett
         bounce_rate=_share(bounced),
         goal=settings.labels.goal,
         conversion_rate=_share(converted),
-        open_sessions=int(outcome.censored[at_end].sum()),
+        open_sessions=int(outcome.censored(timeout_ms)[at_end].sum()),
         linked_share=_share(events["consent"].to_numpy() & CONSENT_LINK > 0),
         same_ms_share=_share(same_ms[same_visitor]),
         same_second_share=_share(same_second[same_visitor]),
@@ -219,11 +219,13 @@ def _statuses(events: pd.DataFrame, order: np.ndarray, timeout_ms: int) -> np.nd
 
 def _missing(rows: Rows, outcome: Outcomes, settings: TrainingSettings) -> dict[str, list[str]]:
     """What `lotse train` would refuse each configured head for."""
-    assigned = assign_sessions(rows.events, settings.split, round(settings.rows.timeout_minutes * 60_000))
+    events, heads = rows.events, heads_of(settings)
+    border = split_border(events, settings.split)
+    assigned = assign_sessions(events, settings.split, settings.timeout_ms, border)
     found = {}
     for name in settings.heads.train:
-        slices = slices_of(rows, outcome, assigned, HEADS[name])
-        found[name] = list(shortages(HEADS[name], slices, settings.split))
+        slices = slices_of(rows, outcome, assigned, heads[name], border)
+        found[name] = list(shortages(heads[name], slices, events, settings.split))
     return found
 
 

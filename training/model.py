@@ -1,77 +1,76 @@
-"""Fitting one head: LightGBM with early stopping on log loss, calibrated on a slice of its own, baselines beside it."""
+"""Fitting one head: a linear model, trees on top of it, calibrated by session age, regularised by the inner folds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import lightgbm as lgb
 import numpy as np
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from training.calibration import Sigmoid, fit_sigmoid
-from training.config import CalibrationSettings, LightgbmSettings
+from training.boosting import Tick, merged
+from training.calibration import AGE_FEATURES, Calibration, fit_calibration
+from training.config import TrainingSettings
 from training.datasets import Slice
-
-Tick = Callable[[int, int], None]
+from training.heads import Head
+from training.inner import CrossFit, cross_fit, fit_recipe, out_of_fold
+from training.linear import LinearModel
 
 
 @dataclass(frozen=True)
 class HeadModel:
-    """A fitted head: a booster whose margin the sigmoid turns into a probability."""
+    """A fitted head.
 
+    Attributes
+    ----------
+    head, task: its name, and "binary" or "value"; names: the F features.
+    booster: LightGBM model whose first trees are the linear model; calibration: from its margin to the score.
+    base_rate: mean answer of the past; inner: what the inner folds said; linear: where the trees start, of a model
+        that was fitted here.
+    """
+
+    head: str
+    task: str
+    names: tuple[str, ...]
     booster: lgb.Booster
-    calibration: Sigmoid
+    calibration: Calibration
     base_rate: float
+    inner: CrossFit
+    linear: LinearModel | None = None
 
-    def score(self, matrix: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities. float32 (n, F) -> float64 (n,)."""
+    def margin(self, matrix: np.ndarray) -> np.ndarray:
+        """Raw scores: float32 (n, F) -> float64 (n,)."""
         if not len(matrix):
             return np.zeros(0)
-        return self.calibration(np.asarray(self.booster.predict(matrix, raw_score=True)))
+        return np.asarray(self.booster.predict(matrix, raw_score=True))
+
+    def score(self, matrix: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities, or expected amounts: float32 (n, F) -> float64 (n,)."""
+        events, idle_seconds = (matrix[:, self.names.index(name)] for name in AGE_FEATURES)
+        return self.calibration(self.margin(matrix), events, idle_seconds)
 
 
-def fit_head(
-    slices: dict[str, Slice],
-    names: Sequence[str],
-    settings: LightgbmSettings,
-    calibration: CalibrationSettings,
-    tick: Tick | None = None,
-) -> HeadModel:
-    """Fit on "fit", stop by "early", calibrate on "calibration". `tick` is called with (trees, most trees)."""
-    fit, early, held_out = slices["fit"], slices["early"], slices["calibration"]
-    parameters = {
-        **settings.model_dump(exclude={"num_boost_round", "early_stopping_rounds"}),
-        "objective": "binary",
-        "metric": "binary_logloss",
-        "bagging_freq": 1,
-        "deterministic": True,
-        "force_row_wise": True,
-        "verbosity": -1,
-    }
-    data = lgb.Dataset(fit.matrix, fit.answer, feature_name=list(names), params=parameters, free_raw_data=True)
-    watch = lgb.Dataset(early.matrix, early.answer, reference=data)
-    callbacks = [lgb.early_stopping(settings.early_stopping_rounds, verbose=False)]
+def fit_head(past: Slice, head: Head, settings: TrainingSettings, tick: Tick | None = None) -> HeadModel:
+    """Fit on the past; `tick` is called with (hundredths done, 100)."""
+    chosen = cross_fit(past, head, settings, _part(tick, 0, 40))
+    rows, margin = out_of_fold(past, head, settings, chosen, _part(tick, 40, 70))
+    linear, booster = fit_recipe(past, head, settings, chosen, _part(tick, 70, 99))
+    calibration = fit_calibration(margin, past.take(rows), head.task, settings.calibration)
     if tick:
-        callbacks.append(lambda env: tick(env.iteration + 1, settings.num_boost_round))
-    booster = lgb.train(
-        parameters, data, settings.num_boost_round, valid_sets=[watch], valid_names=["early"], callbacks=callbacks
+        tick(100, 100)
+    return HeadModel(
+        head.name,
+        head.task,
+        past.names,
+        merged(linear, booster, chosen.rounds),
+        calibration,
+        float(past.answer.mean()),
+        chosen,
+        linear,
     )
-    # keep only the trees up to the best one: what is stored is what scores
-    booster = lgb.Booster(model_str=booster.model_to_string(num_iteration=booster.best_iteration))
-    margin = np.asarray(booster.predict(held_out.matrix, raw_score=True))
-    sigmoid = fit_sigmoid(
-        margin, held_out.answer, positive_sessions=held_out.positive_sessions, least=calibration.min_positives
-    )
-    return HeadModel(booster, sigmoid, float(fit.answer.mean()))
 
 
-def fit_logistic(fit: Slice) -> Pipeline:
-    """Logistic regression on the same rows: missing values imputed and marked, features standardised."""
-    model = make_pipeline(
-        SimpleImputer(add_indicator=True, keep_empty_features=True), StandardScaler(), LogisticRegression(max_iter=300)
-    )
-    return model.fit(fit.matrix, fit.answer)
+def _part(tick: Tick | None, first: int, last: int) -> Tick | None:
+    """Progress of a part as hundredths of the whole."""
+    if tick is None:
+        return None
+    return lambda done, most: tick(first + (last - first) * done // max(most, 1), 100)

@@ -1,9 +1,14 @@
-"""Registering a head: the folder that serving reads, as a plain MLflow model, and the alias that makes it live."""
+"""Registering a head: the folder that serving reads, as a plain MLflow model, and the aliases that lead to it.
+
+The alias `champion` is what scores; `challenger` is the newest version, until it is promoted (`training.promotion`).
+"""
 
 from __future__ import annotations
 
 import json
 import tempfile
+import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -14,12 +19,66 @@ import pandas as pd
 
 from features.tables import Tables
 from training import served_model_path
-from training.config import TrainingSettings
+from training.config import TrackingSettings, TrainingSettings
 from training.datasets import Slice
 from training.heads import Head
 from training.model import HeadModel
+from training.provenance import iso
 
-FORMAT = 1
+FORMAT = 2
+
+
+def register(
+    mlflow: Any,
+    head: Head,
+    model: HeadModel,
+    *,
+    digest: str,
+    tables: Tables,
+    test: Slice,
+    settings: TrainingSettings,
+    tags: Mapping[str, str],
+    extras: Mapping[str, str],
+) -> str:
+    """Log the model in the active run and register it; returns the new version.
+
+    The model holds booster.txt (LightGBM's text format), head.json and tables.npz (what was learned), and `extras`,
+    further texts by file name; no pickle. The version carries `tags`. It becomes the candidate, and the champion, too,
+    where there is none. Aliases move last, so a service that follows them never sees half a model.
+    """
+    texts = {
+        "booster.txt": model.booster.model_to_string(),
+        "head.json": json.dumps(_description(head, model, digest, tables, test), indent=1),
+        **extras,
+    }
+    name = registered_name(settings.tracking, head.name)
+    with tempfile.TemporaryDirectory() as folder:
+        for file, text in texts.items():
+            Path(folder, file).write_text(text)
+        Path(folder, "tables.npz").write_bytes(tables.dump())
+        files = [*texts, "tables.npz"]
+        logged = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(served_model_path()),
+            # "head" leads to head.json: the served script asks for what it reads by these names
+            artifacts={Path(file).stem: str(Path(folder, file)) for file in files},
+            signature=_signature(model.names),
+            input_example=pd.DataFrame(test.matrix[:3], columns=list(model.names)),
+            # named, not inferred: inferring starts a process that loads the model
+            pip_requirements=[f"{package}=={version(package)}" for package in ("lightgbm", "numpy", "pandas")],
+            metadata={"feature_digest": digest, "head": head.name, "format": FORMAT},
+            registered_model_name=name,
+        )
+    number = str(logged.registered_model_version)
+    client = mlflow.MlflowClient()
+    first = version_by_alias(client, name, settings.tracking.alias) is None
+    promoted = {"promoted_at": iso(time.time_ns() // 1_000_000)} if first else {}
+    for key, value in {**tags, "feature_digest": digest, **promoted}.items():
+        client.set_model_version_tag(name, number, key, value)
+    client.set_registered_model_alias(name, settings.tracking.candidate_alias, number)
+    if first:
+        client.set_registered_model_alias(name, settings.tracking.alias, number)
+    return number
 
 
 def golden(model: HeadModel, test: Slice) -> dict[str, object]:
@@ -29,61 +88,52 @@ def golden(model: HeadModel, test: Slice) -> dict[str, object]:
     return {"row": [None if np.isnan(value) else float(value) for value in row], "score": score}
 
 
-def register(
-    mlflow: Any,
-    head: Head,
-    model: HeadModel,
-    names: tuple[str, ...],
-    digest: str,
-    tables: Tables,
-    test: Slice,
-    settings: TrainingSettings,
-) -> str:
-    """Log the model in the active run, register it, move the alias; returns the new version.
+def registered_name(settings: TrackingSettings, head: str) -> str:
+    """What the head's registered model is called.
 
-    The model holds booster.txt (LightGBM's text format), head.json and tables.npz (what was learned); no pickle. The
-    alias moves last, so a service that follows it never sees half a model.
+    >>> registered_name(TrackingSettings(), "exit")
+    'lotse-exit'
     """
-    from mlflow.models import ModelSignature  # noqa: PLC0415
-    from mlflow.types import ColSpec, Schema  # noqa: PLC0415
+    return f"{settings.model_prefix}-{head}"
 
-    signature = ModelSignature(
-        inputs=Schema([ColSpec("float", name) for name in names]), outputs=Schema([ColSpec("double", "score")])
-    )
-    example = pd.DataFrame(test.matrix[:3], columns=list(names))
-    description = {
+
+def version_by_alias(client: Any, name: str, alias: str) -> Any | None:
+    """MLflow's version that the alias leads to; None where the model or the alias is not there."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    try:
+        return client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        # of an alias that is not there, MLflow says that the parameter is invalid
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def _description(head: Head, model: HeadModel, digest: str, tables: Tables, test: Slice) -> dict[str, object]:
+    described = {
         "format": FORMAT,
         "head": head.name,
-        "features": list(names),
+        "question": head.question,
+        "task": model.task,
+        "features": list(model.names),
         "feature_digest": digest,
         "tables_digest": tables.digest,
         "calibration": model.calibration.as_json(),
         "base_rate": model.base_rate,
         "golden": golden(model, test),
     }
-    decided = head.decided(settings.labels)
-    if decided is not None and decided.when:
-        description["decided"] = asdict(decided)
-    tracking = settings.tracking
-    with tempfile.TemporaryDirectory() as folder:
-        booster, about, learned = (Path(folder, name) for name in ("booster.txt", "head.json", "tables.npz"))
-        learned.write_bytes(tables.dump())
-        booster.write_text(model.booster.model_to_string())
-        about.write_text(json.dumps(description, indent=1))
-        registered = f"{tracking.model_prefix}-{head.name}"
-        logged = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(served_model_path()),
-            artifacts={"booster": str(booster), "head": str(about), "tables": str(learned)},
-            signature=signature,
-            input_example=example,
-            # named, not inferred: inferring starts a process that loads the model
-            pip_requirements=[f"{name}=={version(name)}" for name in ("lightgbm", "numpy", "pandas")],
-            metadata={"feature_digest": digest, "head": head.name, "format": FORMAT},
-            registered_model_name=registered,
-        )
-    number = str(logged.registered_model_version)
-    client = mlflow.MlflowClient()
-    client.set_model_version_tag(registered, number, "feature_digest", digest)
-    client.set_registered_model_alias(registered, tracking.alias, number)
-    return number
+    if head.decided is not None and head.decided.when:
+        described["decided"] = asdict(head.decided)
+    if head.needs:
+        described["needs"] = list(head.needs)
+    return described
+
+
+def _signature(names: tuple[str, ...]) -> Any:
+    from mlflow.models import ModelSignature  # noqa: PLC0415
+    from mlflow.types import ColSpec, Schema  # noqa: PLC0415
+
+    return ModelSignature(
+        inputs=Schema([ColSpec("float", name) for name in names]), outputs=Schema([ColSpec("double", "score")])
+    )

@@ -1,6 +1,7 @@
 """A registered head as a plain MLflow model "from code": this file is copied into the model and needs none of ours.
 
-In: a DataFrame with the features as columns. Out: float64 (n,), calibrated probabilities. Missing values may be NaN.
+In: a DataFrame with the features as columns. Out: float64 (n,), calibrated probabilities or amounts. Missing
+values may be NaN.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 
 class SessionScore(PythonModel):  # type: ignore[misc]
-    """Scores feature vectors with a LightGBM text model and a sigmoid."""
+    """Scores feature vectors with a LightGBM text model and a calibration by session age."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Read booster.txt and head.json."""
@@ -26,15 +27,21 @@ class SessionScore(PythonModel):  # type: ignore[misc]
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, object] | None = None
     ) -> np.ndarray:
-        """Probabilities, row by row."""
+        """Scores, row by row."""
         del context, params
-        missing = [name for name in self.head["features"] if name not in model_input.columns]
+        features = self.head["features"]
+        missing = [name for name in features if name not in model_input.columns]
         if missing:
             raise ValueError(f"the input lacks the feature(s) {', '.join(missing)}")
-        matrix = model_input[self.head["features"]].to_numpy(np.float32)
+        matrix = model_input[features].to_numpy(np.float32)
         calibration = self.head["calibration"]
         margin = self.booster.predict(matrix, raw_score=True, num_threads=1)
-        return 1.0 / (1.0 + np.exp(-(calibration["slope"] * margin + calibration["intercept"])))
+        events = np.searchsorted(calibration["events"][1:], matrix[:, features.index("events")], "right")
+        idle = np.searchsorted(calibration["idle_seconds"][1:], matrix[:, features.index("idle_seconds")], "right")
+        linear = (
+            np.array(calibration["slope"])[events, idle] * margin + np.array(calibration["intercept"])[events, idle]
+        )
+        return np.exp(linear) if calibration["kind"] == "exp_by_age" else 1.0 / (1.0 + np.exp(-linear))
 
 
 set_model(SessionScore())

@@ -54,8 +54,8 @@ def key_events(rows: Rows, catalogue: Catalogue, outcome: Outcomes, timeout_seco
         keys=rows.matrix,
         session=outcome.session,
         known_at=end + round(timeout_seconds * 1000),
-        goal_later=outcome.goal_later,
-        goal_reached=outcome.goal_reached,
+        goal_later=outcome.later(outcome.settings.goal),
+        goal_reached=outcome.reached(outcome.settings.goal),
     )
 
 

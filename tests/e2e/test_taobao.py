@@ -18,8 +18,8 @@ from features.tables import NOTHING_LEARNED, Tables
 from tests.shared import TAOBAO
 from tests.workspace import Service
 from training.config import load_training
-from training.datasets import SLICES, assign_sessions
-from training.labels import outcomes
+from training.datasets import SIDES, assign_sessions, split_border
+from training.labels import Outcomes
 
 TIMEOUT_MS = 1_800_000
 
@@ -29,10 +29,11 @@ def held_out(trained: Path) -> pd.DataFrame:
     """Raw rows of users that no slice but the test has seen, in order of time, for 200 sessions and more."""
     key = Pseudonymiser(load_key(trained / "lotse-data" / "pseudonym.key"))
     rows = build_rows(read_events("taobao", TAOBAO, load_shop(), key), idle_seconds=())
-    sessions = assign_sessions(rows.events, load_training().split, TIMEOUT_MS)
+    split = load_training().split
+    sessions = assign_sessions(rows.events, split, TIMEOUT_MS, split_border(rows.events, split))
     side = sessions[rows.events["session_index"].to_numpy()]
-    users = rows.events["visitor"][side == SLICES.index("test")].unique()
-    seen = set(rows.events["visitor"][(side >= 0) & (side != SLICES.index("test"))])
+    users = rows.events["visitor"][side == SIDES.index("test")].unique()
+    seen = set(rows.events["visitor"][(side >= 0) & (side != SIDES.index("test"))])
     raw = pd.read_parquet(TAOBAO)
     pseudonyms = key.visitors(raw["user_id"])
     chosen, count = [], 0
@@ -116,7 +117,7 @@ def test_live_scores_are_the_batch_scores(
 def test_held_out_users_are_scored_better_than_the_base_rate(answers: list[dict[str, Any]], log: pd.DataFrame) -> None:
     """Exit, the head with most outcomes: the live scores part those who left from those who stayed."""
     rows, place = folded(log)
-    outcome = outcomes(rows.events, load_training().labels, TIMEOUT_MS)
+    outcome = Outcomes(rows.events, load_training().labels, TIMEOUT_MS)
     score = np.array([answers[position]["scores"]["exit"] for position in place])
     happened = outcome.last[rows.event]
     assert roc_auc_score(happened, score) > 0.6

@@ -116,6 +116,13 @@ def test_an_unknown_store_is_refused() -> None:
         open_store(StoreSettings(url="floppy:a"))
 
 
+FEATURES = ["a", "b", "c", "d", "events", "idle_seconds"]
+CALIBRATION = {
+    "kind": "sigmoid_by_age", "events": [1, 2], "idle_seconds": [0, 5, 30],
+    "slope": [[0.9, 1.0, 1.1], [0.7, 0.8, 0.6]], "intercept": [[-0.2, 0.1, 0.2], [0.0, -0.3, 0.3]],
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
@@ -125,13 +132,14 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     answer = (np.nan_to_num(matrix[:, 0]) + random.normal(size=5_000) > 0).astype(int)
     booster = lgb.train({"objective": "binary", "verbosity": -1}, lgb.Dataset(matrix, answer), 80)
     booster.save_model(str(folder / "booster.txt"))
-    row = [0.5, None, -1.0, 2.0, 0.0, 1.0]
+    row = [0.5, None, -1.0, 1.0, 2.0, 6.0]
     margin = booster.predict(np.array([[np.nan if v is None else v for v in row]], np.float32), raw_score=True)[0]
     about = {
-        "format": 1, "head": "exit", "features": list("abcdef"), "feature_digest": "x",
-        "calibration": {"kind": "sigmoid", "slope": 0.9, "intercept": -0.2}, "base_rate": 0.5,
-        "golden": {"row": row, "score": 1 / (1 + np.exp(-(0.9 * margin - 0.2)))},
-        "decided": {"when": [["f", 2.0]], "value": 0.0},
+        "format": 2, "head": "exit", "features": FEATURES, "feature_digest": "x",
+        "calibration": CALIBRATION, "base_rate": 0.5,
+        # two events, idle for 6 seconds
+        "golden": {"row": row, "score": 1 / (1 + np.exp(-(0.8 * margin - 0.3)))},
+        "decided": {"when": [["d", 2.0]], "value": 0.0},
     }  # fmt: skip
     (folder / "head.json").write_text(json.dumps(about))
     return folder
@@ -142,8 +150,9 @@ def test_one_row_scores_as_many_do(model_folder: Path) -> None:
     random = np.random.default_rng(1)
     matrix = random.normal(size=(500, 6)).astype(np.float32)
     matrix[random.random(matrix.shape) < 0.2] = np.nan
-    one_by_one = [head.probability(row) for row in matrix]
-    np.testing.assert_allclose(one_by_one, head.probabilities(matrix), rtol=0, atol=1e-15)
+    matrix[:, 4], matrix[:, 5] = random.integers(1, 5, 500), random.choice([0, 5, 7, 40], 500)
+    one_by_one = [head.score(row) for row in matrix]
+    np.testing.assert_allclose(one_by_one, head.scores(matrix), rtol=0, atol=1e-15)
     assert head.golden_error() < 1e-12
 
 
@@ -162,7 +171,7 @@ def six_features() -> Fold:
     def key(latest: int) -> int:
         return latest
 
-    for name in "abcdef":
+    for name in FEATURES:
         if name == "b":
             key.__name__, key.__doc__ = name, "What was learned."
             catalogue.learned("rate")(key)
@@ -175,12 +184,48 @@ def test_a_decided_answer_is_not_asked_of_the_model(model_folder: Path) -> None:
     head = Head(model_folder, "3")
     scorer = Scorer({"exit": head}, {"exit": 0.2, "bounce": 0.4}, {"bounce": "no_model"}, six_features())
     (reading,) = scorer.readings
-    reading.row[:] = [0, 0, 0, 0, 0, 2]
-    assert scorer.score() == ({"exit": 0.0, "bounce": 0.4}, ["exit"])
-    reading.row[:] = [0, 0, 0, 0, 0, 1]
-    scores, decided = scorer.score()
-    assert scores["exit"] == head.probability(np.array([0, 0, 0, 0, 0, 1], np.float32))
+    reading.row[:] = [0, 0, 0, 2, 1, 0]
+    assert scorer.score() == ({"exit": 0.0, "bounce": 0.4}, ["exit"], {"bounce": "no_model"})
+    reading.row[:] = [0, 0, 0, 1, 1, 0]
+    scores, decided, _ = scorer.score()
+    assert scores["exit"] == head.score(np.array([0, 0, 0, 1, 1, 0], np.float32))
     assert 0 < scores["exit"] < 1 and decided == []
+
+
+def test_the_calibration_is_that_of_the_sessions_age(model_folder: Path) -> None:
+    head = Head(model_folder, "1")
+    booster = lgb.Booster(model_file=str(model_folder / "booster.txt"))
+    for events, idle, i, j in (
+        (1, 0, 0, 0),
+        (1, 4.9, 0, 0),
+        (1, 5, 0, 1),
+        (2, 29, 1, 1),
+        (70, 30, 1, 2),
+        (3, 900, 1, 2),
+    ):
+        row = np.array([0.3, -0.2, 0.1, 0.0, events, idle], np.float32)
+        margin = booster.predict(row[None, :], raw_score=True)[0]
+        linear = CALIBRATION["slope"][i][j] * margin + CALIBRATION["intercept"][i][j]  # type: ignore[index]
+        assert head.score(row) == pytest.approx(1 / (1 + np.exp(-linear)), abs=1e-12)
+
+
+def test_amounts_are_answered_as_amounts_and_what_cannot_be_asked_is_not(model_folder: Path, tmp_path: Path) -> None:
+    about = json.loads((model_folder / "head.json").read_text())
+    about |= {"calibration": {**CALIBRATION, "kind": "exp_by_age"}, "needs": ["b"], "decided": None}
+    (tmp_path / "head.json").write_text(json.dumps(about))
+    (tmp_path / "booster.txt").write_bytes((model_folder / "booster.txt").read_bytes())
+    head = Head(tmp_path, "1")
+    row = np.array([2.0, 1.0, 0.0, 0.0, 1, 0], np.float32)
+    margin = lgb.Booster(model_file=str(tmp_path / "booster.txt")).predict(row[None, :], raw_score=True)[0]
+    assert head.score(row) == pytest.approx(np.exp(0.9 * margin - 0.2), rel=1e-12)
+    scorer = Scorer({"value": head}, {}, {}, six_features())
+    (reading,) = scorer.readings
+    reading.row[:] = row
+    assert scorer.score() == ({"value": head.score(row)}, [], {})
+    row[1] = np.nan
+    reading.row[:] = row
+    assert scorer.score() == ({}, [], {"value": "visits_not_linked"})
+    assert np.isnan(head.scores(row[None, :])[0])
 
 
 def with_tables(model_folder: Path, folder: Path, rate: float) -> Path:
@@ -209,7 +254,7 @@ def test_heads_share_a_reading_where_their_tables_are_the_same(model_folder: Pat
             fold.advance(record, row, 1_800_000, tables, *event)
         fold.read(record, event.time, row, tables)
     assert [heads[name].row[1] for name in ("bounce", "conversion", "exit")] == [0.5, 0.25, 0.5]
-    assert scorer.score()[0]["exit"] == heads["exit"].probability(np.array([0, 0.5, 0, 0, 0, 0], np.float32))
+    assert scorer.score()[0]["exit"] == heads["exit"].score(np.array([0, 0.5, 0, 0, 0, 0], np.float32))
 
 
 def test_tables_that_are_not_the_models_are_refused(model_folder: Path, tmp_path: Path) -> None:
@@ -225,8 +270,10 @@ def test_tables_that_are_not_the_models_are_refused(model_folder: Path, tmp_path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "model format 2; this service reads format 1"),
-        ({"calibration": {"kind": "isotonic", "slope": 1, "intercept": 0}}, "calibration 'isotonic'"),
+        ({"format": 1}, "model format 1; this service reads format 2"),
+        ({"calibration": {**CALIBRATION, "kind": "isotonic"}}, "calibration 'isotonic'"),
+        ({"calibration": {**CALIBRATION, "slope": [[1.0]]}}, "lacks a slope and an intercept for each age"),
+        ({"features": list("abcdef")}, "lacks the feature 'events'"),
         ({"features": "abc"}, "cannot be read"),
     ],
 )

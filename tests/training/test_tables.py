@@ -16,7 +16,7 @@ from features.tables import Table, Tables, Windows
 from simulation.shop import simulate
 from tests.sessions import START, table
 from training.config import TableSettings, TrainingSettings
-from training.labels import outcomes
+from training.labels import Outcomes
 from training.pipeline import learn
 from training.tables import fit_tables, key_events, key_rows, window_starts
 
@@ -27,7 +27,7 @@ LEARNED = [name for name, feature in CATALOGUE.features.items() if feature.table
 
 def fitted(events: pd.DataFrame, before_ms: int, **settings: float) -> Tables:
     rows = key_rows(events, CATALOGUE, TIMEOUT_SECONDS)
-    outcome = outcomes(rows.events, TrainingSettings().labels, round(TIMEOUT_SECONDS * 1000))
+    outcome = Outcomes(rows.events, TrainingSettings().labels, round(TIMEOUT_SECONDS * 1000))
     counted = key_events(rows, CATALOGUE, outcome, TIMEOUT_SECONDS)
     return fit_tables(counted, before_ms, TableSettings(**settings))  # type: ignore[arg-type]
 
