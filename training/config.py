@@ -119,9 +119,10 @@ class SplitSettings(Settings):
 class TableSettings(Settings):
     """How the learned tables are counted; see `training.tables`."""
 
-    windows: int = Field(8, ge=1)
+    windows: int = Field(8, ge=2)
     prior_sessions: float = Field(20, ge=0)
     min_sessions: int = Field(5, ge=1)
+    step: float = Field(0.25, gt=0)
 
 
 class LinearSettings(Settings):

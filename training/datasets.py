@@ -116,19 +116,26 @@ def split_border(events: pd.DataFrame, settings: SplitSettings) -> float:
 
 
 def assign_sessions(
-    events: pd.DataFrame, settings: SplitSettings, timeout_ms: int, border_ms: float, until_ms: float = np.inf
+    events: pd.DataFrame,
+    settings: SplitSettings,
+    timeout_ms: int,
+    border_ms: float,
+    until_ms: float = np.inf,
+    from_ms: float = -np.inf,
 ) -> np.ndarray:
     """The side of each session: int8 (sessions,), a position in SIDES, or -1 where it is dropped.
 
     events: sorted, with `session_index`, `visitor` and `time`; border_ms: where the test begins; until_ms: where it
-    ends.
+    ends; from_ms: where the past begins.
     """
     if not len(events):
         return np.zeros(0, np.int8)
     grouped = events.groupby("session_index", sort=True)
     start, end = grouped["time"].min().to_numpy(), grouped["time"].max().to_numpy()
     visitor = grouped["visitor"].first().to_numpy()
-    eligible = np.column_stack([end < border_ms, (start >= border_ms + timeout_ms) & (start < until_ms)])
+    eligible = np.column_stack(
+        [(start >= from_ms) & (end < border_ms), (start >= border_ms + timeout_ms) & (start < until_ms)]
+    )
     own = is_tested(visitor, settings).astype(np.intp)
     allowed = eligible[np.arange(len(own)), own]
     return np.where(allowed, own, -1).astype(np.int8)

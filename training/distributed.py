@@ -119,7 +119,9 @@ def _past(folder: Path, group: list[int], of: tuple[TrainingSettings, Windows, f
         tables=windows,
     )
     outcome = Outcomes(rows.events, settings.labels, settings.timeout_ms, log_end_ms)
-    assigned = assign_sessions(rows.events, settings.split, settings.timeout_ms, border_ms)
+    assigned = assign_sessions(
+        rows.events, settings.split, settings.timeout_ms, border_ms, from_ms=float(windows.starts[0])
+    )
     return slices_of(rows, outcome, assigned, heads_of(settings)[head], border_ms)["past"]
 
 

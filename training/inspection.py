@@ -28,6 +28,7 @@ from training.config import TrainingSettings
 from training.datasets import assign_sessions, shortages, slices_of, split_border
 from training.heads import heads_of
 from training.labels import Outcomes
+from training.tables import window_starts
 
 BOT_LIKENESS: Final = 0.8
 _DAY_MS: Final = 86_400_000
@@ -221,7 +222,9 @@ def _missing(rows: Rows, outcome: Outcomes, settings: TrainingSettings) -> dict[
     """What `lotse train` would refuse each configured head for."""
     events, heads = rows.events, heads_of(settings)
     border = split_border(events, settings.split)
-    assigned = assign_sessions(events, settings.split, settings.timeout_ms, border)
+    starts = events.groupby("session_index")["time"].min().to_numpy()
+    first = float(window_starts(starts, int(border), settings.tables.windows)[0]) if len(events) else border
+    assigned = assign_sessions(events, settings.split, settings.timeout_ms, border, from_ms=first)
     found = {}
     for name in settings.heads.train:
         slices = slices_of(rows, outcome, assigned, heads[name], border)

@@ -17,7 +17,7 @@ from training.config import TrainingSettings
 from training.datasets import Slice, assign_sessions, draw_visitors, slices_of, split_border
 from training.heads import Head
 from training.labels import Outcomes
-from training.tables import fit_windows, key_events, key_rows, window_starts
+from training.tables import count_keys, fit_windows, key_rows, window_starts
 
 Report = Callable[[str, int, int], None]
 
@@ -44,9 +44,15 @@ class Prepared:
 
     @cached_property
     def assigned(self) -> np.ndarray:
-        """int8 (sessions,), the side of each session (`training.datasets.assign_sessions`)."""
+        """int8 (sessions,), the side of each session (`training.datasets.assign_sessions`).
+
+        Sessions before the first window are on no side: they could be read with no tables, and visitors known for
+        long look new there, which the test's do not.
+        """
         split, timeout_ms = self.settings.split, self.settings.timeout_ms
-        return assign_sessions(self.rows.events, split, timeout_ms, self.border_ms, self.until_ms)
+        return assign_sessions(
+            self.rows.events, split, timeout_ms, self.border_ms, self.until_ms, float(self.windows.starts[0])
+        )
 
     @property
     def tables(self) -> Tables:
@@ -119,8 +125,8 @@ def learn(
     if not len(keys):
         return Windows(np.zeros(1, np.int64), [NOTHING_LEARNED])
     outcome = Outcomes(keys.events, settings.labels, settings.timeout_ms)
-    counted = key_events(keys, catalogue, outcome, timeout_seconds)
-    starts = keys.events.groupby("session_index")["time"].min().to_numpy()
+    counted = count_keys(keys, catalogue, outcome, timeout_seconds)
+    starts = keys.events["time"].to_numpy()[outcome.begin[outcome.last]]
     windows = fit_windows(counted, window_starts(starts, int(border_ms), settings.tables.windows), settings.tables)
     report("learned tables", 2, 2)
     return windows

@@ -149,19 +149,22 @@ def test_what_is_missing_is_said_slice_by_slice() -> None:
         names = [VIEW_ITEM, ADD_TO_CART, PURCHASE if buys else VIEW_ITEM]
         return [Event(visitor=visitor, time=start + 5_000 * n, name=name) for n, name in enumerate(names)]
 
-    events = [e for v in range(4_000) for e in visit(v, START + v * 600_000, buys=v in (10, 20, 30))]
+    events = [e for v in range(4_000) for e in visit(v, START + v * 600_000, buys=1000 <= v < 1020)]
     found = look_at(events, chunk=5_000)
     assert found.missing["exit"] == []
     assert found.enough
-    reasons = found.missing["conversion"]
-    assert len(reasons) == 4
-    counts = [int(reason.partition(" sessions where the answer is yes")[0].split()[-1]) for reason in reasons]
-    assert sum(counts) == 3
-    assert all("at least 5 are needed; use a longer history, another [labels] goal" in reason for reason in reasons)
+    assert found.missing["conversion"] == [
+        "head 'conversion': the test has 0 sessions where the answer is yes, at least 5 are needed; use a longer "
+        "history, another event as goal, or leave the head out with --set 'heads.train=[...]'"
+    ]
     few = look_at(events[:30])
     assert not few.enough
-    assert [len(reasons) for reasons in few.missing.values()] == [4, 4, 4]
-    assert few.missing["exit"][0].startswith("head 'exit': the slice 'fit' has 6 sessions, at least 50 are needed")
+    for reasons in few.missing.values():
+        span, past, test = reasons
+        assert "the log spans 0.1 days, at least 1.0 are needed; use a longer history" in span
+        assert "the past has" in past
+        assert "the test has" in test
+        assert "sessions, at least 50 are needed" in past
 
 
 def test_nothing_is_looked_at_without_a_fault() -> None:
@@ -191,7 +194,7 @@ def test_the_verb_reads_what_training_would_stop_at(tmp_path: Path) -> None:
     assert found["skipped"] == {"time: no time": 1}
     assert found["unmapped"] == {"kaufen": 2, "channel pigeon": 1}
     assert found["names"] == {"custom": 2, "page_view": 1}
-    assert found["missing"]["exit"][0].startswith("head 'exit': the slice 'fit' has 0 sessions")
+    assert found["missing"]["exit"][0].startswith("head 'exit': the log spans 0.0 days, at least 1.0 are needed")
     shown = " ".join(lotse(folder, "inspect", "csv", "log.csv").stdout.split())
     for words in (
         "training stops at a row",
@@ -200,7 +203,7 @@ def test_the_verb_reads_what_training_would_stop_at(tmp_path: Path) -> None:
         "of all sessions; the goal",
     ):
         assert words in shown, shown
-    assert "not enough: head 'exit': the slice 'fit' has 0 sessions, at least 50 are needed" in shown
+    assert "head 'exit': the past has 0 sessions, at least 50 are needed" in shown
 
 
 def test_an_empty_file_is_not_enough_and_no_error(tmp_path: Path) -> None:

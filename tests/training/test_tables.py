@@ -18,7 +18,7 @@ from tests.sessions import START, table
 from training.config import TableSettings, TrainingSettings
 from training.labels import Outcomes
 from training.pipeline import learn
-from training.tables import fit_tables, key_events, key_rows, window_starts
+from training.tables import count_keys, fit_tables, key_rows, window_starts
 
 TIMEOUT_SECONDS = 1800.0
 HOUR_MS = 3_600_000
@@ -28,8 +28,7 @@ LEARNED = [name for name, feature in CATALOGUE.features.items() if feature.table
 def fitted(events: pd.DataFrame, before_ms: int, **settings: float) -> Tables:
     rows = key_rows(events, CATALOGUE, TIMEOUT_SECONDS)
     outcome = Outcomes(rows.events, TrainingSettings().labels, round(TIMEOUT_SECONDS * 1000))
-    counted = key_events(rows, CATALOGUE, outcome, TIMEOUT_SECONDS)
-    return fit_tables(counted, before_ms, TableSettings(**settings))  # type: ignore[arg-type]
+    return fit_tables(count_keys(rows, CATALOGUE, outcome, TIMEOUT_SECONDS), before_ms, TableSettings(**settings))  # type: ignore[arg-type]
 
 
 def sessions(*steps: list[tuple[int, int]]) -> pd.DataFrame:

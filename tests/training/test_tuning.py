@@ -97,7 +97,7 @@ def test_a_configuration_outside_the_space_is_tried_as_it_is(past: Slice, storag
 def test_what_was_tuned_before_is_the_configuration(past: Slice, storage: Any) -> None:
     tuned = settings_of("tuning.trials=1", "tuned.exit={num_leaves=5}")
     found, _ = tried(past, storage, tuned)
-    assert (found.configured["num_leaves"], found.configured["learning_rate"]) == (5, 0.03)
+    assert (found.configured["num_leaves"], found.configured["max_bin"]) == (5, tuned.lightgbm.max_bin)
 
 
 def test_the_same_seed_gives_the_same_trials(past: Slice, tmp_path: Path) -> None:
