@@ -69,11 +69,11 @@ def main() -> None:
     if options.one:
         print(json.dumps(train_all(options.one, tuple(options.overrides))))
         return
-    from simulation.shop import simulate  # noqa: PLC0415
-
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "events.parquet"
-        simulate(events=options.events, days=28, seed=1).events.to_parquet(file, index=False)
+        # in a process of its own: the largest size of this one would be the smallest of its children
+        writing = f"simulate(events={options.events}, days=28, seed=1).events.to_parquet({str(file)!r}, index=False)"
+        subprocess.run([sys.executable, "-c", f"from simulation.shop import simulate; {writing}"], check=True)
         command = [sys.executable, "-m", "benchmarks.training", "--one", str(file)]
         command += [word for one in options.overrides for word in ("--set", one)]
         begun = time.perf_counter()

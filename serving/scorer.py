@@ -11,6 +11,7 @@ import ctypes
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -41,9 +42,10 @@ class ModelError(ValueError):
 
 
 class Calibration(msgspec.Struct):
-    """What turns a margin into a score: link(slope * margin + intercept) of the session's age.
+    """What turns a margin into a score: link(slope * margin + intercept + curve(margin)) of the session's age.
 
-    events (E,), idle_seconds (I,): the lower ends of the ages; slope, intercept: (E, I).
+    events (E,), idle_seconds (I,): the lower ends of the ages; slope, intercept: (E, I); knots, values (K,): of the
+    curve, linear between its knots and constant beyond.
     """
 
     kind: str
@@ -51,11 +53,26 @@ class Calibration(msgspec.Struct):
     idle_seconds: list[float]
     slope: list[list[float]]
     intercept: list[list[float]]
+    knots: list[float]
+    values: list[float]
 
-    def fits(self) -> bool:
-        """Whether there is a slope and an intercept for each age."""
+    def lacks(self) -> str:
+        """What is missing in it, nothing where it is whole."""
         shape = [len(self.idle_seconds)] * len(self.events)
-        return bool(shape) and all([len(line) for line in grid] == shape for grid in (self.slope, self.intercept))
+        if not shape or any([len(line) for line in grid] != shape for grid in (self.slope, self.intercept)):
+            return "a slope and an intercept for each age"
+        rising = all(one < other for one, other in pairwise(self.knots))
+        return "" if rising and len(self.knots) == len(self.values) else "a value for each knot, rising"
+
+    def pieces(self) -> tuple[list[float], list[float]]:
+        """Of each piece of the curve, before, between and after the knots: what it adds, and what for each unit."""
+        if not self.knots:
+            return [0.0], [0.0]
+        add, each = [self.values[0]], [0.0]
+        for (start, at_start), (end, at_end) in pairwise(zip(self.knots, self.values, strict=True)):
+            each.append((at_end - at_start) / (end - start))
+            add.append(at_start - each[-1] * start)
+        return [*add, self.values[-1]], [*each, 0.0]
 
 
 class Golden(msgspec.Struct):
@@ -108,8 +125,8 @@ class Head:
             raise ModelError(f"calibration {calibration.kind!r}; this service knows {known}: upgrade it")
         place = {feature: index for index, feature in enumerate(self.about.features)}
         missing = [name for name in (*_AGE, *self.about.needs) if name not in place]
-        if missing or not calibration.fits():
-            what = f"the feature {missing[0]!r}" if missing else "a slope and an intercept for each age"
+        if missing or calibration.lacks():
+            what = f"the feature {missing[0]!r}" if missing else calibration.lacks()
             raise ModelError(f"head.json lacks {what}, which the calibration needs: register the model again")
         self.name, self.version = self.about.head, version
         self._exponential = _LINKS[calibration.kind] == "exp"
@@ -119,6 +136,8 @@ class Head:
         # an age's slope and intercept by one place: found in 0.3 us
         self._slopes = [value for line in calibration.slope for value in line]
         self._intercepts = [value for line in calibration.intercept for value in line]
+        self._knots = calibration.knots
+        self._add, self._each = calibration.pieces()
         self._needs = [place[name] for name in self.about.needs]
         decided = self.about.decided
         self._when = [(place[name], least) for name, least in decided.when if name in place] if decided else []
@@ -166,7 +185,9 @@ class Head:
             raise ModelError(f"LightGBM cannot score: {_LIB.LGBM_GetLastError()}")
         older = bisect_right(self._older_events, row.item(self._events))
         age = older * self._width + bisect_right(self._older_idle, row.item(self._idle))
-        linear = self._slopes[age] * self._output.value + self._intercepts[age]
+        margin = self._output.value
+        piece = bisect_right(self._knots, margin)
+        linear = (self._slopes[age] + self._each[piece]) * margin + self._intercepts[age] + self._add[piece]
         return math.exp(linear) if self._exponential else 1.0 / (1.0 + math.exp(-linear))
 
     def scores(self, matrix: np.ndarray) -> np.ndarray:
@@ -174,7 +195,9 @@ class Head:
         margin = np.asarray(self._booster.predict(matrix, raw_score=True, num_threads=1))
         older = np.searchsorted(self._older_events, matrix[:, self._events], "right")
         age = older * self._width + np.searchsorted(self._older_idle, matrix[:, self._idle], "right")
-        linear = np.array(self._slopes)[age] * margin + np.array(self._intercepts)[age]
+        piece = np.searchsorted(self._knots, margin, "right")
+        slope, intercept = np.array(self._slopes)[age], np.array(self._intercepts)[age]
+        linear = (slope + np.array(self._each)[piece]) * margin + intercept + np.array(self._add)[piece]
         found = np.exp(linear) if self._exponential else 1.0 / (1.0 + np.exp(-linear))
         found[np.isnan(matrix[:, self._needs]).any(axis=1)] = np.nan
         return found

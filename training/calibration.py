@@ -1,15 +1,17 @@
 """Turning a model's margin into a probability, or an amount, at every session age.
 
-A sigmoid a session age (Platt 1999), fitted on rows the model has not seen. Ages are cells of events so far and seconds
-of silence. The common sigmoid is refined by events, by silence, by both; each step is held to what it refines, the
-common one to the identity, by a ridge penalty: an age with few visitors stays with its elders, a small log with the
-model.
+A sigmoid a session age (Platt 1999) around a curve that all ages share, fitted on rows the model has not seen. The
+curve mends what no sigmoid can: trees held back by a penalty never say "never", not even of robots, and what they spare
+there they add elsewhere. It is linear between knots, so it costs the service two comparisons. Ages are cells of events
+so far and seconds of silence. The common sigmoid is refined by events, by silence, by both; each step is held to what
+it refines, the common one and the curve to the identity, by a ridge penalty: an age with few visitors stays with its
+elders, a small log with the model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +24,8 @@ from training.losses import score_loss
 AGE_FEATURES: Final = ("events", "idle_seconds")
 _KINDS: Final = {"binary": "sigmoid_by_age", "value": "exp_by_age"}
 _NEWTON_STEPS: Final = 25
+# Between which quantiles of the margins the knots stand, evenly.
+_KNOTS_WITHIN: Final = (0.02, 0.98)
 # Priors are compared over so many folds of visitors, on so many rows at most.
 _FOLDS: Final = 5
 _MOST_ROWS: Final = 100_000
@@ -29,10 +33,10 @@ _MOST_ROWS: Final = 100_000
 
 @dataclass(frozen=True)
 class Calibration:
-    """score = link(slope[i, j] * margin + intercept[i, j]) at age (i, j): sigmoid, or exp for amounts.
+    """score = link(slope[i, j] * margin + intercept[i, j] + curve(margin)) at age (i, j): sigmoid, or exp for amounts.
 
     events: int (E,), idle_seconds: float (I,), the lower ends of the ages, increasing; slope, intercept: float64
-    (E, I).
+    (E, I); knots, values: float64 (K,), of the curve, which is linear between knots and constant beyond; 0 without any.
 
     >>> identity = Calibration.identity("binary")
     >>> identity(np.zeros(1), np.ones(1), np.zeros(1))
@@ -44,6 +48,8 @@ class Calibration:
     idle_seconds: tuple[float, ...]
     slope: np.ndarray
     intercept: np.ndarray
+    knots: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    values: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @classmethod
     def identity(cls, task: str) -> Calibration:
@@ -61,7 +67,8 @@ class Calibration:
     def linear(self, margin: np.ndarray, events: np.ndarray, idle_seconds: np.ndarray) -> np.ndarray:
         """Calibrated margins, all (n,): scores before the link."""
         at = self.cell(events, idle_seconds)
-        return self.slope[at] * margin + self.intercept[at]
+        curve = np.interp(margin, self.knots, self.values) if len(self.knots) else 0.0
+        return self.slope[at] * margin + self.intercept[at] + curve
 
     def as_json(self) -> dict[str, object]:
         """How the model folder says it."""
@@ -71,6 +78,8 @@ class Calibration:
             "idle_seconds": list(self.idle_seconds),
             "slope": self.slope.tolist(),
             "intercept": self.intercept.tolist(),
+            "knots": self.knots.tolist(),
+            "values": self.values.tolist(),
         }
 
     @classmethod
@@ -83,6 +92,8 @@ class Calibration:
             tuple(found["idle_seconds"]),
             np.array(found["slope"], np.float64),
             np.array(found["intercept"], np.float64),
+            np.array(found["knots"], np.float64),
+            np.array(found["values"], np.float64),
         )
 
 
@@ -117,41 +128,62 @@ def _best_prior(margin: np.ndarray, part: Slice, task: str, settings: Calibratio
 
 
 def _fit(margin: np.ndarray, part: Slice, task: str, settings: CalibrationSettings, prior: float) -> Calibration:
-    """The common sigmoid, held to the identity, then that of each age, held to what it refines."""
+    """The common sigmoid and the curve, held to the identity, then the sigmoid of each age, held to what it refines."""
     shape = len(settings.events), len(settings.idle_seconds)
     found = Calibration(task, settings.events, settings.idle_seconds, np.ones(shape), np.zeros(shape))
     i, j = found.cell(*(part.column(name) for name in AGE_FEATURES))
     cell = i * shape[1] + j
     scale = float(margin.std()) or 1.0
+    straight = np.column_stack([margin / scale, np.ones(len(margin))])
+    knots = np.unique(np.quantile(margin, np.linspace(*_KNOTS_WITHIN, settings.knots)))
+    bent = _hats(margin, knots) if len(knots) > 1 else np.zeros((len(margin), 0))
     slope, intercept = found.slope.reshape(-1), found.intercept.reshape(-1)  # views
+    values = np.zeros(bent.shape[1])
     cells = np.arange(shape[0] * shape[1])
+    linear = margin.copy()
     # which group each age is in: all in one, by events, by silence, each alone
     for groups in (np.zeros_like(cells), cells // shape[1], cells % shape[1], cells):
         group = groups[cell]
-        linear = found.slope[i, j] * margin + found.intercept[i, j]
         for place in np.unique(group):
             rows = np.flatnonzero(group == place)
             # as much as `prior` visitors would tell: rows of one visitor agree too much to count one by one
             weight = prior * len(rows) / len(np.unique(part.visitor[rows]))
             penalty = weight * _information(linear[rows], part.answer[rows], task)
-            more, shift = _newton(margin[rows] / scale, part.answer[rows], linear[rows], task, penalty)
+            design = straight[rows]
+            if groups[-1] == 0:
+                design = np.hstack([design, bent[rows]])
+            weights = _newton(design, part.answer[rows], linear[rows], task, penalty)
             at = groups == place
-            # an age may be flatter or steeper than its elders, never upside down
-            slope[at] = np.maximum(slope[at] + more / scale, 0.0)
-            intercept[at] += shift
+            slope[at] += weights[0] / scale
+            intercept[at] += weights[1]
+            values += weights[2:] if groups[-1] == 0 else 0.0
+            linear[rows] += design @ weights
+    # an age may be flatter or steeper than its elders, never upside down
+    steepest_fall = (np.diff(values) / np.diff(knots)).min(initial=0.0) if len(values) else 0.0
+    np.maximum(slope, -steepest_fall, out=slope)
+    return replace(found, knots=knots[: len(values)], values=values)
+
+
+def _hats(margin: np.ndarray, knots: np.ndarray) -> np.ndarray:
+    """How near each margin is to each of K > 1 knots: float64 (n, K), rows sum to 1."""
+    within = np.clip(margin, knots[0], knots[-1])
+    left = np.clip(np.searchsorted(knots, within, "right") - 1, 0, len(knots) - 2)
+    share = (within - knots[left]) / (knots[left + 1] - knots[left])
+    found, rows = np.zeros((len(margin), len(knots))), np.arange(len(margin))
+    found[rows, left], found[rows, left + 1] = 1.0 - share, share
     return found
 
 
-def _newton(x: np.ndarray, answer: np.ndarray, offset: np.ndarray, task: str, penalty: float) -> tuple[float, float]:
-    """Slope and intercept on top of the offset of least loss plus penalty / 2 * (slope^2 + intercept^2)."""
-    found = np.zeros(2)
-    design = np.column_stack([x, np.ones(len(x))])
+def _newton(design: np.ndarray, answer: np.ndarray, offset: np.ndarray, task: str, penalty: float) -> np.ndarray:
+    """Weights of the design's columns, on top of the offset, of least loss plus penalty / 2 * (their squares)."""
+    found = np.zeros(design.shape[1])
+    ridge = np.eye(len(found))
     best = _objective(found, design, answer, offset, task, penalty)
     for _ in range(_NEWTON_STEPS):
         score = _link(design @ found + offset, task)
         weight = np.maximum(score * (1 - score), 1e-9) if task == "binary" else np.maximum(score, 1e-9)
         gradient = design.T @ (score - answer) + penalty * found
-        hessian = (design * weight[:, None]).T @ design + penalty * np.eye(2) + 1e-9 * np.eye(2)
+        hessian = (design * weight[:, None]).T @ design + (penalty + 1e-9) * ridge
         step = np.linalg.solve(hessian, gradient)
         for _ in range(30):  # halve a step that overshoots
             loss = _objective(found - step, design, answer, offset, task, penalty)
@@ -164,7 +196,7 @@ def _newton(x: np.ndarray, answer: np.ndarray, offset: np.ndarray, task: str, pe
         best = loss
         if done:
             break
-    return float(found[0]), float(found[1])
+    return found
 
 
 def _objective(

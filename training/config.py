@@ -25,7 +25,7 @@ class RowSettings(Settings):
 
     timeout_minutes: float = Field(30, ge=1, le=24 * 60)
     idle_seconds: tuple[float, ...] = (5, 10, 30, 60, 300)
-    max_events: int = Field(2_000_000, ge=1000)
+    max_events: int = Field(500_000, ge=1000)
 
 
 class LabelSettings(Settings):
@@ -135,7 +135,7 @@ class LinearSettings(Settings):
 class TunedSettings(Settings):
     """What `lotse tune` finds for a head, under LightGBM's own names; see `training.tuning`."""
 
-    learning_rate: float = Field(0.06, gt=0)
+    learning_rate: float = Field(0.1, gt=0)
     num_leaves: int = Field(31, ge=2)
     min_data_in_leaf: int = Field(500, ge=1)
     lambda_l2: float = Field(100.0, ge=0)
@@ -158,8 +158,10 @@ class CalibrationSettings(Settings):
     """How scores become probabilities at every session age; see `training.calibration`."""
 
     min_positives: int = Field(25, ge=2)
+    max_events: int = Field(1_000_000, ge=0)
     events: tuple[int, ...] = (1, 2, 3, 4, 6, 10, 20)
     idle_seconds: tuple[float, ...] = (0, 5, 10, 30, 60, 300)
+    knots: int = Field(6, ge=0)
     priors: tuple[float, ...] = (10, 100, 1000)
 
 

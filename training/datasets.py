@@ -102,11 +102,29 @@ def draw_visitors(events: pd.DataFrame, border_ms: float, most: int, seed: int) 
 
     The log itself where it is no longer than that.
     """
+    share = _drawn_share(events, border_ms, most)
+    return events if share >= 1 else events[uniform(events["visitor"].to_numpy(), _DRAWN, seed) < share]
+
+
+def draw_others(
+    events: pd.DataFrame, border_ms: float, most: int, split: SplitSettings, more: int, gap_ms: int
+) -> pd.DataFrame:
+    """Of visitors that `draw_visitors` left out and that are not tested, about `more` events before the border, and
+    those of the `gap_ms` after it, by which sessions are known that go on over it."""
+    time = events["time"].to_numpy()
+    share = _drawn_share(events, border_ms, most)
+    if share >= 1:
+        return events.iloc[:0]
+    untested = split.past / (split.past + split.test)
+    last = share + more / max(int((time < border_ms).sum()) * untested, 1)
+    visitor = events["visitor"].to_numpy()
+    number = uniform(visitor, _DRAWN, split.seed)
+    return events[(number >= share) & (number < last) & (time < border_ms + gap_ms) & ~is_tested(visitor, split)]
+
+
+def _drawn_share(events: pd.DataFrame, border_ms: float, most: int) -> float:
     before = int((events["time"].to_numpy() < border_ms).sum())
-    larger = max(before, len(events) - before)
-    if larger <= most:
-        return events
-    return events[uniform(events["visitor"].to_numpy(), _DRAWN, seed) < most / larger]
+    return most / max(before, len(events) - before, 1)
 
 
 def split_border(events: pd.DataFrame, settings: SplitSettings) -> float:

@@ -29,8 +29,8 @@ AfterFold = Callable[[int, float], None]
 # A fold with fewer rows on either side tells nothing.
 _LEAST_ROWS: Final = 50
 # To choose by, and to calibrate by.
-_ENOUGH_TO_CHOOSE: Final = 100_000
-_ENOUGH_TO_CALIBRATE: Final = 300_000
+_ENOUGH_TO_CHOOSE: Final = 50_000
+ENOUGH_TO_CALIBRATE: Final = 300_000
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def inner_folds(past: Slice, settings: TrainingSettings, *, later: bool = True) 
         one = InnerFold(np.flatnonzero(known & (fold != number)), np.flatnonzero(scored & (fold == number)))
         if all(_tells(past.answer[side]) for side in (one.train, one.valid)):
             found.append(one)
-        if sum(len(one.valid) for one in found) >= (_ENOUGH_TO_CHOOSE if later else _ENOUGH_TO_CALIBRATE):
+        if sum(len(one.valid) for one in found) >= (_ENOUGH_TO_CHOOSE if later else ENOUGH_TO_CALIBRATE):
             break
     return found
 

@@ -12,7 +12,7 @@ from training.calibration import AGE_FEATURES, Calibration, fit_calibration
 from training.config import TrainingSettings
 from training.datasets import Slice
 from training.heads import Head
-from training.inner import CrossFit, cross_fit, fit_recipe, out_of_fold
+from training.inner import ENOUGH_TO_CALIBRATE, CrossFit, cross_fit, fit_recipe, out_of_fold
 from training.linear import LinearModel
 
 
@@ -49,24 +49,26 @@ class HeadModel:
         return self.calibration(self.margin(matrix), events, idle_seconds)
 
 
-def fit_head(past: Slice, head: Head, settings: TrainingSettings, tick: Tick | None = None) -> HeadModel:
-    """Fit on the past; `tick` is called with (hundredths done, 100)."""
+def fit_head(
+    past: Slice, head: Head, settings: TrainingSettings, tick: Tick | None = None, others: Slice | None = None
+) -> HeadModel:
+    """Fit on the past; `tick` is called with (hundredths done, 100).
+
+    others: rows of other visitors, whom nothing is learned of, to calibrate by; where they are too few, rows of the
+    past are scored by models of its other visitors.
+    """
     chosen = cross_fit(past, head, settings, _part(tick, 0, 40))
-    rows, margin = out_of_fold(past, head, settings, chosen, _part(tick, 40, 70))
-    linear, booster = fit_recipe(past, head, settings, chosen, _part(tick, 70, 99))
-    calibration = fit_calibration(margin, past.take(rows), head.task, settings.calibration)
+    linear, booster = fit_recipe(past, head, settings, chosen, _part(tick, 40, 70))
+    whole = merged(linear, booster, chosen.rounds)
+    if others is not None and len(others) >= ENOUGH_TO_CALIBRATE:
+        rows, margin = others, np.asarray(whole.predict(others.matrix, raw_score=True))
+    else:
+        places, margin = out_of_fold(past, head, settings, chosen, _part(tick, 70, 99))
+        rows = past.take(places)
+    calibration = fit_calibration(margin, rows, head.task, settings.calibration)
     if tick:
         tick(100, 100)
-    return HeadModel(
-        head.name,
-        head.task,
-        past.names,
-        merged(linear, booster, chosen.rounds),
-        calibration,
-        float(past.answer.mean()),
-        chosen,
-        linear,
-    )
+    return HeadModel(head.name, head.task, past.names, whole, calibration, float(past.answer.mean()), chosen, linear)
 
 
 def _part(tick: Tick | None, first: int, last: int) -> Tick | None:

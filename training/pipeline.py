@@ -14,7 +14,7 @@ from features.declare import Catalogue
 from features.definitions import CATALOGUE
 from features.tables import NOTHING_LEARNED, Tables, Windows
 from training.config import TrainingSettings
-from training.datasets import Slice, assign_sessions, draw_visitors, slices_of, split_border
+from training.datasets import Slice, assign_sessions, draw_others, draw_visitors, slices_of, split_border
 from training.heads import Head
 from training.labels import Outcomes
 from training.tables import count_keys, fit_windows, key_rows, window_starts
@@ -106,6 +106,42 @@ def prepare(
         windows=windows,
         events=len(events),
         window=(int(time.min()), int(time.max())) if len(events) else (0, 0),
+    )
+
+
+@dataclass(frozen=True)
+class Others:
+    """Rows of a long log's visitors that nothing is learned from and nothing tested on: the calibration's."""
+
+    rows: Rows
+    outcome: Outcomes
+    assigned: np.ndarray
+    border_ms: float
+
+    def past(self, head: Head) -> Slice:
+        """The head's rows before the border."""
+        return slices_of(self.rows, self.outcome, self.assigned, head, self.border_ms)["past"]
+
+
+def prepare_others(events: pd.DataFrame, prepared: Prepared, report: Report = lambda *_: None) -> Others | None:
+    """What is left of a log that was thinned, in the past; None of a log that was not."""
+    settings, border, timeout_ms = prepared.settings, prepared.border_ms, prepared.settings.timeout_ms
+    more = settings.calibration.max_events
+    drawn = draw_others(events, border, settings.rows.max_events, settings.split, more, timeout_ms)
+    if not len(drawn):
+        return None
+    rows = build_rows(
+        drawn,
+        idle_seconds=settings.rows.idle_seconds,
+        timeout_seconds=settings.rows.timeout_minutes * 60,
+        progress=lambda done, whole: report("others' features", done, whole),
+        tables=prepared.windows,
+    )
+    # the log goes on after the events that are looked at
+    outcome = Outcomes(rows.events, settings.labels, timeout_ms, int(events["time"].max()))
+    first = float(prepared.windows.starts[0])
+    return Others(
+        rows, outcome, assign_sessions(rows.events, settings.split, timeout_ms, border, from_ms=first), border
     )
 
 

@@ -23,7 +23,7 @@ from training.heads import Head, heads_of
 from training.histogram import Histogram
 from training.model import HeadModel, fit_head
 from training.pages import report_page
-from training.pipeline import Prepared, Report, prepare
+from training.pipeline import Others, Prepared, Report, prepare, prepare_others
 from training.plots import pictures
 from training.provenance import provenance
 
@@ -63,6 +63,7 @@ def train(
     heads, refused = _ready(prepared, settings)
     if not heads:
         raise SettingsError("; ".join(refused.values()) or "no head to train; name some in [heads] train")
+    others = prepare_others(events, prepared, report)
     mlflow = tracking.connect(settings.tracking)
     tags = provenance(settings, events, prepared.digest, source, border_ms=prepared.border_ms)
     trained = []
@@ -75,10 +76,12 @@ def train(
             for head in heads:
                 with mlflow.start_run(run_name=head.name, nested=True) as run:
                     mlflow.set_tags(tags)
-                    trained.append(_train_head(mlflow, head, prepared, settings, source, tags, run, report, history))
+                    trained.append(
+                        _train_head(mlflow, head, prepared, others, settings, source, tags, run, report, history)
+                    )
         summary = pd.concat([one.evaluation.assign(head=one.head) for one in trained], ignore_index=True)
         mlflow.log_table(summary, "evaluation.json", run_id=parent.info.run_id)
-        del prepared
+        del prepared, others
         if settings.split.folds > 1:
             rolling = _rolling_folds(events, heads, settings, report)
             mlflow.log_table(rolling, "folds.json", run_id=parent.info.run_id)
@@ -114,6 +117,7 @@ def _train_head(
     mlflow: Any,
     head: Head,
     prepared: Prepared,
+    others: Others | None,
     settings: TrainingSettings,
     source: str,
     tags: dict[str, str],
@@ -123,7 +127,13 @@ def _train_head(
 ) -> Trained:
     slices = prepared.slices(head)
     past, test = slices["past"], slices["test"]
-    model = fit_head(past, head, settings.for_head(head.name), lambda done, whole: report(head.name, done, whole))
+    model = fit_head(
+        past,
+        head,
+        settings.for_head(head.name),
+        lambda done, whole: report(head.name, done, whole),
+        others.past(head) if others else None,
+    )
     if history is not None:
         model = boosted_on_all(history, head, model)
     scores = {"lotse": model.score(test.matrix)}
@@ -188,20 +198,22 @@ def _rolling_folds(events: pd.DataFrame, heads: list[Head], settings: TrainingSe
     for number in range(count):
         until = borders[number + 1] if number + 1 < count else np.inf
         prepared = prepare(events, settings, border_ms=borders[number], until_ms=until)
+        others = prepare_others(events, prepared)
         for head in heads:
             slices = prepared.slices(head)
             try:
                 check_enough(head, slices, prepared.rows.events, settings.split)
             except SettingsError:
                 continue
-            tables.append(_of_fold(slices, head, settings).assign(head=head.name, fold=number + 1))
+            tables.append(_of_fold(slices, others, head, settings).assign(head=head.name, fold=number + 1))
             report("rolling folds", number * len(heads) + heads.index(head) + 1, count * len(heads))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def _of_fold(slices: dict[str, Slice], head: Head, settings: TrainingSettings) -> pd.DataFrame:
+def _of_fold(slices: dict[str, Slice], others: Others | None, head: Head, settings: TrainingSettings) -> pd.DataFrame:
     past, test = slices["past"], slices["test"]
-    scores = {"lotse": fit_head(past, head, settings.for_head(head.name)).score(test.matrix)}
+    model = fit_head(past, head, settings.for_head(head.name), others=others.past(head) if others else None)
+    scores = {"lotse": model.score(test.matrix)}
     scores |= baseline_scores(past, test, head, settings.evaluation.estimators)
     return evaluate(test, scores, settings.evaluation, head.task)
 

@@ -41,6 +41,8 @@ class SessionScore(PythonModel):  # type: ignore[misc]
         linear = (
             np.array(calibration["slope"])[events, idle] * margin + np.array(calibration["intercept"])[events, idle]
         )
+        if calibration["knots"]:
+            linear += np.interp(margin, calibration["knots"], calibration["values"])
         return np.exp(linear) if calibration["kind"] == "exp_by_age" else 1.0 / (1.0 + np.exp(-linear))
 
 

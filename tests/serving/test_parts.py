@@ -120,6 +120,7 @@ FEATURES = ["a", "b", "c", "d", "events", "idle_seconds"]
 CALIBRATION = {
     "kind": "sigmoid_by_age", "events": [1, 2], "idle_seconds": [0, 5, 30],
     "slope": [[0.9, 1.0, 1.1], [0.7, 0.8, 0.6]], "intercept": [[-0.2, 0.1, 0.2], [0.0, -0.3, 0.3]],
+    "knots": [-1.0, 0.5, 2.0], "values": [-0.5, 0.1, 0.3],
 }  # fmt: skip
 
 
@@ -134,11 +135,12 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     booster.save_model(str(folder / "booster.txt"))
     row = [0.5, None, -1.0, 1.0, 2.0, 6.0]
     margin = booster.predict(np.array([[np.nan if v is None else v for v in row]], np.float32), raw_score=True)[0]
+    curve = np.interp(margin, CALIBRATION["knots"], CALIBRATION["values"])  # type: ignore[arg-type]
     about = {
         "format": 2, "head": "exit", "features": FEATURES, "feature_digest": "x",
         "calibration": CALIBRATION, "base_rate": 0.5,
         # two events, idle for 6 seconds
-        "golden": {"row": row, "score": 1 / (1 + np.exp(-(0.8 * margin - 0.3)))},
+        "golden": {"row": row, "score": 1 / (1 + np.exp(-(0.8 * margin - 0.3 + curve)))},
         "decided": {"when": [["d", 2.0]], "value": 0.0},
     }  # fmt: skip
     (folder / "head.json").write_text(json.dumps(about))
@@ -206,6 +208,7 @@ def test_the_calibration_is_that_of_the_sessions_age(model_folder: Path) -> None
         row = np.array([0.3, -0.2, 0.1, 0.0, events, idle], np.float32)
         margin = booster.predict(row[None, :], raw_score=True)[0]
         linear = CALIBRATION["slope"][i][j] * margin + CALIBRATION["intercept"][i][j]  # type: ignore[index]
+        linear += np.interp(margin, CALIBRATION["knots"], CALIBRATION["values"])  # type: ignore[arg-type]
         assert head.score(row) == pytest.approx(1 / (1 + np.exp(-linear)), abs=1e-12)
 
 
@@ -217,7 +220,8 @@ def test_amounts_are_answered_as_amounts_and_what_cannot_be_asked_is_not(model_f
     head = Head(tmp_path, "1")
     row = np.array([2.0, 1.0, 0.0, 0.0, 1, 0], np.float32)
     margin = lgb.Booster(model_file=str(tmp_path / "booster.txt")).predict(row[None, :], raw_score=True)[0]
-    assert head.score(row) == pytest.approx(np.exp(0.9 * margin - 0.2), rel=1e-12)
+    curve = np.interp(margin, CALIBRATION["knots"], CALIBRATION["values"])  # type: ignore[arg-type]
+    assert head.score(row) == pytest.approx(np.exp(0.9 * margin - 0.2 + curve), rel=1e-12)
     scorer = Scorer({"value": head}, {}, {}, six_features())
     (reading,) = scorer.readings
     reading.row[:] = row
@@ -273,6 +277,8 @@ def test_tables_that_are_not_the_models_are_refused(model_folder: Path, tmp_path
         ({"format": 1}, "model format 1; this service reads format 2"),
         ({"calibration": {**CALIBRATION, "kind": "isotonic"}}, "calibration 'isotonic'"),
         ({"calibration": {**CALIBRATION, "slope": [[1.0]]}}, "lacks a slope and an intercept for each age"),
+        ({"calibration": {**CALIBRATION, "knots": [0.0]}}, "lacks a value for each knot"),
+        ({"calibration": {**CALIBRATION, "knots": [0.0, 0.0, 1.0]}}, "lacks a value for each knot, rising"),
         ({"features": list("abcdef")}, "lacks the feature 'events'"),
         ({"features": "abc"}, "cannot be read"),
     ],

@@ -44,12 +44,38 @@ def drawn(slopes: np.ndarray, intercepts: np.ndarray, size: int, seed: int = 0) 
     return margin, rows(random.random(size) < rate, events, np.zeros(size))
 
 
+POINTS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
+
+
+def linear(found: Calibration, event_age: int, idle_age: int = 0) -> np.ndarray:
+    """Calibrated margins of POINTS at an age, float64 (5,)."""
+    whole = np.ones(len(POINTS))
+    return found.linear(POINTS, found.events[event_age] * whole, found.idle_seconds[idle_age] * whole)
+
+
 def test_the_sigmoid_of_each_age_is_found_again() -> None:
     slopes, intercepts = np.array([0.6, 1.0, 1.4]), np.array([-1.0, 0.0, 0.5])
     margin, part = drawn(slopes, intercepts, 300_000)
     found = fit_calibration(margin, part, "binary", SETTINGS)
-    np.testing.assert_allclose(found.slope[:3, 0], slopes, atol=0.04)
-    np.testing.assert_allclose(found.intercept[:3, 0], intercepts, atol=0.05)
+    for age in range(3):
+        score = 1 / (1 + np.exp(-linear(found, age)))
+        # all ages share a curve, so that each is off where the others bend it
+        np.testing.assert_allclose(score, 1 / (1 + np.exp(-slopes[age] * POINTS - intercepts[age])), atol=0.04)
+
+
+def test_what_no_sigmoid_can_mend_the_curve_does() -> None:
+    """Below a margin of -1 it never happens, above 1 as often as at 1: no slope and no intercept tells that."""
+    random = np.random.default_rng(7)
+    margin = random.normal(0, 2, 200_000)
+    rate = np.where(margin < -1, 0.0005, 1 / (1 + np.exp(-np.minimum(margin, 1.0))))
+    part = rows(random.random(len(margin)) < rate, np.ones(len(margin)), np.zeros(len(margin)))
+    off = {}
+    for knots in (0, 6):
+        found = fit_calibration(margin, part, "binary", SETTINGS.model_copy(update={"knots": knots}))
+        score = found(margin, part.column("events"), part.column("idle_seconds"))
+        off[knots] = np.mean([abs((score - rate)[at].mean()) for at in np.array_split(np.argsort(margin), 20)])
+        assert (np.diff(found.linear(np.sort(margin), *(np.ones(len(margin)),) * 2)) >= -1e-9).all()
+    assert 3 * off[6] < off[0], off
 
 
 def test_an_age_with_few_visitors_stays_with_its_elders() -> None:
@@ -68,8 +94,8 @@ def test_an_age_with_few_visitors_stays_with_its_elders() -> None:
 def test_an_age_nobody_was_seen_at_has_the_common_sigmoid() -> None:
     margin, part = drawn(np.array([0.7]), np.array([-0.4]), 50_000)
     found = fit_calibration(margin, part, "binary", SETTINGS)
-    assert found.slope[5, 3] == pytest.approx(0.7, abs=0.05)
-    assert found.intercept[5, 3] == pytest.approx(-0.4, abs=0.05)
+    np.testing.assert_allclose(linear(found, 5, 3), 0.7 * POINTS - 0.4, atol=0.08)
+    np.testing.assert_allclose(linear(found, 5, 3), linear(found, 0, 0), atol=0.02)
 
 
 def test_rows_of_one_visitor_count_as_one_visitor() -> None:
@@ -85,7 +111,9 @@ def test_rows_of_one_visitor_count_as_one_visitor() -> None:
         )
         session = np.append(np.arange(20_000), 20_000 + np.arange(size) // each)
         together = Slice(**{**vars(together), "session": session, "visitor": session})
-        moved.append(fit_calibration(np.append(margin, np.zeros(size)), together, "binary", SETTINGS).intercept[-1, 0])
+        settings = SETTINGS.model_copy(update={"priors": (10,)})
+        found = fit_calibration(np.append(margin, np.zeros(size)), together, "binary", settings)
+        moved.append((linear(found, -1) - linear(found, 0))[2])
     assert moved[1] == pytest.approx(moved[0], rel=0.3)
 
 
@@ -94,8 +122,9 @@ def test_too_few_positives_leave_scores_as_they_are_and_noise_becomes_the_base_r
     assert fit_calibration(margin, part, "binary", SETTINGS).slope.tolist() == [[1.0]]
     margin, part = drawn(np.array([-1.0]), np.array([0.0]), 20_000)
     found = fit_calibration(margin, part, "binary", SETTINGS)
-    assert found.slope[0, 0] == pytest.approx(0.0, abs=0.02) and (found.slope >= 0).all()
+    assert (np.diff(linear(found, 0)) >= -1e-9).all()
     score = found(margin, part.column("events"), part.column("idle_seconds"))
+    assert score.std() < 0.05
     assert score.mean() == pytest.approx(part.answer.mean(), abs=0.02)
 
 
