@@ -36,6 +36,7 @@ bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.compiling
 	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.training
 
 docs: $(VENV)/.ready
 	$(BIN)/lotse features docs

@@ -64,15 +64,15 @@ class Calibration(msgspec.Struct):
         rising = all(one < other for one, other in pairwise(self.knots))
         return "" if rising and len(self.knots) == len(self.values) else "a value for each knot, rising"
 
-    def pieces(self) -> tuple[list[float], list[float]]:
-        """Of each piece of the curve, before, between and after the knots: what it adds, and what for each unit."""
+    def pieces(self) -> tuple[list[float], list[float], list[float]]:
+        """Of each piece of the curve, before, between, after the knots: its start, its value there, its slope."""
         if not self.knots:
-            return [0.0], [0.0]
-        add, each = [self.values[0]], [0.0]
-        for (start, at_start), (end, at_end) in pairwise(zip(self.knots, self.values, strict=True)):
-            each.append((at_end - at_start) / (end - start))
-            add.append(at_start - each[-1] * start)
-        return [*add, self.values[-1]], [*each, 0.0]
+            return [0.0], [0.0], [0.0]
+        rises = [
+            (at_end - at_start) / (end - start)
+            for (start, at_start), (end, at_end) in pairwise(zip(self.knots, self.values, strict=True))
+        ]
+        return [self.knots[0], *self.knots], [self.values[0], *self.values], [0.0, *rises, 0.0]
 
 
 class Golden(msgspec.Struct):
@@ -137,7 +137,7 @@ class Head:
         self._slopes = [value for line in calibration.slope for value in line]
         self._intercepts = [value for line in calibration.intercept for value in line]
         self._knots = calibration.knots
-        self._add, self._each = calibration.pieces()
+        self._starts, self._values, self._rises = calibration.pieces()
         self._needs = [place[name] for name in self.about.needs]
         decided = self.about.decided
         self._when = [(place[name], least) for name, least in decided.when if name in place] if decided else []
@@ -187,7 +187,8 @@ class Head:
         age = older * self._width + bisect_right(self._older_idle, row.item(self._idle))
         margin = self._output.value
         piece = bisect_right(self._knots, margin)
-        linear = (self._slopes[age] + self._each[piece]) * margin + self._intercepts[age] + self._add[piece]
+        curve = self._rises[piece] * (margin - self._starts[piece]) + self._values[piece]
+        linear = self._slopes[age] * margin + self._intercepts[age] + curve
         return math.exp(linear) if self._exponential else 1.0 / (1.0 + math.exp(-linear))
 
     def scores(self, matrix: np.ndarray) -> np.ndarray:
@@ -196,8 +197,8 @@ class Head:
         older = np.searchsorted(self._older_events, matrix[:, self._events], "right")
         age = older * self._width + np.searchsorted(self._older_idle, matrix[:, self._idle], "right")
         piece = np.searchsorted(self._knots, margin, "right")
-        slope, intercept = np.array(self._slopes)[age], np.array(self._intercepts)[age]
-        linear = (slope + np.array(self._each)[piece]) * margin + intercept + np.array(self._add)[piece]
+        curve = np.array(self._rises)[piece] * (margin - np.array(self._starts)[piece]) + np.array(self._values)[piece]
+        linear = np.array(self._slopes)[age] * margin + np.array(self._intercepts)[age] + curve
         found = np.exp(linear) if self._exponential else 1.0 / (1.0 + np.exp(-linear))
         found[np.isnan(matrix[:, self._needs]).any(axis=1)] = np.nan
         return found

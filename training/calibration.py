@@ -24,6 +24,8 @@ from training.losses import score_loss
 AGE_FEATURES: Final = ("events", "idle_seconds")
 _KINDS: Final = {"binary": "sigmoid_by_age", "value": "exp_by_age"}
 _NEWTON_STEPS: Final = 25
+# The curve of a small log would be its noise: so many positive sessions carry a knot.
+_POSITIVES_A_KNOT: Final = 300
 # Between which quantiles of the margins the knots stand, evenly.
 _KNOTS_WITHIN: Final = (0.02, 0.98)
 # Priors are compared over so many folds of visitors, on so many rows at most.
@@ -135,7 +137,8 @@ def _fit(margin: np.ndarray, part: Slice, task: str, settings: CalibrationSettin
     cell = i * shape[1] + j
     scale = float(margin.std()) or 1.0
     straight = np.column_stack([margin / scale, np.ones(len(margin))])
-    knots = np.unique(np.quantile(margin, np.linspace(*_KNOTS_WITHIN, settings.knots)))
+    number = min(settings.knots, part.positive_sessions // _POSITIVES_A_KNOT)
+    knots = np.unique(np.quantile(margin, np.linspace(*_KNOTS_WITHIN, number)))
     bent = _hats(margin, knots) if len(knots) > 1 else np.zeros((len(margin), 0))
     slope, intercept = found.slope.reshape(-1), found.intercept.reshape(-1)  # views
     values = np.zeros(bent.shape[1])

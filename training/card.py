@@ -140,8 +140,9 @@ def _model(about: About, found: Findings) -> list[str]:
     calibrated = (
         "The scores are as the trees give them: too few positive sessions to calibrate."
         if about.calibrated == 1
-        else f"Calibrated on out-of-fold scores of later sessions: at each of {about.calibrated} session ages (events "
-        f"so far, silence) a {'sigmoid' if found.task == 'binary' else 'power'} of its own, held to the common one."
+        else "Calibrated on scores of visitors that the models which gave them had not seen: at each of "
+        f"{about.calibrated} session ages (events so far, silence) a "
+        f"{'sigmoid' if found.task == 'binary' else 'power'} of its own, held to the common one."
     )
     return [
         f"LightGBM, {about.trees} trees: a linear model written as trees (C = {about.inverse_penalty:g}) and "

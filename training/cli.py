@@ -110,8 +110,8 @@ _SHOWN = {
         ("auc", "AUC", ".3f"),
         ("pr_auc", "PR-AUC", ".3f"),
         ("log_loss", "log loss", ".4f"),
-        ("brier", "Brier", ".4f"),
-        ("ece", "ECE", ".4f"),
+        ("brier", "Brier", ".3f"),
+        ("ece", "ECE", ".3f"),
         ("lift_10", "lift", ".2f"),
     ),
     "value": (

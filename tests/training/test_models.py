@@ -39,12 +39,6 @@ def small() -> Prepared:
     return prepare(simulate(events=60_000, days=28, seed=21).events, SETTINGS)
 
 
-def auc_without_signal(answer: np.ndarray) -> float:
-    """Standard error of an AUC without signal (Hanley & McNeil 1982)."""
-    yes = int(answer.sum())
-    return float(np.sqrt((len(answer) + 1) / (12 * yes * (len(answer) - yes))))
-
-
 @dataclasses.dataclass(frozen=True)
 class Shop:
     """A long simulated history: the truth, the rows learned from and those of the visitors left out."""
@@ -111,8 +105,18 @@ def test_shuffled_labels_teach_nothing(small: Prepared, head: str) -> None:
     shuffled = pd.Series(random.permutation(first.answer), index=first.session)
     model = fit_head(dataclasses.replace(past, answer=shuffled[past.session].to_numpy()), HEADS[head], QUICK)
     once = test.take(np.unique(test.session, return_index=True)[1])
-    auc = roc_auc_score(once.answer, model.score(once.matrix))
-    assert abs(auc - 0.5) < 4 * auc_without_signal(once.answer)
+    taught, _ = fitted(small, HEADS[head])
+    # by AUC alone, any direction that noise happened to take would count as knowledge
+    base, noise, knowledge = (
+        log_loss(once.answer, score)
+        for score in (np.full(len(once), first.answer.mean()), model.score(once.matrix), taught.score(once.matrix))
+    )
+    assert base - noise < (base - knowledge) / 4
+
+
+@pytest.fixture(scope="module")
+def medium() -> Prepared:
+    return prepare(simulate(events=300_000, days=28, seed=21).events, QUICK)
 
 
 def canary(events: pd.DataFrame, when: Callable[[pd.Series], pd.Series]) -> pd.DataFrame:
@@ -182,16 +186,16 @@ def test_more_towards_the_purchase_never_scores_lower(small: Prepared) -> None:
         assert (np.diff(scores, axis=0) * direction >= -1e-12).all(), feature
 
 
-def test_the_value_head_expects_what_the_rest_of_the_session_brings(small: Prepared) -> None:
-    model, test = fitted(small, HEADS["value"])
+def test_the_value_head_expects_what_the_rest_of_the_session_brings(medium: Prepared) -> None:
+    model, test = fitted(medium, HEADS["value"])
     score = model.score(test.matrix)
     assert (score >= 0).all()
     assert score.mean() == pytest.approx(test.answer.mean(), rel=0.25)
     bought = test.answer > 0
-    assert score[bought].mean() > 2 * score[~bought].mean()
+    assert score[bought].mean() > 1.8 * score[~bought].mean()
 
 
-def test_the_returns_head_is_asked_of_linked_visitors_alone(small: Prepared) -> None:
+def test_the_returns_head_is_asked_of_linked_visitors_alone(medium: Prepared) -> None:
     settings = QUICK.model_copy(
         update={
             "heads": type(QUICK.heads).model_validate(
@@ -200,7 +204,7 @@ def test_the_returns_head_is_asked_of_linked_visitors_alone(small: Prepared) -> 
         }
     )
     head = heads_of(settings)["soon"]
-    slices = dataclasses.replace(small, settings=settings).slices(head)
+    slices = dataclasses.replace(medium, settings=settings).slices(head)
     assert not np.isnan(slices["past"].column("visits_before")).any()
     model = fit_head(slices["past"], head, settings)
     test = slices["test"]
