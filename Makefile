@@ -20,7 +20,7 @@ demo: $(VENV)/.ready
 	$(BIN)/lotse demo --source $(SOURCE) $(if $(EVENTS),--events $(EVENTS)) $(if $(KEEP),--keep)
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: $(VENV)/.ready
 	$(BIN)/python -m pytest -m "not slow"

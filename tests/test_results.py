@@ -156,7 +156,7 @@ def test_the_network_learns_from_the_order_of_events(prepared: Prepared, monkeyp
         part = every.take((every.idle_ms == 0) & (every.prefix > 1))
         sides[side] = dataclasses.replace(part, answer=repeated[histories.begin[part.session] + part.prefix - 1])
     score = sequence.gru(sides["past"], sides["test"], head, SETTINGS, histories=histories)
-    assert roc_auc_score(sides["test"].answer, score) > 0.95
+    assert roc_auc_score(sides["test"].answer, score) > 0.9
     assert score.mean() == pytest.approx(sides["test"].answer.mean(), abs=0.05)
 
 

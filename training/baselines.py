@@ -31,8 +31,9 @@ _MOST_PAGES: Final = 20
 def baseline_scores(
     past: Slice, test: Slice, head: Head, estimators: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, np.ndarray]:
-    """Scores of the test by name: `logistic` (a Tweedie regression for amounts), `pages`, `base_rate`, and the
-    configured estimators, float64 (n,) each.
+    """Scores of the test by name: `logistic` (a Tweedie regression for amounts), `pages`, `base_rate`, and those of the
+    configured estimators that answer the head's kind of question (classifiers, or for amounts regressors), float64
+    (n,) each.
 
     Raises
     ------
@@ -44,7 +45,10 @@ def baseline_scores(
     scores["pages"] = _rates(past, test, _pages)
     scores["base_rate"] = _rates(past, test, lambda part: part.idle_ms)
     for name, chosen in estimators.items():
-        model = make_pipeline(SimpleImputer(add_indicator=True, keep_empty_features=True), _estimator(name, chosen))
+        made = _estimator(name, chosen)
+        if is_classifier(made) != (head.task == "binary"):
+            continue
+        model = make_pipeline(SimpleImputer(add_indicator=True, keep_empty_features=True), made)
         try:
             scores[name] = predict(model.fit(learned.matrix, learned.answer), test.matrix)
         except (ValueError, TypeError) as error:
