@@ -19,8 +19,9 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 demo: $(VENV)/.ready
 	$(BIN)/lotse demo --source $(SOURCE) $(if $(EVENTS),--events $(EVENTS)) $(if $(KEEP),--keep)
 
+# Two processes share the cores: OpenMP's threads must not spin while they wait for each other.
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: $(VENV)/.ready
 	$(BIN)/python -m pytest -m "not slow"

@@ -43,11 +43,10 @@ def train_all(file: Path, overrides: tuple[str, ...]) -> list[tuple[str, float, 
     from features.pseudonyms import Pseudonymiser  # noqa: PLC0415
     from features.shop import ShopSettings  # noqa: PLC0415
     from features.sources import read_events  # noqa: PLC0415
-    from training.config import load_training  # noqa: PLC0415
+    from training.config import QUESTIONS, load_training  # noqa: PLC0415
     from training.runs import train  # noqa: PLC0415
 
-    settings = load_training(ROOT / "configs" / "training.toml")
-    heads = json.dumps(list(settings.heads.questions))
+    heads = json.dumps(list(QUESTIONS))
     settings = load_training(ROOT / "configs" / "training.toml", (f"heads.train={heads}", *overrides))
     note("start", 1, 1)
     events = read_events("lotse", str(file), ShopSettings(), Pseudonymiser(b"benchmark key 16"))

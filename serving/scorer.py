@@ -125,8 +125,8 @@ class Head:
             raise ModelError(f"calibration {calibration.kind!r}; this service knows {known}: upgrade it")
         place = {feature: index for index, feature in enumerate(self.about.features)}
         missing = [name for name in (*_AGE, *self.about.needs) if name not in place]
-        if missing or calibration.lacks():
-            what = f"the feature {missing[0]!r}" if missing else calibration.lacks()
+        what = f"the feature {missing[0]!r}" if missing else calibration.lacks()
+        if what:
             raise ModelError(f"head.json lacks {what}, which the calibration needs: register the model again")
         self.name, self.version = self.about.head, version
         self._exponential = _LINKS[calibration.kind] == "exp"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from tests.shared import TAOBAO
-from tests.workspace import Service, lotse, workspace
+from tests.workspace import KEY, Service, lotse, workspace
 
 # Real logs are years old: their times are believed and their sessions are not swept away as long over, as an operator
 # who replays an archive configures it.
@@ -25,10 +25,7 @@ settings.load_profile("usual")
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder where `lotse train --source taobao` has run."""
-    folder = workspace(tmp_path_factory.mktemp("taobao") / "work")
-    # which users are held out follows from the pseudonym key: a fixed one makes every run the same
-    (folder / "lotse-data").mkdir()
-    (folder / "lotse-data" / "pseudonym.key").write_bytes(b"a fixed key of thirty-two bytes!")
+    folder = workspace(tmp_path_factory.mktemp("taobao") / "work", KEY)
     done = lotse(folder, "train", "--source", "taobao", "--events", str(TAOBAO))
     assert done.returncode == 0, done.stdout + done.stderr
     (folder / "train.log").write_text(done.stdout)

@@ -15,12 +15,17 @@ from pathlib import Path
 import httpx
 
 ROOT = Path(__file__).resolve().parents[1]
+# Makes every run the same.
+KEY = b"a fixed key of thirty-two bytes!"
 LOTSE = [sys.executable, "-c", "from features.cli import main; main()"]
 
 
-def workspace(folder: Path) -> Path:
-    """The configs in a folder of their own."""
+def workspace(folder: Path, key: bytes | None = None) -> Path:
+    """The configs in a folder of their own; with a given key for pseudonyms, from which follows who is tested."""
     shutil.copytree(ROOT / "configs", folder / "configs")
+    if key:
+        (folder / "lotse-data").mkdir()
+        (folder / "lotse-data" / "pseudonym.key").write_bytes(key)
     return folder
 
 
@@ -32,7 +37,7 @@ def environment() -> dict[str, str]:
 def lotse(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a verb to its end."""
     return subprocess.run(
-        [*LOTSE, *arguments], cwd=folder, env=environment(), capture_output=True, text=True, timeout=300, check=False
+        [*LOTSE, *arguments], cwd=folder, env=environment(), capture_output=True, text=True, timeout=900, check=False
     )
 
 

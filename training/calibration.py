@@ -139,32 +139,33 @@ def _fit(margin: np.ndarray, part: Slice, task: str, settings: CalibrationSettin
     straight = np.column_stack([margin / scale, np.ones(len(margin))])
     number = min(settings.knots, part.positive_sessions // _POSITIVES_A_KNOT)
     knots = np.unique(np.quantile(margin, np.linspace(*_KNOTS_WITHIN, number)))
-    bent = _hats(margin, knots) if len(knots) > 1 else np.zeros((len(margin), 0))
+    knots = knots if len(knots) > 1 else knots[:0]
+    curved = np.hstack([straight, _hats(margin, knots)]) if len(knots) else straight
     slope, intercept = found.slope.reshape(-1), found.intercept.reshape(-1)  # views
-    values = np.zeros(bent.shape[1])
+    values = np.zeros(len(knots))
     cells = np.arange(shape[0] * shape[1])
     linear = margin.copy()
-    # which group each age is in: all in one, by events, by silence, each alone
-    for groups in (np.zeros_like(cells), cells // shape[1], cells % shape[1], cells):
+    # which group each age is in: all in one, which also has the curve, by events, by silence, each alone
+    rounds = [(np.zeros_like(cells), curved), *((g, straight) for g in (cells // shape[1], cells % shape[1], cells))]
+    for groups, columns in rounds:
         group = groups[cell]
         for place in np.unique(group):
             rows = np.flatnonzero(group == place)
             # as much as `prior` visitors would tell: rows of one visitor agree too much to count one by one
             weight = prior * len(rows) / len(np.unique(part.visitor[rows]))
             penalty = weight * _information(linear[rows], part.answer[rows], task)
-            design = straight[rows]
-            if groups[-1] == 0:
-                design = np.hstack([design, bent[rows]])
+            design = columns[rows]
             weights = _newton(design, part.answer[rows], linear[rows], task, penalty)
             at = groups == place
             slope[at] += weights[0] / scale
             intercept[at] += weights[1]
-            values += weights[2:] if groups[-1] == 0 else 0.0
+            if len(weights) > 2:
+                values = weights[2:]
             linear[rows] += design @ weights
     # an age may be flatter or steeper than its elders, never upside down
     steepest_fall = (np.diff(values) / np.diff(knots)).min(initial=0.0) if len(values) else 0.0
     np.maximum(slope, -steepest_fall, out=slope)
-    return replace(found, knots=knots[: len(values)], values=values)
+    return replace(found, knots=knots, values=values)
 
 
 def _hats(margin: np.ndarray, knots: np.ndarray) -> np.ndarray:

@@ -20,17 +20,16 @@ import lightgbm as lgb
 import numpy as np
 import pandas as pd
 
-from features.batch import build_rows
 from features.partition import DEFAULT_BUCKETS, gather, groups_of, spill
 from features.stream import EVENTS_AT_ONCE
 from features.tables import Windows
 from training.boosting import merged, parameters
 from training.config import TrainingSettings
-from training.datasets import Slice, assign_sessions, slices_of
+from training.datasets import Slice
 from training.heads import Head, heads_of
-from training.labels import Outcomes
 from training.linear import LinearModel
 from training.model import HeadModel
+from training.pipeline import with_rows
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -111,18 +110,8 @@ def _of(history: History) -> tuple[TrainingSettings, Windows, float, int]:
 def _past(folder: Path, group: list[int], of: tuple[TrainingSettings, Windows, float, int], head: str) -> Slice:
     """The rows of a head in the past of some buckets; runs on a worker."""
     settings, windows, border_ms, log_end_ms = of
-    rows = build_rows(
-        gather(folder, group),
-        idle_seconds=settings.rows.idle_seconds,
-        timeout_seconds=settings.rows.timeout_minutes * 60,
-        threads=1,
-        tables=windows,
-    )
-    outcome = Outcomes(rows.events, settings.labels, settings.timeout_ms, log_end_ms)
-    assigned = assign_sessions(
-        rows.events, settings.split, settings.timeout_ms, border_ms, from_ms=float(windows.starts[0])
-    )
-    return slices_of(rows, outcome, assigned, heads_of(settings)[head], border_ms)["past"]
+    part = with_rows(gather(folder, group), settings, windows, border_ms, log_end_ms=log_end_ms, threads=1)
+    return part.slices(heads_of(settings)[head])["past"]
 
 
 def _start(part: Slice, linear: LinearModel) -> np.ndarray:

@@ -222,8 +222,7 @@ def _missing(rows: Rows, outcome: Outcomes, settings: TrainingSettings) -> dict[
     """What `lotse train` would refuse each configured head for."""
     events, heads = rows.events, heads_of(settings)
     border = split_border(events, settings.split)
-    starts = events.groupby("session_index")["time"].min().to_numpy()
-    first = float(window_starts(starts, int(border), settings.tables.windows)[0]) if len(events) else border
+    first = float(window_starts(outcome.starts, int(border), settings.tables.windows)[0]) if len(events) else border
     assigned = assign_sessions(events, settings.split, settings.timeout_ms, border, from_ms=first)
     found = {}
     for name in settings.heads.train:

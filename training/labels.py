@@ -46,6 +46,11 @@ class Outcomes:
         return np.repeat(self._begins, self._lengths)
 
     @cached_property
+    def starts(self) -> np.ndarray:
+        """int64 (sessions,), ms UTC of each session's first event."""
+        return self.events["time"].to_numpy()[self._begins]
+
+    @cached_property
     def end(self) -> np.ndarray:
         """int64 (n,), position of the session's last event."""
         return np.repeat(self._begins + self._lengths - 1, self._lengths)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,6 @@ class Prepared:
     ----------
     rows: of the drawn visitors; outcome: of their events; border_ms: where the test begins; until_ms: where it ends.
     windows: what was learned by when; the last tables are what the test is read with, and what the model carries.
-    events: of the whole log; window: its first and last time, ms UTC.
     """
 
     rows: Rows
@@ -39,8 +39,6 @@ class Prepared:
     border_ms: float
     until_ms: float
     windows: Windows
-    events: int
-    window: tuple[int, int]
 
     @cached_property
     def assigned(self) -> np.ndarray:
@@ -89,60 +87,52 @@ def prepare(
     else:
         windows = Windows(np.array([np.iinfo(np.int64).min]), [tables])
     drawn = draw_visitors(events, border, settings.rows.max_events, settings.split.seed)
-    rows = build_rows(
-        drawn,
-        idle_seconds=settings.rows.idle_seconds,
-        timeout_seconds=settings.rows.timeout_minutes * 60,
-        progress=lambda done, whole: report("features", done, whole),
-        tables=windows,
-    )
-    time = events["time"]
-    return Prepared(
-        rows=rows,
-        outcome=Outcomes(rows.events, settings.labels, settings.timeout_ms),
-        settings=settings,
-        border_ms=border,
-        until_ms=until_ms,
-        windows=windows,
-        events=len(events),
-        window=(int(time.min()), int(time.max())) if len(events) else (0, 0),
+    return with_rows(
+        drawn, settings, windows, border, until_ms, progress=lambda done, whole: report("features", done, whole)
     )
 
 
-@dataclass(frozen=True)
-class Others:
-    """Rows of a long log's visitors that nothing is learned from and nothing tested on: the calibration's."""
+def prepare_others(events: pd.DataFrame, prepared: Prepared, report: Report = lambda *_: None) -> Prepared | None:
+    """Of a log that was thinned, visitors that nothing is learned from and nothing tested on: the calibration's.
 
-    rows: Rows
-    outcome: Outcomes
-    assigned: np.ndarray
-    border_ms: float
-
-    def past(self, head: Head) -> Slice:
-        """The head's rows before the border."""
-        return slices_of(self.rows, self.outcome, self.assigned, head, self.border_ms)["past"]
-
-
-def prepare_others(events: pd.DataFrame, prepared: Prepared, report: Report = lambda *_: None) -> Others | None:
-    """What is left of a log that was thinned, in the past; None of a log that was not."""
-    settings, border, timeout_ms = prepared.settings, prepared.border_ms, prepared.settings.timeout_ms
-    more = settings.calibration.max_events
-    drawn = draw_others(events, border, settings.rows.max_events, settings.split, more, timeout_ms)
+    Their past, before the border, is all there is; None of a log that was not thinned.
+    """
+    settings, border = prepared.settings, prepared.border_ms
+    drawn = draw_others(
+        events, border, settings.rows.max_events, settings.split, settings.calibration.max_events, settings.timeout_ms
+    )
     if not len(drawn):
         return None
-    rows = build_rows(
+    return with_rows(
         drawn,
+        settings,
+        prepared.windows,
+        border,
+        log_end_ms=int(events["time"].max()),
+        progress=lambda done, whole: report("others' features", done, whole),
+    )
+
+
+def with_rows(
+    events: pd.DataFrame,
+    settings: TrainingSettings,
+    windows: Windows,
+    border_ms: float,
+    until_ms: float = np.inf,
+    *,
+    log_end_ms: int | None = None,
+    **how: Any,
+) -> Prepared:
+    """Rows and outcomes of some visitors' events; log_end_ms: as in `Outcomes`; how: more of `build_rows`."""
+    rows = build_rows(
+        events,
         idle_seconds=settings.rows.idle_seconds,
         timeout_seconds=settings.rows.timeout_minutes * 60,
-        progress=lambda done, whole: report("others' features", done, whole),
-        tables=prepared.windows,
+        tables=windows,
+        **how,
     )
-    # the log goes on after the events that are looked at
-    outcome = Outcomes(rows.events, settings.labels, timeout_ms, int(events["time"].max()))
-    first = float(prepared.windows.starts[0])
-    return Others(
-        rows, outcome, assign_sessions(rows.events, settings.split, timeout_ms, border, from_ms=first), border
-    )
+    outcome = Outcomes(rows.events, settings.labels, settings.timeout_ms, log_end_ms)
+    return Prepared(rows, outcome, settings, border_ms, until_ms, windows)
 
 
 def learn(
@@ -162,7 +152,8 @@ def learn(
         return Windows(np.zeros(1, np.int64), [NOTHING_LEARNED])
     outcome = Outcomes(keys.events, settings.labels, settings.timeout_ms)
     counted = count_keys(keys, catalogue, outcome, timeout_seconds)
-    starts = keys.events["time"].to_numpy()[outcome.begin[outcome.last]]
-    windows = fit_windows(counted, window_starts(starts, int(border_ms), settings.tables.windows), settings.tables)
+    windows = fit_windows(
+        counted, window_starts(outcome.starts, int(border_ms), settings.tables.windows), settings.tables
+    )
     report("learned tables", 2, 2)
     return windows

@@ -13,6 +13,7 @@ import pandas as pd
 from features.settings import SettingsError
 from training import registry, tracking
 from training.baselines import baseline_scores
+from training.boosting import Tick
 from training.card import About, model_card
 from training.config import TrainingSettings
 from training.datasets import Slice, check_enough
@@ -23,7 +24,7 @@ from training.heads import Head, heads_of
 from training.histogram import Histogram
 from training.model import HeadModel, fit_head
 from training.pages import report_page
-from training.pipeline import Others, Prepared, Report, prepare, prepare_others
+from training.pipeline import Prepared, Report, prepare, prepare_others
 from training.plots import pictures
 from training.provenance import provenance
 
@@ -117,7 +118,7 @@ def _train_head(
     mlflow: Any,
     head: Head,
     prepared: Prepared,
-    others: Others | None,
+    others: Prepared | None,
     settings: TrainingSettings,
     source: str,
     tags: dict[str, str],
@@ -127,13 +128,7 @@ def _train_head(
 ) -> Trained:
     slices = prepared.slices(head)
     past, test = slices["past"], slices["test"]
-    model = fit_head(
-        past,
-        head,
-        settings.for_head(head.name),
-        lambda done, whole: report(head.name, done, whole),
-        others.past(head) if others else None,
-    )
+    model = _fit(past, others, head, settings, lambda done, whole: report(head.name, done, whole))
     if history is not None:
         model = boosted_on_all(history, head, model)
     scores = {"lotse": model.score(test.matrix)}
@@ -166,6 +161,13 @@ def _train_head(
     mlflow.set_tag("model_version", version)
     report(f"{head.name} registered", 1, 1)
     return Trained(head.name, head.task, model, version, table, run.info.run_id)
+
+
+def _fit(
+    past: Slice, others: Prepared | None, head: Head, settings: TrainingSettings, tick: Tick | None = None
+) -> HeadModel:
+    """With the head's own parameters, calibrated by the past of others where the log was thinned."""
+    return fit_head(past, head, settings.for_head(head.name), tick, others.slices(head)["past"] if others else None)
 
 
 def _log_findings(mlflow: Any, found: Findings, card: str) -> None:
@@ -210,9 +212,9 @@ def _rolling_folds(events: pd.DataFrame, heads: list[Head], settings: TrainingSe
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def _of_fold(slices: dict[str, Slice], others: Others | None, head: Head, settings: TrainingSettings) -> pd.DataFrame:
+def _of_fold(slices: dict[str, Slice], others: Prepared | None, head: Head, settings: TrainingSettings) -> pd.DataFrame:
     past, test = slices["past"], slices["test"]
-    model = fit_head(past, head, settings.for_head(head.name), others=others.past(head) if others else None)
+    model = _fit(past, others, head, settings)
     scores = {"lotse": model.score(test.matrix)}
     scores |= baseline_scores(past, test, head, settings.evaluation.estimators)
     return evaluate(test, scores, settings.evaluation, head.task)

@@ -145,12 +145,11 @@ def comparable(table: Table, level: Table, statistic: Statistic, step: float) ->
     if not len(table.keys):
         return table
     if statistic == "rate":
-        # a window without conversions, or with nothing else, has no odds: every key is like the mean
-        apart = logit(table.values) - logit(table.unseen) if 0 < table.unseen < 1 else np.zeros(len(table.keys))
-        steps = np.round(apart / step) * step
-        at = logit(level.unseen) if 0 < level.unseen < 1 else 0.0
-        values = expit(steps + at) if 0 < level.unseen < 1 else np.full(len(steps), level.unseen)
-        return Table(table.keys, values, level.unseen)
+        if not (0 < table.unseen < 1 and 0 < level.unseen < 1):
+            # a window without conversions, or with nothing else, has no odds: every key is like the mean
+            return Table(table.keys, np.full(len(table.keys), level.unseen), level.unseen)
+        steps = np.round((logit(table.values) - logit(table.unseen)) / step) * step
+        return Table(table.keys, expit(steps + logit(level.unseen)), level.unseen)
     values = np.round(table.values / step) * step
     return Table(table.keys, np.maximum(values, level.unseen) if statistic == "popularity" else values, level.unseen)
 

@@ -81,13 +81,11 @@ def watch(
 def window_of(prepared: Prepared, head: Head, since_ms: float, until_ms: float) -> Slice:
     """Rows of the sessions that began in [since_ms, until_ms), ms UTC; the answer is NaN where it is not known yet."""
     rows, outcome = prepared.rows, prepared.outcome
-    time = rows.events["time"].to_numpy()
-    started = time[np.unique(outcome.begin)]
-    inside = (started >= since_ms) & (started < until_ms)
+    inside = (outcome.starts >= since_ms) & (outcome.starts < until_ms)
     assigned = np.where(inside, SIDES.index("test"), -1).astype(np.int8)
     # without a horizon every outcome counts as known, and none is left out
     part = slices_of(rows, outcome, assigned, replace(head, horizon_ms=0), np.inf)["test"]
-    known_at, last = part.known_at + head.horizon_ms, time.max(initial=0)
+    known_at, last = part.known_at + head.horizon_ms, rows.events["time"].to_numpy().max(initial=0)
     answer = np.where(known_at <= last, part.answer, np.nan).astype(np.float32)
     part = replace(part, name="window", answer=answer, known_at=known_at)
     # a silence that outlasts the log was not seen

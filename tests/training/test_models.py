@@ -23,7 +23,7 @@ from training.datasets import Slice
 from training.evaluation import expected_calibration_error
 from training.heads import Head, heads_of
 from training.model import HeadModel, fit_head
-from training.pipeline import Others, Prepared, prepare, prepare_others
+from training.pipeline import Prepared, prepare, prepare_others
 
 SETTINGS = load_training()
 # For what does not depend on how much is learned.
@@ -45,7 +45,7 @@ class Shop:
 
     drawn: Simulated
     prepared: Prepared
-    others: Others
+    others: Prepared
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_scores_are_the_true_probabilities_at_every_age(shop: Shop, head: str) -
     Above what chance gives: the truths of a bin's rows, which no score can tell apart, have a mean of their own.
     """
     slices = shop.prepared.slices(HEADS[head])
-    model = fit_head(slices["past"], HEADS[head], LONG, others=shop.others.past(HEADS[head]))
+    model = fit_head(slices["past"], HEADS[head], LONG, others=shop.others.slices(HEADS[head])["past"])
     test = slices["test"]
     known, score = truth(shop.drawn, head, test), model.score(test.matrix)
     ages = [age for age in range(1, 41) if ((test.prefix == age) & (test.idle_ms == 0)).sum() >= 1_000]

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from simulation.shop import simulate
-from tests.workspace import Service, lotse, workspace
+from tests.workspace import KEY, Service, lotse, workspace
 from training.config import TrackingSettings
 from training.tracking import connect
 
@@ -30,10 +30,7 @@ pytestmark = pytest.mark.slow
 
 def trained_in(folder: Path, *more: str) -> Path:
     """A folder where the heads were trained from the simulated shop."""
-    workspace(folder)
-    # who is tested follows from the pseudonyms
-    (folder / "lotse-data").mkdir()
-    (folder / "lotse-data" / "pseudonym.key").write_bytes(b"a fixed key of thirty-two bytes!")
+    workspace(folder, KEY)
     simulate(events=120_000, days=28, seed=4).events.to_parquet(folder / "shop.parquet", index=False)
     arguments = [word for head in HEADS for word in ("--head", head)]
     arguments += [word for override in OVERRIDES for word in ("--set", override)]
