@@ -43,7 +43,8 @@ class About:
     registered: name of the registered model; tags: of `training.provenance.provenance`.
     settings: those the head was trained with; names: its features; base_rate: mean answer of the past's rows.
     rows, sessions, visitors: of the past, which was learned from.
-    trees: of the whole model; rounds: boosted ones among them; inverse_penalty: of the linear model they start from.
+    trees: of the whole model; rounds: boosted ones among them; inverse_penalty: of the linear model they start from, 0
+        where they are alone.
     calibrated: session ages with a calibration of their own; 1 where the scores are as the trees give them.
     packages: versions by name, of what the model needs to score.
     """
@@ -70,7 +71,7 @@ class About:
         return cls(
             registered=registered,
             tags=tags,
-            settings=settings,
+            settings=model.inner.applied(settings),
             names=model.names,
             base_rate=model.base_rate,
             rows=len(past.answer),
@@ -137,6 +138,11 @@ def _data(about: About, found: Findings) -> list[str]:
 
 def _model(about: About, found: Findings) -> list[str]:
     lightgbm = about.settings.lightgbm.model_dump()
+    start = (
+        f": a linear model written as trees (C = {about.inverse_penalty:g}) and {about.rounds} boosted on top of it"
+        if about.inverse_penalty
+        else ""
+    )
     calibrated = (
         "The scores are as the trees give them: too few positive sessions to calibrate."
         if about.calibrated == 1
@@ -145,8 +151,7 @@ def _model(about: About, found: Findings) -> list[str]:
         f"{'sigmoid' if found.task == 'binary' else 'power'} of its own, held to the common one."
     )
     return [
-        f"LightGBM, {about.trees} trees: a linear model written as trees (C = {about.inverse_penalty:g}) and "
-        f"{about.rounds} boosted on top of it, as many as {about.settings.split.inner_folds} inner folds of later "
+        f"LightGBM, {about.trees} trees{start}, as many as {about.settings.split.inner_folds} inner folds of later "
         "data and other visitors said.",
         calibrated,
         _table(["parameter", "value"], ((f"`{name}`", str(value)) for name, value in lightgbm.items())),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -125,29 +126,35 @@ class TableSettings(Settings):
     step: float = Field(0.25, gt=0)
 
 
-class LinearSettings(Settings):
-    """The linear model that the trees start from; see `training.linear`."""
-
-    bins: int = Field(32, ge=2, le=250)
-    inverse_penalties: tuple[float, ...] = (0.01, 0.001, 0.0001)
-
-
 class TunedSettings(Settings):
     """What `lotse tune` finds for a head, under LightGBM's own names; see `training.tuning`."""
 
-    learning_rate: float = Field(0.1, gt=0)
+    learning_rate: float = Field(0.05, gt=0)
     num_leaves: int = Field(31, ge=2)
-    min_data_in_leaf: int = Field(500, ge=1)
-    lambda_l2: float = Field(100.0, ge=0)
+    min_data_in_leaf: int = Field(100, ge=1)
+    lambda_l2: float = Field(20.0, ge=0)
     feature_fraction: float = Field(0.3, gt=0, le=1)
     bagging_fraction: float = Field(0.5, gt=0, le=1)
     max_bin: int = Field(63, ge=2)
 
 
+class LinearSettings(Settings):
+    """The linear model that trees may start from, and what is different of them then; see `training.linear`."""
+
+    max_rows: int = Field(200_000, ge=0)
+    bins: int = Field(32, ge=2, le=250)
+    inverse_penalties: tuple[float, ...] = (0.01, 0.001, 0.0001)
+    lightgbm: TunedSettings = TunedSettings(learning_rate=0.1, min_data_in_leaf=500, lambda_l2=100.0)
+
+    def different(self) -> dict[str, Any]:
+        """The keys of [lightgbm] that trees on a linear model replace."""
+        return self.lightgbm.model_dump(exclude_unset=True)
+
+
 class LightgbmSettings(TunedSettings):
     """LightGBM's parameters under its own names."""
 
-    num_boost_round: int = Field(300, ge=1)
+    num_boost_round: int = Field(1000, ge=1)
     early_stopping_rounds: int = Field(30, ge=1)
     monotone: bool = True
     num_threads: int = Field(2, ge=1)
@@ -253,8 +260,17 @@ class TrainingSettings(Settings):
         >>> settings.for_head("exit").lightgbm.num_leaves, settings.for_head("bounce").lightgbm.num_leaves
         (7, 31)
         """
-        own = self.tuned[name].model_dump(exclude_unset=True) if name in self.tuned else {}
-        return self.model_copy(update={"lightgbm": self.lightgbm.model_copy(update=own)})
+        return self.with_lightgbm(self.tuned[name].model_dump(exclude_unset=True) if name in self.tuned else {})
+
+    def with_lightgbm(self, own: Mapping[str, Any]) -> TrainingSettings:
+        """The same with other keys of [lightgbm], for trees on a linear model, too."""
+        others = {name: value for name, value in self.linear.different().items() if name not in own}
+        linear = self.linear.model_copy(update={"lightgbm": TunedSettings.model_validate(others)})
+        return self.model_copy(update={"lightgbm": self.lightgbm.model_copy(update=dict(own)), "linear": linear})
+
+    def on_a_line(self) -> TrainingSettings:
+        """The same with the keys of [lightgbm] that trees on a linear model have."""
+        return self.model_copy(update={"lightgbm": self.lightgbm.model_copy(update=self.linear.different())})
 
     def flat(self) -> dict[str, object]:
         """`section.key` -> value, for MLflow's parameters."""

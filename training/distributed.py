@@ -92,7 +92,7 @@ def boosted_on_all(history: History, head: Head, model: HeadModel) -> HeadModel:
             arrays.append(da.from_delayed(source, shape, dtype))
         return da.concatenate(arrays)
 
-    chosen = parameters(model.names, head, history.settings.for_head(head.name))
+    chosen = parameters(model.names, head, model.inner.applied(history.settings.for_head(head.name)))
     estimator = lgb.DaskLGBMClassifier if head.task == "binary" else lgb.DaskLGBMRegressor
     # a thread a worker process; Dask tells LightGBM which machines there are
     made = estimator(client=client, n_estimators=rounds, **{**chosen, "num_threads": 1})

@@ -12,7 +12,7 @@ once enough rows are scored.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import lightgbm as lgb
@@ -22,8 +22,8 @@ from training.boosting import Tick, boost
 from training.config import TrainingSettings
 from training.datasets import FOLDED, Slice, uniform
 from training.heads import Head
-from training.linear import LinearModel, fit_linear
-from training.losses import score_loss
+from training.linear import LinearModel, constant_model, fit_linear
+from training.losses import row_losses, score_loss
 
 AfterFold = Callable[[int, float], None]
 # A fold with fewer rows on either side tells nothing.
@@ -49,13 +49,18 @@ class CrossFit:
     ----------
     rows: how many were validated on, 0 where the past is too short for a fold.
     log_loss: mean loss of these rows (Tweedie deviance for amounts).
-    inverse_penalty: the linear model's C of least loss; rounds: trees of least loss, 0 for none.
+    inverse_penalty: C of the linear model that the trees start from, 0 where they are alone; rounds: trees of least
+        loss, 0 for none.
     """
 
     rows: int
     log_loss: float
     inverse_penalty: float
     rounds: int
+
+    def applied(self, settings: TrainingSettings) -> TrainingSettings:
+        """The settings that the trees are grown with."""
+        return settings.on_a_line() if self.inverse_penalty else settings
 
 
 def inner_folds(past: Slice, settings: TrainingSettings, *, later: bool = True) -> list[InnerFold]:
@@ -94,28 +99,88 @@ def cross_fit(
 ) -> CrossFit:
     """Fit the recipe on each inner fold and choose by its loss on later rows of visitors it has not seen.
 
+    Trees alone, and for a past of at most `linear.max_rows` trees on a linear model, which are preferred unless the
+    others are better by more than a standard error.
+
     tick: called with (trees, most trees), over all folds; after_fold: called with (number of the fold, mean loss so
     far) and may raise, to stop a trial that leads nowhere.
     """
     folds = inner_folds(past, settings)
+    small = len(past) <= settings.linear.max_rows
     if not folds:
-        return CrossFit(0, float("nan"), min(settings.linear.inverse_penalties), 0)
-    linears, inverse_penalty = _best_linear(past, folds, head, settings)
-    curves, sizes = [], [len(one.valid) for one in folds]
-    most = settings.lightgbm.num_boost_round
-    for number, (one, linear) in enumerate(zip(folds, linears, strict=True)):
+        return CrossFit(0, float("nan"), min(settings.linear.inverse_penalties) if small else 0.0, 0)
+    constants = [constant_model(past.answer[one.train], head) for one in folds]
+    ways = [_Way(head, settings, 0.0, constants)]
+    if small:
+        linears, inverse_penalty = _best_linear(past, folds, head, settings)
+        ways.append(_Way(head, settings.on_a_line(), inverse_penalty, linears))
+    for number, one in enumerate(folds):
         part = _of_fold(past, one)
-        start = linear.margin(part.matrix)
-        train, valid = np.arange(len(one.train)), np.arange(len(one.train), len(part))
-        within = _within(tick, number, len(folds))
-        _, curve = boost(part, train, start, head, settings, valid=valid, tick=within)
-        # what no tree gives comes first; after the last one the fold has stopped
-        none = score_loss(part.answer[valid], start[valid], head.task)
-        curves.append(np.concatenate([[none], curve, np.full(most - len(curve), curve[-1])]))
+        for place, way in enumerate(ways):
+            way.follow(part, len(one.train), _within(tick, number * len(ways) + place, len(folds) * len(ways)))
         if after_fold:
-            after_fold(number, float(np.average(curves, axis=0, weights=sizes[: len(curves)]).min()))
-    curve = np.average(curves, axis=0, weights=sizes)
-    return CrossFit(sum(sizes), float(curve.min()), inverse_penalty, int(curve.argmin()))
+            after_fold(number, min(float(way.curve.min()) for way in ways))
+    best = ways[-1]
+    if small:
+        alone, on_line = (way.losses(past, folds) for way in ways)
+        if surely_less(alone, on_line, past.visitor[np.concatenate([one.valid for one in folds])]):
+            best = ways[0]
+    return CrossFit(sum(best.sizes), float(best.curve.min()), best.inverse_penalty, int(best.curve.argmin()))
+
+
+@dataclass
+class _Way:
+    """One start of the trees, followed over the inner folds.
+
+    starts: a linear model a fold; sizes, curves, boosters: of the folds so far, rows that were validated on, mean loss
+    of them after each number of trees, none first, and the trees.
+    """
+
+    head: Head
+    settings: TrainingSettings
+    inverse_penalty: float
+    starts: Sequence[LinearModel]
+    sizes: list[int] = field(default_factory=list)
+    curves: list[np.ndarray] = field(default_factory=list)
+    boosters: list[lgb.Booster] = field(default_factory=list)
+
+    def follow(self, part: Slice, learned: int, tick: Tick | None) -> None:
+        """Boost on the first `learned` rows of the next fold until the loss of the others rises."""
+        start = self.starts[len(self.curves)].margin(part.matrix)
+        train, valid = np.arange(learned), np.arange(learned, len(part))
+        booster, curve = boost(part, train, start, self.head, self.settings, valid=valid, tick=tick)
+        none = score_loss(part.answer[valid], start[valid], self.head.task)
+        # after the last tree the fold has stopped
+        rest = np.full(self.settings.lightgbm.num_boost_round - len(curve), curve[-1])
+        self.curves.append(np.concatenate([[none], curve, rest]))
+        self.sizes.append(len(valid))
+        self.boosters.append(booster)
+
+    @property
+    def curve(self) -> np.ndarray:
+        """Mean loss over the folds so far after each number of trees, float64 (most trees + 1,)."""
+        return np.asarray(np.average(self.curves, axis=0, weights=self.sizes))
+
+    def losses(self, past: Slice, folds: Sequence[InnerFold]) -> np.ndarray:
+        """Loss of every row that was validated on, with as many trees as are best: float64, fold after fold."""
+        rounds, found = int(self.curve.argmin()), []
+        for one, start, booster in zip(folds, self.starts, self.boosters, strict=True):
+            matrix = past.matrix[one.valid]
+            trees = booster.predict(matrix, raw_score=True, num_iteration=rounds) if rounds else 0.0
+            found.append(row_losses(past.answer[one.valid], start.margin(matrix) + trees, self.head.task))
+        return np.concatenate(found)
+
+
+def surely_less(one: np.ndarray, other: np.ndarray, visitor: np.ndarray) -> bool:
+    """Whether losses are less than others of the same rows by more than a standard error of the mean.
+
+    visitor: of each row; what is drawn at random are visitors. All arrays (n,).
+    """
+    _, number = np.unique(visitor, return_inverse=True)
+    difference = one - other
+    mean = difference.mean()
+    by_visitor = np.bincount(number, difference - mean)
+    return bool(mean < -np.sqrt((by_visitor**2).sum()) / len(difference))
 
 
 def out_of_fold(
@@ -143,7 +208,7 @@ def fit_recipe(
     """The linear model and the trees on top of it, as many as were chosen (at least one is made)."""
     (linear,) = fit_linear(part, head, settings.linear, (chosen.inverse_penalty,))
     start = linear.margin(part.matrix)
-    booster, _ = boost(part, None, start, head, settings, rounds=max(chosen.rounds, 1), tick=tick)
+    booster, _ = boost(part, None, start, head, chosen.applied(settings), rounds=max(chosen.rounds, 1), tick=tick)
     return linear, booster
 
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from sklearn.metrics import log_loss
 
 # Between Poisson (1) and gamma (2): most sessions bring nothing, the others an amount with a long tail.
 TWEEDIE_POWER: Final = 1.5
 
 
-def score_loss(answer: np.ndarray, margin: np.ndarray, task: str) -> float:
-    """Mean loss of raw scores: log loss, or the part of the Tweedie deviance that LightGBM reports. Both float (n,)."""
+def row_losses(answer: np.ndarray, margin: np.ndarray, task: str) -> np.ndarray:
+    """Loss of each raw score: log loss, or the part of the Tweedie deviance that LightGBM reports. All float (n,)."""
     if task == "binary":
-        return float(log_loss(answer, 1.0 / (1.0 + np.exp(-margin)), labels=[0, 1]))
+        return np.asarray(np.logaddexp(0.0, margin) - answer * margin)
     # -y mu^(1-p) / (1-p) + mu^(2-p) / (2-p), as LightGBM's tweedie metric
     power = TWEEDIE_POWER
-    return float(
-        np.mean(-answer * np.exp((1 - power) * margin) / (1 - power) + np.exp((2 - power) * margin) / (2 - power))
-    )
+    return np.asarray(
+        -answer * np.exp((1 - power) * margin) / (1 - power) + np.exp((2 - power) * margin) / (2 - power)
+    )  # fmt: skip
+
+
+def score_loss(answer: np.ndarray, margin: np.ndarray, task: str) -> float:
+    """The mean of `row_losses`."""
+    return float(row_losses(answer, margin, task).mean())

@@ -264,7 +264,7 @@ class _Search:
 
         loss, rounds, pruned = float("nan"), 0, False
         try:
-            fitted = cross_fit(self.past, self.head, self._with(values), tick, after_fold)
+            fitted = cross_fit(self.past, self.head, self._with({} if is_configured else values), tick, after_fold)
             loss, rounds = fitted.log_loss, fitted.rounds
         except optuna.TrialPruned:
             loss, pruned = losses[-1], True
@@ -285,13 +285,11 @@ class _Search:
         self.report(self.so_far.complete + self.so_far.pruned + sum(self.parts.values()), self.so_far)
 
     def _with(self, values: Values) -> TrainingSettings:
-        settings = self.settings.for_head(self.head.name)
+        settings = self.settings.for_head(self.head.name).with_lightgbm(values)
         threads = settings.lightgbm.num_threads
         if settings.tuning.jobs > 1:
             threads = max(1, (os.cpu_count() or 1) // settings.tuning.jobs)
-        return settings.model_copy(
-            update={"lightgbm": settings.lightgbm.model_copy(update={**values, "num_threads": threads})}
-        )
+        return settings.model_copy(update={"lightgbm": settings.lightgbm.model_copy(update={"num_threads": threads})})
 
 
 def _ended(study: Study) -> list[FrozenTrial]:

@@ -15,7 +15,7 @@ TIMEOUT_MS = 1_800_000
 SMALL = TrainingSettings.model_validate(
     {
         "lightgbm": {"num_boost_round": 15, "min_data_in_leaf": 20, "lambda_l2": 1.0, "num_threads": 1},
-        "linear": {"inverse_penalties": [0.01]},
+        "linear": {"inverse_penalties": [0.01], "lightgbm": {}},
         "split": {"inner_folds": 2},
         "evaluation": {"resamples": 20, "segment_rows": 100},
     }
