@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import Field, field_validator
 
@@ -50,7 +50,11 @@ class StoreSettings(Settings):
 
     url: str = "embedded:lotse-data/live"
     size_gib: float = Field(16, gt=0)
-    sweep_seconds: float = Field(60, gt=0)
+    durability: Literal["process", "disk"] = "process"
+    timeout_seconds: float = Field(0.25, gt=0)
+    prefix: str = Field("lotse", pattern=r"^[a-z0-9_-]+$")
+    remembered: int = Field(20_000, ge=0)
+    sweep_seconds: float = Field(1, gt=0)
     linked_days: float = Field(390, gt=0)
 
 

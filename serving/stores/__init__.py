@@ -1,48 +1,122 @@
-"""Stores of session records: one record under one key, one read, one write.
+"""Where session records live: what every store does, whatever it is made of.
+
+In: *visits*, the events of one visitor that came at the same time. The store reads the visitor's record, lets the visit
+fold its events into it, and keeps what came of it: all of it or nothing, and as if no other worker had been at it
+meanwhile. A store that cannot lock asks the visit again where another worker was faster, so a visit can be asked often.
+
+A record that is over is handed on: it leaves the visit as *closed*, waits in the store, is claimed in batches, and is
+forgotten once the batch is settled. A batch whose claimer died is claimed again, with the same name and content, so
+who writes each batch under its name has every session once.
 
 A store is found by the scheme of its URL in the entry-point group `lotse.stores`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Sequence
 from importlib.metadata import entry_points
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from features.settings import SettingsError
 from serving.settings import StoreSettings
 
+KEY_BYTES = 8
+Value = bytes | memoryview
 
-class Transaction(Protocol):
-    """Reads and writes that take effect together, after all that other workers have done."""
 
-    def get(self, key: bytes) -> bytes | memoryview | None:
-        """The record, or None."""
+class StoreError(Exception):
+    """The store cannot be reached, does not answer in time, or is full; nothing of the visit was kept."""
 
-    def put(self, key: bytes, record: memoryview) -> None:
-        """Keep the record; the bytes are copied before this returns."""
 
-    def delete(self, key: bytes) -> None:
-        """Forget the record."""
+class Closed(NamedTuple):
+    """A session that is over: a name that no other session has, and its record."""
+
+    name: bytes
+    value: bytes
+
+
+class Entry(NamedTuple):
+    """A key whose record is to be looked at, and when, ms UTC."""
+
+    due_ms: int
+    key: bytes
+
+
+class Moved(NamedTuple):
+    """A record that goes on under another key; value: what lies there until that is done, where it takes two steps."""
+
+    key: bytes
+    value: bytes
+
+
+class Change(NamedTuple):
+    """What came of a visit.
+
+    value: kept under the visit's key, None to forget it; the bytes are copied before the store returns.
+    due_ms: when the record is to be looked at, None if that is scheduled already.
+    moved: another record, which goes on under this key and is forgotten.
+    closed: sessions that are over.
+    """
+
+    value: Value | None
+    due_ms: int | None = None
+    moved: Moved | None = None
+    closed: Sequence[Closed] = ()
+
+
+class Visit(Protocol):
+    """What is to be done with one record.
+
+    key: of the record; entry: of the schedule, which is taken from it with the change, None if the visit does not come
+    from there.
+    """
+
+    key: bytes
+    entry: Entry | None
+
+    def others(self) -> Sequence[bytes]:
+        """Keys under which the visitor's record may lie if there is none under the visit's own."""
+
+    def advance(self, value: Value | None, others: Sequence[tuple[bytes, Value]] = ()) -> Change | None:
+        """What is to be changed, None for nothing; value: the record; others: those under other keys.
+
+        Called again with newer values if another worker was faster.
+        """
+
+
+class Batch(NamedTuple):
+    """Sessions to be handed on together."""
+
+    name: str
+    sessions: Sequence[Closed]
 
 
 class Store(Protocol):
-    """Where session records live."""
+    """Where session records live.
 
-    def transaction(self) -> AbstractContextManager[Transaction]:
-        """A read-modify-write that is durable against the end of any process once the context is left."""
+    Methods return an awaitable where the store needs to wait, and otherwise have done all they do. They raise (or the
+    awaitable does) StoreError.
+    """
 
-    def read(self, key: bytes) -> bytes | None:
-        """One record as it is now, or None."""
+    def apply(self, visits: Sequence[Visit]) -> Awaitable[None] | None:
+        """Advance visits of different visitors; what was acknowledged survives the end of any process."""
 
-    def records(self, step: int) -> Iterator[list[tuple[bytes, bytes]]]:
-        """All keys and records, `step` at a time, for sweeping; records may come and go meanwhile."""
+    def read(self, key: bytes) -> Awaitable[bytes | None] | bytes | None:
+        """One record as it is now."""
 
-    def count(self) -> int:
+    def due(self, now_ms: int, limit: int) -> Awaitable[Sequence[Entry]] | Sequence[Entry]:
+        """Of the records to be looked at by now, the earliest."""
+
+    def claim(self, limit: int, now_ms: int, lease_ms: int) -> Awaitable[Batch | None] | Batch | None:
+        """Sessions to hand on: a batch whose lease is over, or a new one; nobody else gets it during the lease."""
+
+    def settle(self, name: str) -> Awaitable[None] | None:
+        """Forget a batch that was handed on."""
+
+    def count(self) -> Awaitable[int] | int:
         """How many records there are."""
 
-    def close(self) -> None:
+    def close(self) -> Awaitable[None] | None:
         """Let go of files and connections."""
 
 
@@ -52,7 +126,7 @@ def open_store(settings: StoreSettings) -> Store:
     Raises
     ------
     SettingsError
-        There is no store for the scheme.
+        There is no store for the scheme, or the rest of the URL cannot be understood.
     """
     scheme, _, place = settings.url.partition(":")
     known = {point.name: point for point in entry_points(group="lotse.stores")}
@@ -60,6 +134,3 @@ def open_store(settings: StoreSettings) -> Store:
         raise SettingsError(f"store.url = {settings.url!r}: unknown store {scheme!r}; installed: {', '.join(known)}")
     store: Store = known[scheme].load()(place, settings)
     return store
-
-
-__all__ = ["Store", "Transaction", "open_store"]
