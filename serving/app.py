@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from serving.problems import CONTENT_TYPE, Problem
+from serving.requests import Request
 
 if TYPE_CHECKING:
     from serving.engine import Engine
@@ -39,7 +40,8 @@ class App:
     def __init__(self) -> None:
         self.engine: Engine | None = None
         self._encode = msgspec.json.Encoder().encode
-        self._waiting: list[tuple[bytes, asyncio.Future[bytes]]] = []
+        self._waiting: list[tuple[Request, asyncio.Future[bytes]]] = []
+        self._running: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -78,10 +80,11 @@ class App:
             detail = f"{method[:16]} is not allowed here; use {allowed}"
             raise Problem(405, detail, headers=[(b"allow", allowed.encode())])
         if path.startswith(_SESSIONS):
-            return _JSON, self._encode(engine.look(path[len(_SESSIONS) :]))
+            return _JSON, self._encode(await engine.look(path[len(_SESSIONS) :]))
         if path == "/v1/score":
             return _JSON, self._encode(self._score(engine, await self._body(engine, scope, receive)))
         if path == "/metrics":
+            await engine.count()
             return _METRICS, engine.metrics.text()
         if path == "/v1/openapi.json":
             from serving.openapi import document  # noqa: PLC0415  (asked for once in a while)
@@ -99,25 +102,39 @@ class App:
         future: asyncio.Future[bytes] = loop.create_future()
         if not self._waiting:
             loop.call_soon(self._take_waiting)
-        self._waiting.append((body, future))
+        self._waiting.append((Request(body), future))
         return future
 
     def _take_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
         engine = self.engine
         assert engine is not None
-        for body, future in waiting:
-            begin = time.perf_counter()
-            try:
-                answer = engine.take(body)
-                encoded = self._encode({"results": answer} if isinstance(answer, list) else answer)
-            except Exception as error:
-                if not future.cancelled():
-                    future.set_exception(error)
+        begin = time.perf_counter()
+        later = engine.take([request for request, _ in waiting])
+        if later is None:
+            self._tell(engine, waiting, begin)
+        else:
+            task = asyncio.ensure_future(self._tell_later(engine, later, waiting, begin))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _tell_later(
+        self, engine: Engine, later: Awaitable[None], waiting: list[tuple[Request, asyncio.Future[bytes]]], begin: float
+    ) -> None:
+        await later
+        self._tell(engine, waiting, begin)
+
+    def _tell(self, engine: Engine, waiting: list[tuple[Request, asyncio.Future[bytes]]], begin: float) -> None:
+        took = time.perf_counter() - begin
+        for request, future in waiting:
+            engine.metrics.latency.add(took)
+            if future.cancelled():
+                continue
+            if request.problem is not None:
+                future.set_exception(request.problem)
             else:
-                if not future.cancelled():
-                    future.set_result(encoded)
-            engine.metrics.latency.add(time.perf_counter() - begin)
+                answer = request.answer
+                future.set_result(self._encode({"results": answer} if isinstance(answer, list) else answer))
 
     def _score(self, engine: Engine, body: bytes) -> dict[str, Any]:
         try:

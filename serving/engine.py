@@ -6,11 +6,11 @@ transaction of the store, and nothing is answered before it is committed; a requ
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
-from struct import Struct
 from typing import Any, Final
 
 import msgspec
@@ -26,6 +26,9 @@ from serving.metrics import Metrics
 from serving.models import load_scorer
 from serving.problems import Problem
 from serving.pseudonyms import DAY_MS, RotatingPseudonyms
+from serving.requests import Answer, Request
+from serving.scorer import Scorer, Sheet
+from serving.sessions import EventVisit, Expiry, Sessions, is_handed_on, key_of
 from serving.settings import ServingSettings
 from serving.stores import open_store
 from serving.tokens import BadTokenError, Tokens
@@ -33,20 +36,6 @@ from serving.tokens import BadTokenError, Tokens
 # Sweeping shares the interpreter with the hot path: it takes 0.1 ms at a time and then steps aside.
 _SWEEP_STEP: Final = 100
 _SWEEP_PAUSE_SECONDS: Final = 0.002
-_LAST_AT_TO_CONSENT: Final = Struct("<q24xq")  # header words 4 and 8
-_STARTED_TO_EVENTS: Final = Struct("<qqq")  # three neighbours of the header: started at, last at, events
-
-
-class Answer(msgspec.Struct, omit_defaults=True):
-    """What an event, or a look at a session, is answered with."""
-
-    session: str
-    status: str
-    events: int
-    scores: dict[str, float]
-    models: dict[str, str]
-    decided: list[str] = []
-    reasons: dict[str, str] = {}
 
 
 class Engine:
@@ -57,33 +46,90 @@ class Engine:
         self.settings = settings
         self.fold = compile_fold()
         self.scorer = load_scorer(settings, self.fold)
-        self._first, *self._others = self.scorer.readings
         self.store = open_store(settings.store)
-        self.metrics = Metrics(self.store.count, lambda: self.scorer.versions)
+        self.metrics = Metrics(lambda: self.scorer.versions)
         self._pseudonyms = RotatingPseudonyms(folder)
         self._tokens = Tokens(load_key(folder / "token.key"))
         self._intake = Intake(shop, settings.session.consent, round(settings.session.max_age_hours * 3_600_000))
-        self._timeout_ms = round(settings.session.timeout_minutes * 60_000)
-        self._linked_ms = round(settings.store.linked_days * DAY_MS)
-        # one record, used for every event: its views and its bytes stay the same objects
-        self._record = self.fold.new_record()
-        self._header = self._record[:128].view(np.int64)
-        self._bytes = memoryview(self._record.data)
-        self._empty = bytes(self._bytes)
-        self._digest = self._empty[:8]
+        timeout_ms = round(settings.session.timeout_minutes * 60_000)
+        self.sessions = Sessions(self.fold, timeout_ms, round(settings.store.linked_days * DAY_MS))
         self._warm_up()
 
-    def take(self, body: bytes, received_ms: int | None = None) -> Answer | list[Answer]:
-        """Fold the events of a body and score their sessions; an array is answered by a list in its order.
+    def take(self, requests: Sequence[Request], received_ms: int | None = None) -> Awaitable[None] | None:
+        """Fold the events of some requests and score their sessions: each gets its answer or its problem.
+
+        All events of a request are folded or none; requests that come together are folded together. Returns an
+        awaitable where the store takes time.
+        """
+        received = time.time_ns() // 1_000_000 if received_ms is None else received_ms
+        visits: dict[int, EventVisit] = {}
+        scorer, place = self.scorer, 0
+        sheet = scorer.sheet()
+        for request in requests:
+            try:
+                self._read(request, received)
+            except Exception as problem:
+                request.problem = problem
+                continue
+            sheet.extend(place + len(request.events))
+            for event, raw in zip(request.events, request.raws, strict=True):
+                visit = visits.get(event.visitor)
+                if visit is None:
+                    visit = visits[event.visitor] = self._visit(event, raw, received)
+                request.visits.append((visit, len(visit.events)))
+                visit.events.append(event)
+                visit.places.append(place)
+                visit.readings.append(sheet.readings[place])
+                place += 1
+        waiting = self.store.apply(list(visits.values())) if visits else None
+        if waiting is None:
+            self._answer_all(requests, scorer, sheet)
+            return None
+        return self._answer_later(waiting, requests, scorer, sheet)
+
+    async def _answer_later(
+        self, waiting: Awaitable[None], requests: Sequence[Request], scorer: Scorer, sheet: Sheet
+    ) -> None:
+        await waiting
+        self._answer_all(requests, scorer, sheet)
+
+    def _answer_all(self, requests: Sequence[Request], scorer: Scorer, sheet: Sheet) -> None:
+        for request in requests:
+            if request.problem is None:
+                answers = [self._answer(visit, number, scorer, sheet) for visit, number in request.visits]
+                request.answer = answers if request.many else answers[0]
+        scorer.give_back(sheet)
+
+    def _answer(self, visit: EventVisit, number: int, scorer: Scorer, sheet: Sheet) -> Answer:
+        started_at, status, count = visit.folded[number]
+        name = STATUS_NAMES[status]
+        self.metrics.events[name] += 1
+        if not number:
+            self.metrics.retired_records += visit.retired
+        scores, decided, reasons = sheet.score(visit.places[number])
+        self.metrics.scored(scores)
+        token = self._tokens.sign(visit.events[number].visitor, started_at)
+        return Answer(token, name, count, scores, scorer.versions, decided, reasons)
+
+    def _visit(self, event: Event, raw: str, received: int) -> EventVisit:
+        linked = bool(event.consent & CONSENT_LINK)
+
+        def others() -> list[bytes]:
+            # raw ids live as long as the request: an event may continue a session of another pseudonym
+            return [key_of(visitor) for visitor in self._pseudonyms.earlier(raw, received, linked=linked)]
+
+        return EventVisit(self.sessions, key_of(event.visitor), others, received)
+
+    def _read(self, request: Request, received: int) -> None:
+        """The events of a body.
 
         Raises
         ------
         Problem
-            The body cannot be read, is too long, or holds a bad event: 400 or 422, nothing was folded.
+            It cannot be read, is too long, or holds a bad event: 400 or 422.
         """
-        received = time.time_ns() // 1_000_000 if received_ms is None else received_ms
         try:
-            raws, many = self._intake.split(body)
+            raws, request.many = self._intake.split(request.body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Problem(400, f"the body is not JSON: {error}") from None
         except RecursionError:
@@ -91,21 +137,19 @@ class Engine:
         limit = self.settings.server.batch_limit
         if len(raws) > limit:
             raise Problem(422, f"{len(raws)} events in one request; at most {limit}: send them in several")
-        # raw ids live as long as the request: an event may continue a session of another pseudonym
-        visitors: list[str] = []
 
         def pseudonym(raw: str, linked: bool) -> int:
-            visitors.append(raw)
+            request.raws.append(raw)
             return self._pseudonyms.current(raw, received, linked=linked)
 
-        events, errors = [], []
+        errors = []
         for index, raw in enumerate(raws):
             try:
-                events.append(self._intake.event(raw, received, pseudonym))
+                request.events.append(self._intake.event(raw, received, pseudonym))
             except FieldError as error:
                 errors.append({"index": index, "field": error.field, "found": error.found, "expected": error.expected})
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                if not many:
+                if not request.many:
                     raise Problem(400, f"the body is not JSON: {error}") from None
                 errors.append({"index": index, "field": "event", "found": "no JSON object", "expected": str(error)})
         if errors:
@@ -115,67 +159,8 @@ class Engine:
                 f"event {first['index']}, field {first['field']}: found {first['found']}, expected {first['expected']}",
                 errors=errors,
             )
-        answers = self._fold(events, visitors, received)
-        return answers if many else answers[0]
 
-    def _fold(self, events: Sequence[Event], visitors: Sequence[str], received: int) -> list[Answer]:
-        if len(events) == 1:
-            with self.store.transaction() as transaction:
-                folded = self._advance(transaction, events[0], visitors[0], received)
-            return [self._answer(events[0].visitor, *folded)]
-        answers: list[Answer] = []
-        readings = self.scorer.readings
-        vectors = np.empty((len(events), len(readings), len(self._first.row)), np.float32)
-        with self.store.transaction() as transaction:
-            done = []
-            for index, (event, raw) in enumerate(zip(events, visitors, strict=True)):
-                done.append(self._advance(transaction, event, raw, received))
-                for place, reading in enumerate(readings):
-                    vectors[index, place] = reading.row
-        for event, folded, vector in zip(events, done, vectors, strict=True):
-            for reading, row in zip(readings, vector, strict=True):
-                reading.row[:] = row
-            answers.append(self._answer(event.visitor, *folded))
-        return answers
-
-    def _advance(self, transaction: Any, event: Event, raw: str, received: int) -> tuple[int, str, int]:
-        """Fold one event into the visitor's record; returns start of the session, status and number of events."""
-        key = event.visitor.to_bytes(8, "little", signed=True)
-        self._load(transaction, key, event, raw, received)
-        tables, row = self._first
-        status = STATUS_NAMES[self.fold.advance(self._record, row, self._timeout_ms, tables, *event)]
-        for tables, row in self._others:
-            self.fold.read(self._record, int(self._header[HEADER_LAST_AT]), row, tables)
-        transaction.put(key, self._bytes)
-        self.metrics.events[status] += 1
-        started, _, count = _STARTED_TO_EVENTS.unpack_from(self._bytes, 8 * HEADER_STARTED_AT)
-        return started, status, count
-
-    def _load(self, transaction: Any, key: bytes, event: Event, raw: str, received: int) -> None:
-        """Bring the visitor's record into the buffer; an empty one if there is none."""
-        found = transaction.get(key)
-        if found is None:
-            linked = bool(event.consent & CONSENT_LINK)
-            for earlier in self._pseudonyms.earlier(raw, received, linked=linked):
-                other = earlier.to_bytes(8, "little", signed=True)
-                old = transaction.get(other)
-                if old is not None and self._fits(old):
-                    self._bytes[:] = old
-                    if event.time - self._header[HEADER_LAST_AT] <= self._timeout_ms:
-                        transaction.delete(other)  # the open session goes on under today's pseudonym
-                        return
-        elif self._fits(found):
-            self._bytes[:] = found
-            return
-        else:
-            self.metrics.retired_records += 1
-        self._bytes[:] = self._empty
-
-    def _fits(self, record: bytes | memoryview) -> bool:
-        """Whether a record was folded with these fields: others are put away, their session begins anew."""
-        return len(record) == len(self._empty) and record[:8] == self._digest
-
-    def look(self, token: str, now_ms: int | None = None) -> Answer:
+    async def look(self, token: str, now_ms: int | None = None) -> Answer:
         """A session scored as of now: idle time counts.
 
         Raises
@@ -188,22 +173,25 @@ class Engine:
             visitor, started = self._tokens.open(token)
         except BadTokenError as error:
             raise Problem(401, f"{error}; use the token that POST /v1/events answered with") from None
-        record = self.store.read(visitor.to_bytes(8, "little", signed=True))
+        found = self.store.read(key_of(visitor))
+        value = await found if isinstance(found, Awaitable) else found
         over = Problem(404, "the session is over or was never here; a new event begins another one")
-        if record is None or not self._fits(record):
+        sessions = self.sessions
+        if value is None or not sessions.fits(value) or is_handed_on(value):
             raise over
-        self._bytes[:] = record
-        if self._header[HEADER_STARTED_AT] != started or now - self._header[HEADER_LAST_AT] > self._timeout_ms:
+        sessions.value[:] = value
+        header = sessions.header
+        if header[HEADER_STARTED_AT] != started or now - header[HEADER_LAST_AT] > sessions.timeout_ms:
             raise over
-        for tables, row in self.scorer.readings:
-            self.fold.read(self._record, now, row, tables)
-        return self._answer(visitor, started, "read", int(self._header[HEADER_EVENTS]))
-
-    def _answer(self, visitor: int, started: int, status: str, count: int) -> Answer:
-        scores, decided, reasons = self.scorer.score()
+        scorer = self.scorer
+        sheet = scorer.sheet()
+        sheet.extend(1)
+        for tables, row in sheet.readings[0]:
+            self.fold.read(sessions.record, now, row, tables)
+        scores, decided, reasons = sheet.score()
+        scorer.give_back(sheet)
         self.metrics.scored(scores)
-        token = self._tokens.sign(visitor, started)
-        return Answer(token, status, count, scores, self.scorer.versions, decided, reasons)
+        return Answer(token, "read", int(header[HEADER_EVENTS]), scores, scorer.versions, decided, reasons)
 
     def score_rows(self, rows: Any) -> list[dict[str, float]]:
         """Scores of given feature vectors: a list of {feature: number or null}.
@@ -260,41 +248,40 @@ class Engine:
             "record_bytes": self.fold.record_bytes,
         }
 
-    def sweep(self, now_ms: int | None = None) -> int:
-        """Remove records of sessions that are over; linked visitors stay for `store.linked_days`. Returns how many."""
+    async def sweep(self, now_ms: int | None = None) -> int:
+        """Look at every record that is due: close sessions that are over, forget visitors. Returns how many it left."""
         now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
         self._pseudonyms.forget(now)
-        removed = 0
-        for step in self.store.records(_SWEEP_STEP):
-            removed += self._remove([key for key, record in step if self._over(record, now)], now)
-            time.sleep(_SWEEP_PAUSE_SECONDS)
-        self.metrics.swept_records += removed
-        return removed
+        forgotten = 0
+        while entries := await _done(self.store.due(now, _SWEEP_STEP)):
+            visits = [Expiry(self.sessions, entry, now) for entry in entries]
+            await _done(self.store.apply(visits))
+            forgotten += sum(visit.forgotten for visit in visits)
+            # requests go first
+            await asyncio.sleep(_SWEEP_PAUSE_SECONDS)
+        self.metrics.swept_records += forgotten
+        return forgotten
 
-    def _remove(self, keys: Sequence[bytes], now: int) -> int:
-        """Delete what is still over: an event may have come since it was looked at."""
-        removed = 0
-        if keys:
-            with self.store.transaction() as transaction:
-                for key in keys:
-                    record = transaction.get(key)
-                    if record is not None and self._over(record, now):
-                        transaction.delete(key)
-                        removed += 1
-        return removed
-
-    def _over(self, record: bytes | memoryview, now: int) -> bool:
-        last_at, consent = _LAST_AT_TO_CONSENT.unpack_from(record, 8 * HEADER_LAST_AT)
-        return bool(now - last_at > (self._linked_ms if consent & CONSENT_LINK else self._timeout_ms))
+    async def count(self) -> None:
+        """Note for the metrics how many records there are."""
+        self.metrics.records = await _done(self.store.count())
 
     def _warm_up(self) -> None:
         """Compile what the first request would otherwise wait for."""
-        record = self.fold.new_record()
-        tables, row = self._first
-        self.fold.advance(record, row, self._timeout_ms, tables, *Event(visitor=1, time=1_700_000_000_000))
-        self.fold.read(record, 1_700_000_001_000, row, tables)
-        self.scorer.score()
+        sheet = self.scorer.sheet()
+        sheet.extend(1)
+        for tables, row in sheet.readings[0]:
+            record = self.fold.new_record()
+            event = Event(visitor=1, time=1_700_000_000_000)
+            self.fold.advance(record, row, self.sessions.timeout_ms, tables, *event)
+            self.fold.read(record, 1_700_000_001_000, row, tables)
+        sheet.score()
+        self.scorer.give_back(sheet)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let go of the store."""
-        self.store.close()
+        await _done(self.store.close())
+
+
+async def _done(result: Any) -> Any:
+    return await result if isinstance(result, Awaitable) else result

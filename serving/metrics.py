@@ -39,14 +39,14 @@ class Tally:
 class Metrics:
     """Counters of one worker process."""
 
-    def __init__(self, sessions: Callable[[], int], versions: Callable[[], dict[str, str]]) -> None:
+    def __init__(self, versions: Callable[[], dict[str, str]]) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()
         self.events: Counter[str] = Counter()
         self.retired_records = 0
         self.swept_records = 0
         self.latency = Tally(_LATENCY_SECONDS)
         self.scores: dict[str, Tally] = {}
-        self._sessions = sessions
+        self.records = 0
         self._versions = versions
         self._registry = CollectorRegistry()
         self._registry.register(self)  # type: ignore[arg-type]
@@ -87,7 +87,7 @@ class Metrics:
         for head, version in self._versions().items():
             models.add_metric([head, version], 1)
         yield from (requests, events, latency, scores, models)
-        yield GaugeMetricFamily("lotse_session_records", "Records in the store.", value=self._sessions())
+        yield GaugeMetricFamily("lotse_session_records", "Records in the store.", value=self.records)
         yield CounterMetricFamily(
             "lotse_retired_records", "Records of older fields put away.", value=self.retired_records
         )

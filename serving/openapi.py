@@ -8,6 +8,7 @@ import msgspec
 
 from features.events import CHANNELS, CONSENTS, DEVICES, EVENT_NAMES
 from serving.intake import EventIn
+from serving.requests import Answer
 
 if TYPE_CHECKING:
     from serving.engine import Engine
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
 def document(engine: Engine) -> dict[str, Any]:
     """The document as JSON-ready dicts."""
-    from serving.engine import Answer  # noqa: PLC0415  (the engine imports nothing of ours that imports this)
-
     (event, answer), schemas = msgspec.json.schema_components(
         [EventIn, Answer], ref_template="#/components/schemas/{name}"
     )

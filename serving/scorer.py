@@ -153,15 +153,22 @@ class Head:
             raise ModelError(f"LightGBM refused the model: {_LIB.LGBM_GetLastError()}")
         self._length, self._output = ctypes.c_int64(), ctypes.c_double()
         self._predict = _LIB.LGBM_BoosterPredictForMatSingleRowFast
-        self.bind(np.zeros(width, np.float32))
+        # where a row to be scored is put that lies elsewhere
+        self._own = np.zeros(width, np.float32)
+        self._own_call = self.call(self._own)
 
-    def bind(self, row: np.ndarray) -> None:
-        """Make `row`, float32 (F,), the buffer that vectors to be scored stand in."""
+    def call(self, row: np.ndarray) -> Call:
+        """What LightGBM is called with for a float32 (F,) whose memory stays where it is; made once for many calls.
+
+        Raises
+        ------
+        ModelError
+            The row has not as many features as the model.
+        """
         if len(row) != len(self.about.features):
             raise ModelError(f"the model has {len(self.about.features)} features, the running fold {len(row)}")
-        self.row = row
         pointer = ctypes.c_void_p(row.ctypes.data)
-        self._arguments = (self._handle, pointer, ctypes.byref(self._length), ctypes.byref(self._output))
+        return self._handle, pointer, ctypes.byref(self._length), ctypes.byref(self._output)
 
     def decided(self, row: Sequence[float] | np.ndarray) -> bool:
         """Whether the answer is known from the row alone."""
@@ -179,9 +186,12 @@ class Head:
 
     def score(self, row: np.ndarray) -> float:
         """What the model says of one vector, decided or not."""
-        if row is not self.row:
-            self.row[:] = row
-        if self._predict(*self._arguments):
+        self._own[:] = row
+        return self.score_in_place(self._own, self._own_call)
+
+    def score_in_place(self, row: np.ndarray, call: Call) -> float:
+        """The same of a row with its own `call`."""
+        if self._predict(*call):
             raise ModelError(f"LightGBM cannot score: {_LIB.LGBM_GetLastError()}")
         older = bisect_right(self._older_events, row.item(self._events))
         age = older * self._width + bisect_right(self._older_idle, row.item(self._idle))
@@ -214,11 +224,57 @@ class Head:
             _LIB.LGBM_FastConfigFree(self._handle)
 
 
+Call = tuple[Any, ...]
+
+
 class Reading(NamedTuple):
-    """A record as the models with the same learned tables see it: tables int64 (words,), row float32 (F,)."""
+    """Where a record is described as models with the same learned tables see it: tables int64 (words,), row float32
+    (F,)."""
 
     tables: np.ndarray
     row: np.ndarray
+
+
+class Sheet:
+    """Places at which records are described and then scored, by all heads of one scorer."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self.readings: list[tuple[Reading, ...]] = []
+        self._asked: list[list[tuple[str, Head, np.ndarray, Call]]] = []
+
+    def __len__(self) -> int:
+        return len(self.readings)
+
+    def extend(self, places: int) -> None:
+        """Have at least so many places."""
+        while len(self.readings) < places:
+            rows = {digest: np.zeros(self._scorer.width, np.float32) for digest in self._scorer.tables}
+            self.readings.append(tuple(Reading(self._scorer.tables[digest], row) for digest, row in rows.items()))
+            self._asked.append(
+                [
+                    (name, head, row := rows[head.tables.digest], head.call(row))
+                    for name, head in self._scorer.heads.items()
+                ]
+            )
+
+    def score(self, place: int = 0) -> tuple[dict[str, float], list[str], dict[str, str]]:
+        """Every head's score of what stands at the place, the heads whose answer was decided already, and why others
+        have no score of a model."""
+        scores: dict[str, float] = {}
+        decided: list[str] = []
+        reasons = self._scorer.reasons
+        for name, head, row, call in self._asked[place]:
+            if head.decided(row):
+                scores[name] = head.value
+                decided.append(name)
+            elif not head.asked(row):
+                reasons = {**reasons, name: NOT_LINKED}
+            else:
+                scores[name] = head.score_in_place(row, call)
+        if self._scorer.priors:
+            scores.update(self._scorer.priors)
+        return scores, decided, reasons
 
 
 class Scorer:
@@ -232,36 +288,23 @@ class Scorer:
         self, heads: Mapping[str, Head], priors: Mapping[str, float], reasons: Mapping[str, str], fold: Fold
     ) -> None:
         self.heads = dict(heads)
-        readings: dict[str, Reading] = {}
-        for head in heads.values():
-            digest = head.tables.digest
-            if digest not in readings:
-                readings[digest] = Reading(head.tables.pack(tuple(fold.catalogue.tables)), fold.new_row())
-            head.bind(readings[digest].row)
-        self.readings = tuple(readings.values()) or (Reading(fold.nothing_learned, fold.new_row()),)
+        self.width = len(fold.names)
+        self.tables = {
+            head.tables.digest: head.tables.pack(tuple(fold.catalogue.tables)) for head in heads.values()
+        } or {"": fold.nothing_learned}
         self.versions = {name: head.version for name, head in heads.items()}
         self.reasons = dict(reasons)
-        self._heads = tuple(self.heads.items())
-        self._priors = {name: prior for name, prior in priors.items() if name in reasons}
+        self.priors = {name: prior for name, prior in priors.items() if name in reasons}
+        self._free = [Sheet(self)]
+        self._free[0].extend(1)  # a head that does not fit is refused here
 
-    def score(self) -> tuple[dict[str, float], list[str], dict[str, str]]:
-        """Every head's score of what stands in its reading's row, the heads whose answer was decided already, and why
-        others have no score of a model."""
-        scores: dict[str, float] = {}
-        decided: list[str] = []
-        reasons = self.reasons
-        for name, head in self._heads:
-            row = head.row
-            if head.decided(row):
-                scores[name] = head.value
-                decided.append(name)
-            elif not head.asked(row):
-                reasons = {**reasons, name: NOT_LINKED}
-            else:
-                scores[name] = head.score(row)
-        if self._priors:
-            scores.update(self._priors)
-        return scores, decided, reasons
+    def sheet(self) -> Sheet:
+        """A sheet that nobody else writes on until it is given back."""
+        return self._free.pop() if self._free else Sheet(self)
+
+    def give_back(self, sheet: Sheet) -> None:
+        """What stands on the sheet is not needed any more."""
+        self._free.append(sheet)
 
     def ready(self) -> list[str]:
         """What keeps the heads from scoring as they did in training; empty if nothing does."""

@@ -54,16 +54,16 @@ class Lotse:
         while True:
             await asyncio.sleep(_settings.store.sweep_seconds)
             try:
-                await asyncio.to_thread(self.engine.sweep)
+                await self.engine.sweep()
             except Exception:
                 logger.exception("sweeping failed; it is tried again in %s s", _settings.store.sweep_seconds)
 
     @bentoml.on_shutdown  # type: ignore[attr-defined,untyped-decorator,unused-ignore]
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Let go of the store."""
         if self._sweeping:
             self._sweeping.cancel()
-        self.engine.close()
+        await self.engine.close()
 
     @bentoml.api  # type: ignore[untyped-decorator,unused-ignore]
     def score(self, rows: list[dict[str, float | None]]) -> list[dict[str, float]]:

@@ -72,17 +72,29 @@ class EventVisit:
 
     Attributes
     ----------
-    events, rows: the events, and for each its readings, to whose rows the features right after it go.
+    events, readings: the events, and for each where the features right after it go; places: of them on their sheet.
     folded: what became of each; retired: records of other fields that were put away.
     """
 
-    __slots__ = ("_received", "_sessions", "entry", "events", "folded", "key", "others", "retired", "rows")
+    __slots__ = (
+        "_received",
+        "_sessions",
+        "entry",
+        "events",
+        "folded",
+        "key",
+        "others",
+        "places",
+        "readings",
+        "retired",
+    )
 
     def __init__(self, sessions: Sessions, key: bytes, others: Callable[[], Sequence[bytes]], received_ms: int) -> None:
         self.key, self.others = key, others
         self.entry: Entry | None = None
         self.events: list[Event] = []
-        self.rows: list[Sequence[Reading]] = []
+        self.readings: list[Sequence[Reading]] = []
+        self.places: list[int] = []
         self.folded: list[Folded] = []
         self.retired = 0
         self._sessions, self._received = sessions, received_ms
@@ -96,7 +108,7 @@ class EventVisit:
         state, _ = _STATE.unpack_from(buffer)
         due_ms, handed_on = state >> 1, state & 1
         advance, read, timeout_ms = sessions.fold.advance, sessions.fold.read, sessions.timeout_ms
-        for event, readings in zip(self.events, self.rows, strict=True):
+        for event, readings in zip(self.events, self.readings, strict=True):
             if handed_on and event.time - header[HEADER_LAST_AT] <= timeout_ms:
                 # it was on its way for a timeout: what is handed on does not go on
                 header[HEADER_LAST_AT] = event.time - timeout_ms - 1
@@ -146,10 +158,11 @@ class EventVisit:
 class Expiry:
     """A record that is due to be looked at: its session may be over, its visitor forgotten."""
 
-    __slots__ = ("_now", "_sessions", "entry", "forgotten", "key")
+    __slots__ = ("_due_ms", "_now", "_sessions", "entry", "forgotten", "key")
 
     def __init__(self, sessions: Sessions, entry: Entry, now_ms: int) -> None:
-        self.key, self.entry = entry.key, entry
+        self.entry: Entry | None = entry
+        self._due_ms, self.key = entry
         self.forgotten = False
         self._sessions, self._now = sessions, now_ms
 
@@ -164,7 +177,7 @@ class Expiry:
         if value is None:
             return None
         state, received = _STATE.unpack_from(value)
-        if state >> 1 != self.entry.due_ms:
+        if state >> 1 != self._due_ms:
             return None  # another entry of the schedule is the record's
         handed_on = state & 1
         over_ms, closed = received + self._sessions.timeout_ms, []
@@ -186,7 +199,8 @@ class Erasure:
     __slots__ = ("entry", "found", "key")
 
     def __init__(self, key: bytes) -> None:
-        self.key, self.entry, self.found = key, None, False
+        self.key, self.found = key, False
+        self.entry: Entry | None = None
 
     def others(self) -> Sequence[bytes]:
         """None."""
@@ -197,6 +211,11 @@ class Erasure:
         del others
         self.found = value is not None
         return Change(None) if self.found else None
+
+
+def key_of(visitor: int) -> bytes:
+    """The key of a visitor's record."""
+    return visitor.to_bytes(8, "little", signed=True)
 
 
 def is_handed_on(value: Value) -> bool:

@@ -5,8 +5,8 @@ compares the record's stamp first, so several service machines share one store. 
 is the server's configuration: `appendonly yes` with `appendfsync everysec` survives the end of the server's process.
 
 The visitors' pseudonyms fall into 64 parts, each in one slot of a cluster. Keys of part b, two hex digits:
-`<prefix>:{b}:r:<key>` a record, `:due` the schedule (sorted set), `:closed` (hash by session), `:batches` (sorted set by
-the end of the lease), `:b:<batch>` (hash by session).
+`<prefix>:{b}:r:<key>` a record, `:due` the schedule (sorted set), `:closed` (hash by session), `:batches` (sorted set
+by the end of the lease), `:b:<batch>` (hash by session).
 """
 
 from __future__ import annotations
