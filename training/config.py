@@ -142,6 +142,7 @@ class LinearSettings(Settings):
     """The linear model that trees may start from, and what is different of them then; see `training.linear`."""
 
     max_rows: int = Field(200_000, ge=0)
+    visitors: int = Field(1_000, ge=0)
     bins: int = Field(32, ge=2, le=250)
     inverse_penalties: tuple[float, ...] = (0.01, 0.001, 0.0001)
     lightgbm: TunedSettings = TunedSettings(learning_rate=0.1, min_data_in_leaf=500, lambda_l2=100.0)
