@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from features.settings import SettingsError
 from tests.training.slices import NAMES, SMALL, made_up
+from training.config import load_training
 from training.datasets import Slice
 from training.heads import heads_of
 from training.inner import cross_fit, fit_recipe, surely_less
@@ -62,6 +64,11 @@ def test_what_is_tuned_holds_on_a_line_too() -> None:
     assert settings.on_a_line().lightgbm.num_leaves == 4
     tuned = settings.with_lightgbm({"num_leaves": 9})
     assert tuned.on_a_line().lightgbm.num_leaves == tuned.lightgbm.num_leaves == 9
+
+
+def test_an_unknown_key_of_the_line_is_refused_with_those_there_are() -> None:
+    with pytest.raises(SettingsError, match="unknown key 'num_leafs'; allowed there: learning_rate, num_leaves"):
+        load_training(overrides=("linear.lightgbm={num_leafs=3}",))
 
 
 def test_a_difference_counts_by_visitors_and_not_by_rows() -> None:
