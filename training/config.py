@@ -142,13 +142,18 @@ class LinearSettings(Settings):
     """The linear model that trees may start from, and what is different of them then; see `training.linear`."""
 
     max_rows: int = Field(200_000, ge=0)
+    visitors: int = Field(1_000, ge=0)
     bins: int = Field(32, ge=2, le=250)
     inverse_penalties: tuple[float, ...] = (0.01, 0.001, 0.0001)
-    lightgbm: TunedSettings = TunedSettings(learning_rate=0.1, min_data_in_leaf=500, lambda_l2=100.0)
+    lightgbm: dict[str, float | int] = Field({"learning_rate": 0.1, "min_data_in_leaf": 500, "lambda_l2": 100.0})
 
-    def different(self) -> dict[str, Any]:
-        """The keys of [lightgbm] that trees on a linear model replace."""
-        return self.lightgbm.model_dump(exclude_unset=True)
+    @field_validator("lightgbm")
+    @classmethod
+    def _tunable(cls, lightgbm: dict[str, float | int]) -> dict[str, float | int]:
+        for name in lightgbm:
+            if name not in TunedSettings.model_fields:
+                raise ValueError(f"unknown key {name!r}; allowed there: {', '.join(TunedSettings.model_fields)}")
+        return TunedSettings.model_validate(lightgbm).model_dump(exclude_unset=True)
 
 
 class LightgbmSettings(TunedSettings):
@@ -264,13 +269,13 @@ class TrainingSettings(Settings):
 
     def with_lightgbm(self, own: Mapping[str, Any]) -> TrainingSettings:
         """The same with other keys of [lightgbm], for trees on a linear model, too."""
-        others = {name: value for name, value in self.linear.different().items() if name not in own}
-        linear = self.linear.model_copy(update={"lightgbm": TunedSettings.model_validate(others)})
+        others = {name: value for name, value in self.linear.lightgbm.items() if name not in own}
+        linear = self.linear.model_copy(update={"lightgbm": others})
         return self.model_copy(update={"lightgbm": self.lightgbm.model_copy(update=dict(own)), "linear": linear})
 
     def on_a_line(self) -> TrainingSettings:
         """The same with the keys of [lightgbm] that trees on a linear model have."""
-        return self.model_copy(update={"lightgbm": self.lightgbm.model_copy(update=self.linear.different())})
+        return self.model_copy(update={"lightgbm": self.lightgbm.model_copy(update=self.linear.lightgbm)})
 
     def flat(self) -> dict[str, object]:
         """`section.key` -> value, for MLflow's parameters."""

@@ -99,8 +99,9 @@ def cross_fit(
 ) -> CrossFit:
     """Fit the recipe on each inner fold and choose by its loss on later rows of visitors it has not seen.
 
-    Trees alone, and for a past of at most `linear.max_rows` trees on a linear model, which are preferred unless the
-    others are better by more than a standard error.
+    Trees alone, and for a past of at most `linear.max_rows` rows trees on a linear model. Those on the line are taken
+    where there are fewer than `linear.visitors`, the others where there are more, unless the other way is better by
+    more than a standard error.
 
     tick: called with (trees, most trees), over all folds; after_fold: called with (number of the fold, mean loss so
     far) and may raise, to stop a trial that leads nowhere.
@@ -122,9 +123,10 @@ def cross_fit(
             after_fold(number, min(float(way.curve.min()) for way in ways))
     best = ways[-1]
     if small:
-        alone, on_line = (way.losses(past, folds) for way in ways)
-        if surely_less(alone, on_line, past.visitor[np.concatenate([one.valid for one in folds])]):
-            best = ways[0]
+        best, other = reversed(ways) if len(np.unique(past.visitor)) < settings.linear.visitors else ways
+        visitor = past.visitor[np.concatenate([one.valid for one in folds])]
+        if surely_less(other.losses(past, folds), best.losses(past, folds), visitor):
+            best = other
     return CrossFit(sum(best.sizes), float(best.curve.min()), best.inverse_penalty, int(best.curve.argmin()))
 
 

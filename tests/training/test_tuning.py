@@ -154,8 +154,8 @@ def test_time_ends_a_search_and_the_trial_it_cut_off_is_begun_anew(past: Slice, 
     assert attempts == [] and np.isnan(found.after) and not found.improved
     trees = iter(range(100))
     settings = settings_of("tuning.trials=3")
-    # the first trial has 12 trees: the second is stopped among its own
-    _, before = tried(past, storage, settings, stopped=lambda: next(trees, 100) > 16)
+    # the first trial has 24 trees (alone and on a line, two folds): the second is stopped among its own
+    _, before = tried(past, storage, settings, stopped=lambda: next(trees, 100) > 28)
     assert [one.number for one in before] == [0]
     study = open_study(past, EXIT, settings, storage)
     cut_off = study.trials[1].user_attrs["values"]
