@@ -45,7 +45,8 @@ docs: $(VENV)/.ready
 # The lock holds names, versions and hashes, and no address to load them from.
 lock: $(VENV)/.ready
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
-		--extra dev --extra benchmarks --extra distributed --extra postgresql --output-file requirements.lock pyproject.toml
+		--extra dev --extra benchmarks --extra cassandra --extra distributed --extra postgresql --extra redis \
+		--output-file requirements.lock pyproject.toml
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache
