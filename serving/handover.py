@@ -77,7 +77,9 @@ class ParquetSink:
             [np.frombuffer(value, np.int64, HEADER_WORDS, STATE_BYTES) for _, value in ordered]
         )  # fmt: skip
         columns: dict[str, pa.Array] = {
-            "visitor": pa.array(np.array([int.from_bytes(name[:KEY_BYTES], "little", signed=True) for name, _ in ordered]))
+            "visitor": pa.array(
+                np.array([int.from_bytes(name[:KEY_BYTES], "little", signed=True) for name, _ in ordered])
+            )
         }
         columns |= {name: pa.array(headers[:, place]) for name, place in _HEADER.items()}
         ours = headers[:, HEADER_DIGEST] == self._fold.field_digest

@@ -11,6 +11,7 @@ record looks there: if the new one exists, the old one is only forgotten.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from abc import ABC, abstractmethod
 from collections import OrderedDict
@@ -53,6 +54,7 @@ class OptimisticStore(ABC):
     def __init__(self, remembered: int) -> None:
         self._seen: OrderedDict[bytes, Lying] = OrderedDict()
         self._remembered = remembered
+        self._busy: dict[bytes, asyncio.Future[None]] = {}
 
     @abstractmethod
     async def fetch(self, keys: Sequence[bytes]) -> list[Lying | None]:
@@ -85,12 +87,23 @@ class OptimisticStore(ABC):
 
     async def apply(self, visits: Sequence[Visit]) -> None:
         """Advance visits, each until nobody was faster."""
-        left = list(visits)
-        for _ in range(_ROUNDS):
-            left = await self._round(left)
-            if not left:
-                return
-        raise StoreError(f"others changed a record {_ROUNDS} times while a visit was folded")
+        keys = [visit.key for visit in visits]
+        # this worker's own visits of a visitor wait for each other instead of being folded in vain
+        while busy := [self._busy[key] for key in keys if key in self._busy]:
+            await asyncio.wait(busy)
+        done = asyncio.get_running_loop().create_future()
+        self._busy.update(dict.fromkeys(keys, done))
+        try:
+            left = list(visits)
+            for _ in range(_ROUNDS):
+                left = await self._round(left)
+                if not left:
+                    return
+            raise StoreError(f"others changed a record {_ROUNDS} times while a visit was folded")
+        finally:
+            for key in keys:
+                del self._busy[key]
+            done.set_result(None)
 
     async def _round(self, visits: Sequence[Visit]) -> list[Visit]:
         """Try each visit once; returns those that are to be tried again."""

@@ -7,6 +7,7 @@ import inspect
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from serving.settings import StoreSettings
 from serving.stores import Batch, Change, Closed, Entry, Moved, Store, Value, open_store
+from tests.redis_server import redis_cluster, redis_server
 
 pytestmark = pytest.mark.anyio
 KEYS = [number.to_bytes(8, "big") for number in range(1, 40)]
@@ -70,18 +72,33 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(params=["memory", "embedded", "embedded on disk"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    opened = open_store(settings_of(request.param, tmp_path))
-    yield opened
-    await done(opened.close())
+@pytest.fixture(scope="module")
+def redis() -> Iterator[str]:
+    with redis_server() as server:
+        yield server.url
 
 
-def settings_of(kind: str, folder: Path) -> StoreSettings:
+@pytest.fixture(scope="module")
+def redis_nodes() -> Iterator[str]:
+    with redis_cluster() as nodes:
+        yield nodes.url.replace("redis://", "redis+cluster://").removesuffix("/0")
+
+
+def settings_of(kind: str, folder: Path, request: pytest.FixtureRequest) -> StoreSettings:
+    """A store of a kind with nothing in it."""
     if kind == "memory":
         return StoreSettings(url="memory:")
-    durability = "disk" if kind == "embedded on disk" else "process"
-    return StoreSettings(url=f"embedded:{folder / 'live'}", size_gib=0.1, durability=durability)
+    if kind.startswith("embedded"):
+        durability = "disk" if kind == "embedded on disk" else "process"
+        return StoreSettings(url=f"embedded:{folder / 'live'}", size_gib=0.1, durability=durability)
+    return StoreSettings(url=request.getfixturevalue(kind), prefix=f"test{time.time_ns()}", timeout_seconds=5)
+
+
+@pytest.fixture(params=["memory", "embedded", "embedded on disk", "redis", "redis_nodes"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    opened = open_store(settings_of(request.param, tmp_path, request))
+    yield opened
+    await done(opened.close())
 
 
 async def test_what_was_written_is_read(store: Store) -> None:
@@ -193,12 +210,12 @@ def _work(settings: StoreSettings, worker: int, rounds: int, kill: bool) -> None
     asyncio.run(run())
 
 
-SHARED = ["embedded"]
+SHARED = ["embedded", "redis", "redis_nodes"]
 
 
 @pytest.fixture(params=SHARED)
 def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoreSettings]:
-    yield settings_of(request.param, tmp_path)
+    yield settings_of(request.param, tmp_path, request)
 
 
 def test_workers_share_it_and_one_that_is_killed_leaves_no_trace(shared: StoreSettings) -> None:
