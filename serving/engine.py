@@ -21,6 +21,7 @@ from features.events import CONSENT_LINK, Event
 from features.pseudonyms import load_key
 from features.sessions import HEADER_EVENTS, HEADER_LAST_AT, HEADER_STARTED_AT, STATUS_NAMES
 from features.shop import ShopSettings
+from serving.handover import ParquetSink
 from serving.intake import FieldError, Intake
 from serving.metrics import Metrics
 from serving.models import load_scorer
@@ -36,6 +37,9 @@ from serving.tokens import BadTokenError, Tokens
 # Sweeping shares the interpreter with the hot path: it takes 0.1 ms at a time and then steps aside.
 _SWEEP_STEP: Final = 100
 _SWEEP_PAUSE_SECONDS: Final = 0.002
+# Of sessions that are over: how many make a file, and how long a worker may take to write it.
+_BATCH_SESSIONS: Final = 5_000
+_LEASE_MS: Final = 60_000
 
 
 class Engine:
@@ -53,6 +57,7 @@ class Engine:
         self._intake = Intake(shop, settings.session.consent, round(settings.session.max_age_hours * 3_600_000))
         timeout_ms = round(settings.session.timeout_minutes * 60_000)
         self.sessions = Sessions(self.fold, timeout_ms, round(settings.store.linked_days * DAY_MS))
+        self._sink = ParquetSink(Path(settings.store.closed), self.fold, sync=settings.store.durability == "disk")
         self._warm_up()
 
     def take(self, requests: Sequence[Request], received_ms: int | None = None) -> Awaitable[None] | None:
@@ -261,6 +266,20 @@ class Engine:
             await asyncio.sleep(_SWEEP_PAUSE_SECONDS)
         self.metrics.swept_records += forgotten
         return forgotten
+
+    async def hand_over(self, now_ms: int | None = None) -> int:
+        """Hand on the sessions that are over; returns how many."""
+        handed = 0
+        while True:
+            now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+            batch = await _done(self.store.claim(_BATCH_SESSIONS, now, _LEASE_MS))
+            if batch is None:
+                self.metrics.closed_sessions += handed
+                return handed
+            if batch.sessions:
+                await asyncio.to_thread(self._sink.write, batch)
+            await _done(self.store.settle(batch.name))
+            handed += len(batch.sessions)
 
     async def count(self) -> None:
         """Note for the metrics how many records there are."""

@@ -44,6 +44,7 @@ class Metrics:
         self.events: Counter[str] = Counter()
         self.retired_records = 0
         self.swept_records = 0
+        self.closed_sessions = 0
         self.latency = Tally(_LATENCY_SECONDS)
         self.scores: dict[str, Tally] = {}
         self.records = 0
@@ -91,4 +92,7 @@ class Metrics:
         yield CounterMetricFamily(
             "lotse_retired_records", "Records of older fields put away.", value=self.retired_records
         )
-        yield CounterMetricFamily("lotse_swept_records", "Closed sessions removed.", value=self.swept_records)
+        yield CounterMetricFamily("lotse_swept_records", "Records forgotten.", value=self.swept_records)
+        yield CounterMetricFamily(
+            "lotse_closed_sessions", "Sessions that were over and handed on.", value=self.closed_sessions
+        )

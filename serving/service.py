@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import bentoml
@@ -20,6 +21,15 @@ logger = logging.getLogger("lotse.service")
 
 _settings, _shop = from_environment()
 app = App()
+
+
+async def _again_and_again(what: str, work: Callable[[], Awaitable[int]], seconds: float) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except Exception:
+            logger.exception("%s failed; it is tried again in %s s", what, seconds)
 
 
 @bentoml.asgi_app(app, path="/")
@@ -39,30 +49,27 @@ class Lotse:
 
         self.engine = Engine(_settings, _shop)
         app.engine = self.engine
-        self._sweeping: asyncio.Task[None] | None = None
+        self._housekeeping: list[asyncio.Task[None]] = []
         # what is loaded now lives as long as the process: collecting it again and again is where p99 goes
         gc.collect()
         gc.freeze()
         gc.set_threshold(100_000, 50, 50)
 
     @bentoml.on_startup  # type: ignore[attr-defined,untyped-decorator,unused-ignore]
-    async def start_sweeping(self) -> None:
-        """Remove closed sessions now and then."""
-        self._sweeping = asyncio.create_task(self._sweep_for_ever())
-
-    async def _sweep_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(_settings.store.sweep_seconds)
-            try:
-                await self.engine.sweep()
-            except Exception:
-                logger.exception("sweeping failed; it is tried again in %s s", _settings.store.sweep_seconds)
+    async def start_housekeeping(self) -> None:
+        """Close sessions that are over, and hand them on."""
+        store = _settings.store
+        self._housekeeping = [
+            asyncio.create_task(_again_and_again("sweeping", self.engine.sweep, store.sweep_seconds)),
+            asyncio.create_task(_again_and_again("handing on", self.engine.hand_over, store.closed_seconds)),
+        ]
 
     @bentoml.on_shutdown  # type: ignore[attr-defined,untyped-decorator,unused-ignore]
     async def stop(self) -> None:
         """Let go of the store."""
-        if self._sweeping:
-            self._sweeping.cancel()
+        for task in self._housekeeping:
+            task.cancel()
+        await asyncio.gather(*self._housekeeping, return_exceptions=True)
         await self.engine.close()
 
     @bentoml.api  # type: ignore[untyped-decorator,unused-ignore]

@@ -55,6 +55,8 @@ class StoreSettings(Settings):
     prefix: str = Field("lotse", pattern=r"^[a-z0-9_-]+$")
     remembered: int = Field(20_000, ge=0)
     sweep_seconds: float = Field(1, gt=0)
+    closed: str = "lotse-data/closed"
+    closed_seconds: float = Field(30, gt=0)
     linked_days: float = Field(390, gt=0)
 
 

@@ -112,3 +112,12 @@ def _load(pom: Path, jars: Path) -> None:
     command = ["mvn", "-q", "-B", "-f", pom, "dependency:copy-dependencies", f"-DoutputDirectory={jars}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def make_keyspace(port: int) -> None:
+    """The keyspace of a server's URL, as its operator makes it."""
+    from cassandra.cluster import Cluster  # noqa: PLC0415
+
+    with Cluster([HOST], port=port) as cluster, cluster.connect() as session:
+        replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
+        session.execute(f"CREATE KEYSPACE {KEYSPACE} WITH replication = {replication}")

@@ -12,9 +12,8 @@ from hypothesis import settings
 from tests.shared import TAOBAO
 from tests.workspace import KEY, Service, lotse, workspace
 
-# Real logs are years old: their times are believed and their sessions are not swept away as long over, as an operator
-# who replays an archive configures it.
-REPLAY = ("session.max_age_hours=200000", "store.sweep_seconds=1e9")
+# Real logs are years old: their times are believed, as an operator who replays an archive configures it.
+REPLAY = "session.max_age_hours=200000"
 
 # How many random histories a property is tried on; `pytest --hypothesis-profile small` where each takes long.
 settings.register_profile("usual", max_examples=150, deadline=None)
@@ -35,7 +34,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def service(trained: Path) -> Iterator[Service]:
     """The service in the folder where the models were trained."""
-    running = Service(trained, *REPLAY).start()
+    running = Service(trained, REPLAY).start()
     yield running
     running.stop()
 

@@ -16,6 +16,7 @@ import pytest
 
 from serving.settings import StoreSettings
 from serving.stores import Batch, Change, Closed, Entry, Moved, Store, Value, open_store
+from tests.cassandra_server import cassandra_server, make_keyspace
 from tests.redis_server import redis_cluster, redis_server
 
 pytestmark = pytest.mark.anyio
@@ -84,6 +85,13 @@ def redis_nodes() -> Iterator[str]:
         yield nodes.url.replace("redis://", "redis+cluster://").removesuffix("/0")
 
 
+@pytest.fixture(scope="module")
+def cassandra() -> Iterator[str]:
+    with cassandra_server(commitlog_sync="batch") as server:
+        make_keyspace(server.port)
+        yield server.url
+
+
 def settings_of(kind: str, folder: Path, request: pytest.FixtureRequest) -> StoreSettings:
     """A store of a kind with nothing in it."""
     if kind == "memory":
@@ -91,10 +99,10 @@ def settings_of(kind: str, folder: Path, request: pytest.FixtureRequest) -> Stor
     if kind.startswith("embedded"):
         durability = "disk" if kind == "embedded on disk" else "process"
         return StoreSettings(url=f"embedded:{folder / 'live'}", size_gib=0.1, durability=durability)
-    return StoreSettings(url=request.getfixturevalue(kind), prefix=f"test{time.time_ns()}", timeout_seconds=5)
+    return StoreSettings(url=request.getfixturevalue(kind), prefix=f"t{time.time_ns()}", timeout_seconds=5)
 
 
-@pytest.fixture(params=["memory", "embedded", "embedded on disk", "redis", "redis_nodes"])
+@pytest.fixture(params=["memory", "embedded", "embedded on disk", "redis", "redis_nodes", "cassandra"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     opened = open_store(settings_of(request.param, tmp_path, request))
     yield opened
@@ -210,7 +218,7 @@ def _work(settings: StoreSettings, worker: int, rounds: int, kill: bool) -> None
     asyncio.run(run())
 
 
-SHARED = ["embedded", "redis", "redis_nodes"]
+SHARED = ["embedded", "redis", "redis_nodes", "cassandra"]
 
 
 @pytest.fixture(params=SHARED)
