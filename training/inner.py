@@ -121,28 +121,29 @@ def cross_fit(
             way.follow(part, len(one.train), _within(tick, number * len(ways) + place, len(folds) * len(ways)))
         if after_fold:
             after_fold(number, min(float(way.curve.min()) for way in ways))
-    best = ways[-1]
+    best = ways[0]
     if small:
         best, other = reversed(ways) if len(np.unique(past.visitor)) < settings.linear.visitors else ways
         visitor = past.visitor[np.concatenate([one.valid for one in folds])]
         if surely_less(other.losses(past, folds), best.losses(past, folds), visitor):
             best = other
-    return CrossFit(sum(best.sizes), float(best.curve.min()), best.inverse_penalty, int(best.curve.argmin()))
+    rows = sum(len(one.valid) for one in folds)
+    return CrossFit(rows, float(best.curve.min()), best.inverse_penalty, int(best.curve.argmin()))
 
 
 @dataclass
 class _Way:
     """One start of the trees, followed over the inner folds.
 
-    starts: a linear model a fold; sizes, curves, boosters: of the folds so far, rows that were validated on, mean loss
-    of them after each number of trees, none first, and the trees.
+    starts: a linear model a fold; margins, curves, boosters: of the folds so far, what it says of the rows that were
+    validated on, their mean loss after each number of trees, none first, and the trees.
     """
 
     head: Head
     settings: TrainingSettings
     inverse_penalty: float
     starts: Sequence[LinearModel]
-    sizes: list[int] = field(default_factory=list)
+    margins: list[np.ndarray] = field(default_factory=list)
     curves: list[np.ndarray] = field(default_factory=list)
     boosters: list[lgb.Booster] = field(default_factory=list)
 
@@ -155,21 +156,20 @@ class _Way:
         # after the last tree the fold has stopped
         rest = np.full(self.settings.lightgbm.num_boost_round - len(curve), curve[-1])
         self.curves.append(np.concatenate([[none], curve, rest]))
-        self.sizes.append(len(valid))
+        self.margins.append(start[valid])
         self.boosters.append(booster)
 
     @property
     def curve(self) -> np.ndarray:
         """Mean loss over the folds so far after each number of trees, float64 (most trees + 1,)."""
-        return np.asarray(np.average(self.curves, axis=0, weights=self.sizes))
+        return np.asarray(np.average(self.curves, axis=0, weights=[len(margin) for margin in self.margins]))
 
     def losses(self, past: Slice, folds: Sequence[InnerFold]) -> np.ndarray:
         """Loss of every row that was validated on, with as many trees as are best: float64, fold after fold."""
         rounds, found = int(self.curve.argmin()), []
-        for one, start, booster in zip(folds, self.starts, self.boosters, strict=True):
-            matrix = past.matrix[one.valid]
-            trees = booster.predict(matrix, raw_score=True, num_iteration=rounds) if rounds else 0.0
-            found.append(row_losses(past.answer[one.valid], start.margin(matrix) + trees, self.head.task))
+        for one, margin, booster in zip(folds, self.margins, self.boosters, strict=True):
+            trees = booster.predict(past.matrix[one.valid], raw_score=True, num_iteration=rounds) if rounds else 0.0
+            found.append(row_losses(past.answer[one.valid], margin + trees, self.head.task))
         return np.concatenate(found)
 
 
@@ -207,8 +207,11 @@ def out_of_fold(
 def fit_recipe(
     part: Slice, head: Head, settings: TrainingSettings, chosen: CrossFit, tick: Tick | None = None
 ) -> tuple[LinearModel, lgb.Booster]:
-    """The linear model and the trees on top of it, as many as were chosen (at least one is made)."""
-    (linear,) = fit_linear(part, head, settings.linear, (chosen.inverse_penalty,))
+    """What the trees start from and the trees, as many as were chosen (at least one is made)."""
+    if chosen.inverse_penalty:
+        (linear,) = fit_linear(part, head, settings.linear, (chosen.inverse_penalty,))
+    else:
+        linear = constant_model(part.answer, head)
     start = linear.margin(part.matrix)
     booster, _ = boost(part, None, start, head, chosen.applied(settings), rounds=max(chosen.rounds, 1), tick=tick)
     return linear, booster

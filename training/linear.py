@@ -65,10 +65,7 @@ def constant_model(answer: np.ndarray, head: Head) -> LinearModel:
 def fit_linear(
     part: Slice, head: Head, settings: LinearSettings, inverse_penalties: Sequence[float]
 ) -> list[LinearModel]:
-    """A model for each penalty (scikit-learn's C), on the same rows; 0 is no weight at all: the mean answer."""
-    constant = constant_model(part.answer, head)
-    if not any(inverse_penalties):
-        return [constant for _ in inverse_penalties]
+    """A model for each penalty (scikit-learn's C), on the same rows."""
     part = part.thinned(MOST_ROWS)
     with ThreadPoolExecutor(2) as pool:
         edges = list(pool.map(lambda column: _edges(column, settings.bins), part.matrix.T))
@@ -77,7 +74,7 @@ def fit_linear(
     for feature, (cut, code) in enumerate(zip(edges, bins, strict=True)):
         terms += [(feature, term) for term in _terms(part.matrix[:, feature], code, len(cut) + 1)]
     if not terms:
-        return [constant for _ in inverse_penalties]
+        return [constant_model(part.answer, head) for _ in inverse_penalties]
     design = np.empty((len(part), len(terms)), np.float32)
     for place, (feature, term) in enumerate(terms):
         design[:, place] = term[bins[feature]]

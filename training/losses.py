@@ -16,9 +16,7 @@ def row_losses(answer: np.ndarray, margin: np.ndarray, task: str) -> np.ndarray:
         return np.asarray(np.logaddexp(0.0, margin) - answer * margin)
     # -y mu^(1-p) / (1-p) + mu^(2-p) / (2-p), as LightGBM's tweedie metric
     power = TWEEDIE_POWER
-    return np.asarray(
-        -answer * np.exp((1 - power) * margin) / (1 - power) + np.exp((2 - power) * margin) / (2 - power)
-    )  # fmt: skip
+    return np.asarray(-answer * np.exp((1 - power) * margin) / (1 - power) + np.exp((2 - power) * margin) / (2 - power))
 
 
 def score_loss(answer: np.ndarray, margin: np.ndarray, task: str) -> float:

@@ -285,11 +285,11 @@ class _Search:
         self.report(self.so_far.complete + self.so_far.pruned + sum(self.parts.values()), self.so_far)
 
     def _with(self, values: Values) -> TrainingSettings:
-        settings = self.settings.for_head(self.head.name).with_lightgbm(values)
+        settings = self.settings.for_head(self.head.name)
         threads = settings.lightgbm.num_threads
         if settings.tuning.jobs > 1:
             threads = max(1, (os.cpu_count() or 1) // settings.tuning.jobs)
-        return settings.model_copy(update={"lightgbm": settings.lightgbm.model_copy(update={"num_threads": threads})})
+        return settings.with_lightgbm({**values, "num_threads": threads})
 
 
 def _ended(study: Study) -> list[FrozenTrial]:
