@@ -16,7 +16,7 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -89,7 +89,7 @@ class CassandraStore(OptimisticStore):
             request_timeout=settings.timeout_seconds,
         )
         self._errors: tuple[type[Exception], ...] = (DriverException, NoHostAvailable, OSError)
-        self._batch = lambda: BatchStatement(BatchType.UNLOGGED)  # type: ignore[no-untyped-call]
+        self._batch: Callable[[], Any] = lambda: BatchStatement(BatchType.UNLOGGED)
         self._cluster = Cluster(
             hosts, port, auth_provider=login, execution_profiles={EXEC_PROFILE_DEFAULT: profile},
             connect_timeout=max(settings.timeout_seconds, 2.0),
