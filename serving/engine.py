@@ -10,6 +10,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,11 +29,12 @@ from serving.models import load_scorer
 from serving.problems import Problem
 from serving.pseudonyms import DAY_MS, RotatingPseudonyms
 from serving.requests import Answer, Request
-from serving.scorer import Scorer, Sheet
-from serving.sessions import EventVisit, Expiry, Sessions, is_handed_on, key_of
+from serving.scorer import Scorer, size_for
+from serving.sessions import Expiry, Sessions, is_handed_on, key_of
 from serving.settings import ServingSettings
-from serving.stores import open_store
+from serving.stores import Found, open_store
 from serving.tokens import BadTokenError, Tokens
+from serving.turn import Turn
 
 # Sweeping shares the interpreter with the hot path: it takes 0.1 ms at a time and then steps aside.
 _SWEEP_STEP: Final = 100
@@ -57,6 +59,7 @@ class Engine:
         self._intake = Intake(shop, settings.session.consent, round(settings.session.max_age_hours * 3_600_000))
         timeout_ms = round(settings.session.timeout_minutes * 60_000)
         self.sessions = Sessions(self.fold, timeout_ms, round(settings.store.linked_days * DAY_MS))
+        self._free: dict[int, list[Turn]] = {}
         self._sink = ParquetSink(Path(settings.store.closed), self.fold, sync=settings.store.durability == "disk")
         self._warm_up()
 
@@ -67,64 +70,62 @@ class Engine:
         awaitable where the store takes time.
         """
         received = time.time_ns() // 1_000_000 if received_ms is None else received_ms
-        visits: dict[int, EventVisit] = {}
-        scorer, place = self.scorer, 0
-        sheet = scorer.sheet()
+        count = 0
         for request in requests:
             try:
                 self._read(request, received)
+                count += len(request.events)
             except Exception as problem:
                 request.problem = problem
-                continue
-            sheet.extend(place + len(request.events))
-            for event, raw in zip(request.events, request.raws, strict=True):
-                visit = visits.get(event.visitor)
-                if visit is None:
-                    visit = visits[event.visitor] = self._visit(event, raw, received)
-                request.visits.append((visit, len(visit.events)))
-                visit.events.append(event)
-                visit.places.append(place)
-                visit.readings.append(sheet.readings[place])
-                place += 1
-        waiting = self.store.apply(list(visits.values())) if visits else None
+                request.events.clear()
+        scorer = self.scorer
+        turn = self._turn(count)
+        turn.begin(scorer.sheet(count), received)
+        for request in requests:
+            request.first = len(turn)
+            for event, raw in zip(request.events, request.raws, strict=False):
+                turn.add(event, partial(self._earlier, raw, received, event.consent & CONSENT_LINK != 0))
+        waiting = self.store.apply(list(turn.visits.values()), turn.advance) if count else None
         if waiting is None:
-            self._answer_all(requests, scorer, sheet, place)
+            self._answer_all(requests, scorer, turn)
             return None
-        return self._answer_later(waiting, requests, scorer, sheet, place)
+        return self._answer_later(waiting, requests, scorer, turn)
+
+    def _turn(self, events: int) -> Turn:
+        """A turn with room for so many events."""
+        size = size_for(events)
+        free = self._free.get(size)
+        return free.pop() if free else Turn(self.sessions, size)
 
     async def _answer_later(
-        self, waiting: Awaitable[None], requests: Sequence[Request], scorer: Scorer, sheet: Sheet, places: int
+        self, waiting: Awaitable[None], requests: Sequence[Request], scorer: Scorer, turn: Turn
     ) -> None:
         await waiting
-        self._answer_all(requests, scorer, sheet, places)
+        self._answer_all(requests, scorer, turn)
 
-    def _answer_all(self, requests: Sequence[Request], scorer: Scorer, sheet: Sheet, places: int) -> None:
-        sheet.score(places)
+    def _answer_all(self, requests: Sequence[Request], scorer: Scorer, turn: Turn) -> None:
+        turn.score()
+        names = [STATUS_NAMES[status] for status in turn.statuses]
+        for name in names:
+            self.metrics.events[name] += 1
+        self.metrics.retired_records += sum(visit.retired for visit in turn.visits.values())
+        versions = scorer.versions
         for request in requests:
-            if request.problem is None:
-                answers = [self._answer(visit, number, scorer, sheet) for visit, number in request.visits]
-                request.answer = answers if request.many else answers[0]
-        scorer.give_back(sheet)
+            if request.problem is not None:
+                continue
+            answers = []
+            for place, event in enumerate(request.events, request.first):
+                scores, decided, reasons = turn.scores(place)
+                self.metrics.scored(scores)
+                token = self._tokens.sign(event.visitor, turn.starts[place])
+                answers.append(Answer(token, names[place], turn.counts[place], scores, versions, decided, reasons))
+            request.answer = answers if request.many else answers[0]
+        scorer.give_back(turn.end())
+        self._free.setdefault(turn.size, []).append(turn)
 
-    def _answer(self, visit: EventVisit, number: int, scorer: Scorer, sheet: Sheet) -> Answer:
-        started_at, status, count = visit.folded[number]
-        name = STATUS_NAMES[status]
-        self.metrics.events[name] += 1
-        if not number:
-            self.metrics.retired_records += visit.retired
-        scores, decided, reasons = sheet.scores(visit.places[number])
-        self.metrics.scored(scores)
-        token = self._tokens.sign(visit.events[number].visitor, started_at)
-        return Answer(token, name, count, scores, scorer.versions, decided, reasons)
-
-    def _visit(self, event: Event, raw: str, received: int) -> EventVisit:
-        linked = bool(event.consent & CONSENT_LINK)
-
-        def others() -> list[bytes]:
-            # raw ids live as long as the request: an event may continue a session of another pseudonym
-            return [key_of(visitor) for visitor in self._pseudonyms.earlier(raw, received, linked=linked)]
-
-        return EventVisit(self.sessions, key_of(event.visitor), others, received)
+    def _earlier(self, raw: str, received: int, linked: bool) -> list[bytes]:
+        """Keys under which a visitor's open session may lie; raw ids live as long as the request."""
+        return [key_of(visitor) for visitor in self._pseudonyms.earlier(raw, received, linked=linked)]
 
     def _read(self, request: Request, received: int) -> None:
         """The events of a body.
@@ -191,9 +192,7 @@ class Engine:
             raise over
         scorer = self.scorer
         sheet = scorer.sheet()
-        sheet.extend(1)
-        for tables, row in sheet.readings[0]:
-            self.fold.read(sessions.record, now, row, tables)
+        sheet.read(self.fold, sessions.record, now)
         sheet.score(1)
         scores, decided, reasons = sheet.scores()
         scorer.give_back(sheet)
@@ -289,15 +288,13 @@ class Engine:
 
     def _warm_up(self) -> None:
         """Compile what the first request would otherwise wait for."""
-        sheet = self.scorer.sheet()
-        sheet.extend(1)
-        for tables, row in sheet.readings[0]:
-            record = self.fold.new_record()
-            event = Event(visitor=1, time=1_700_000_000_000)
-            self.fold.advance(record, row, self.sessions.timeout_ms, tables, *event)
-            self.fold.read(record, 1_700_000_001_000, row, tables)
-        sheet.score(1)
-        self.scorer.give_back(sheet)
+        turn, sheet = self._turn(1), self.scorer.sheet()
+        turn.begin(sheet, 1_700_000_000_000)
+        visit = turn.add(Event(visitor=1, time=1_700_000_000_000), list)
+        turn.advance([Found(visit, None, ())])
+        sheet.read(self.fold, self.sessions.record, 1_700_000_001_000)
+        turn.score()
+        self.scorer.give_back(turn.end())
 
     async def close(self) -> None:
         """Let go of the store."""

@@ -13,16 +13,8 @@ from serving.panel import DECIDED, NOT_ASKED, Panel
 
 # Why a head that needs linked visits has no score.
 NOT_LINKED: Final = "visits_not_linked"
-# Rows that are scored by one call; a multiple of what goes through the trees at once.
-_BLOCK: Final = 64
-
-
-class Reading(NamedTuple):
-    """Where a record is described as models with the same learned tables see it: tables int64 (words,), row float32
-    (F,)."""
-
-    tables: np.ndarray
-    row: np.ndarray
+# Fewest places of a sheet.
+_PLACES: Final = 64
 
 
 class Scores(NamedTuple):
@@ -36,82 +28,72 @@ class Scores(NamedTuple):
 _NOTHING: Final[list[str]] = []
 
 
-class _Block:
-    """Places for rows, and for what is said of them, as arrays of each panel."""
-
-    def __init__(self, panels: Sequence[Panel], width: int) -> None:
-        self._panels = panels
-        self.rows = [np.zeros((_BLOCK, width), np.float32) for _ in panels]
-        self._scores = [np.zeros((panel.heads, _BLOCK)) for panel in panels]
-        self._states = [np.zeros((panel.heads, _BLOCK), np.uint8) for panel in panels]
-
-    def score(self, count: int) -> tuple[list[list[float]], list[list[int]] | None]:
-        """Scores and states of the first rows, a line a row; no states where every score is a model's."""
-        lines: list[list[list[float]]] = []
-        states: list[list[list[int]]] = []
-        special = False
-        for panel, rows, score, state in zip(self._panels, self.rows, self._scores, self._states, strict=True):
-            panel.score(rows, count, score, state)
-            lines.append(score[:, :count].T.tolist())
-            special = special or bool(state[:, :count].any())
-            states.append(state[:, :count].T.tolist())
-        if len(lines) == 1:
-            return lines[0], states[0] if special else None
-        joined = [[value for part in parts for value in part] for parts in zip(*lines, strict=True)]
-        return joined, [[value for part in parts for value in part] for parts in zip(*states, strict=True)]
-
-
 class Sheet:
     """Places at which records are described and then scored, by all heads of one scorer.
 
     Attributes
     ----------
-    readings: of each place, one for each set of learned tables.
+    rows: float32 (t, size, F), a row of features for each set of learned tables and place.
+    tables, tables_at: the sets, int64, one after the other, and where each begins, int64 (t + 1,).
     """
 
-    def __init__(self, scorer: Scorer) -> None:
-        self._scorer = scorer
-        self._blocks: list[_Block] = []
+    def __init__(self, scorer: Scorer, size: int) -> None:
+        self._scorer, self.size = scorer, size
+        self.tables, self.tables_at = scorer.tables, scorer.tables_at
+        self.rows = np.zeros((len(self.tables_at) - 1, size, scorer.width), np.float32)
+        self._scores = [np.zeros((panel.heads, size)) for panel in scorer.panels]
+        self._states = [np.zeros((panel.heads, size), np.uint8) for panel in scorer.panels]
         self._lines: list[list[float]] = []
-        self._states: list[list[int] | None] = []
-        self.readings: list[tuple[Reading, ...]] = []
+        self._special: list[list[int]] | None = None
 
-    def extend(self, places: int) -> None:
-        """Have at least so many places."""
-        while len(self.readings) < places:
-            block = _Block(self._scorer.panels, self._scorer.width)
-            self._blocks.append(block)
-            rows = block.rows or [np.zeros((_BLOCK, self._scorer.width), np.float32)]
-            self.readings += [
-                tuple(Reading(tables, each[place]) for tables, each in zip(self._scorer.tables, rows, strict=True))
-                for place in range(_BLOCK)
-            ]
+    def read(self, fold: Fold, record: np.ndarray, now_ms: int) -> None:
+        """Describe a record as of now at the first place."""
+        for number, rows in enumerate(self.rows):
+            tables = self.tables[self.tables_at[number] : self.tables_at[number + 1]]
+            fold.read(record, now_ms, rows[0], tables)
 
     def score(self, count: int) -> None:
-        """Score the first places."""
-        self._lines, self._states = [], []
-        for number, block in enumerate(self._blocks):
-            left = min(_BLOCK, count - number * _BLOCK)
-            if left <= 0:
-                break
-            lines, states = block.score(left) if self._scorer.panels else ([[]] * left, None)
-            self._lines += lines
-            self._states += states or [None] * left
+        """Score what stands at the first places."""
+        panels = self._scorer.panels
+        for panel, rows, scores, states in zip(panels, self.rows, self._scores, self._states, strict=False):
+            panel.score(rows, count, scores, states)
+        self._lines = _by_place(self._scores, count)
+        special = any(states[:, :count].any() for states in self._states)
+        self._special = _by_place(self._states, count) if special else None
 
     def scores(self, place: int = 0) -> Scores:
         """What was said of a place."""
-        scorer, states = self._scorer, self._states[place]
+        scorer = self._scorer
         scores = dict(zip(scorer.names, self._lines[place], strict=True))
         decided, reasons = _NOTHING, scorer.reasons
-        if states is not None:
-            decided = [name for name, state in zip(scorer.names, states, strict=True) if state == DECIDED]
-            for name, state in zip(scorer.names, states, strict=True):
-                if state == NOT_ASKED:
-                    del scores[name]
-                    reasons = {**reasons, name: NOT_LINKED}
+        if self._special is not None:
+            states = self._special[place]
+            if DECIDED in states:
+                decided = [name for name, state in zip(scorer.names, states, strict=True) if state == DECIDED]
+            if NOT_ASKED in states:
+                left = [name for name, state in zip(scorer.names, states, strict=True) if state == NOT_ASKED]
+                scores = {name: score for name, score in scores.items() if name not in left}
+                reasons = {**reasons, **dict.fromkeys(left, NOT_LINKED)}
         if scorer.priors:
             scores.update(scorer.priors)
         return Scores(scores, decided, reasons)
+
+
+def _by_place(lines: Sequence[np.ndarray], count: int) -> list[list[Any]]:
+    """The first columns of some (H, size) arrays, each as one list."""
+    if len(lines) == 1:
+        found: list[list[Any]] = lines[0][:, :count].T.tolist()
+        return found
+    return np.concatenate([np.zeros((0, count)), *(line[:, :count] for line in lines)]).T.tolist()
+
+
+def size_for(places: int) -> int:
+    """One of few sizes that is large enough.
+
+    >>> size_for(1), size_for(65)
+    (64, 128)
+    """
+    return max(_PLACES, 1 << (places - 1).bit_length())
 
 
 class Scorer:
@@ -139,21 +121,24 @@ class Scorer:
             sharing.setdefault(head.tables.digest, []).append(name)
         self.panels = [Panel([heads[name] for name in names]) for names in sharing.values()]
         learned = [heads[names[0]].tables.pack(tuple(fold.catalogue.tables)) for names in sharing.values()]
-        self.tables = learned or [fold.nothing_learned]
+        learned = learned or [fold.nothing_learned]
+        self.tables = np.concatenate(learned)
+        self.tables_at = np.cumsum([0, *map(len, learned)])
         self.names = [name for names in sharing.values() for name in names]
         self.versions = {name: head.version for name, head in heads.items()}
         self.reasons = dict(reasons)
         self.priors = {name: prior for name, prior in priors.items() if name in reasons}
-        self._free = [Sheet(self)]
-        self._free[0].extend(1)
+        self._free: dict[int, list[Sheet]] = {}
 
-    def sheet(self) -> Sheet:
-        """A sheet that nobody else writes on until it is given back."""
-        return self._free.pop() if self._free else Sheet(self)
+    def sheet(self, places: int = 1) -> Sheet:
+        """A sheet of at least so many places that nobody else writes on until it is given back."""
+        size = size_for(places)
+        free = self._free.get(size)
+        return free.pop() if free else Sheet(self, size)
 
     def give_back(self, sheet: Sheet) -> None:
         """What stands on the sheet is not needed any more."""
-        self._free.append(sheet)
+        self._free.setdefault(sheet.size, []).append(sheet)
 
     def ready(self) -> list[str]:
         """What keeps the heads from scoring as they did in training; empty if nothing does."""

@@ -142,11 +142,10 @@ def test_a_decided_answer_is_not_asked_of_the_model(model_folder: Path) -> None:
     head = Head(model_folder, "3")
     scorer = Scorer({"exit": head}, {"exit": 0.2, "bounce": 0.4}, {"bounce": "no_model"}, six_features())
     sheet = scorer.sheet()
-    sheet.extend(1)
-    (reading,) = sheet.readings[0]
-    reading.row[:] = [0, 0, 0, 2, 1, 0]
+    row = sheet.rows[0][0]
+    row[:] = [0, 0, 0, 2, 1, 0]
     assert scored(sheet) == ({"exit": 0.0, "bounce": 0.4}, ["exit"], {"bounce": "no_model"})
-    reading.row[:] = [0, 0, 0, 1, 1, 0]
+    row[:] = [0, 0, 0, 1, 1, 0]
     scores, decided, _ = scored(sheet)
     assert scores["exit"] == said(head, np.array([0, 0, 0, 1, 1, 0], np.float32))
     assert 0 < scores["exit"] < 1 and decided == []
@@ -182,12 +181,10 @@ def test_amounts_are_answered_as_amounts_and_what_cannot_be_asked_is_not(model_f
     assert said(head, row) == pytest.approx(np.exp(0.9 * margin - 0.2 + curve), rel=1e-12)
     scorer = Scorer({"value": head}, {}, {}, six_features())
     sheet = scorer.sheet()
-    sheet.extend(1)
-    (reading,) = sheet.readings[0]
-    reading.row[:] = row
+    sheet.rows[0][0] = row
     assert scored(sheet) == ({"value": said(head, row)}, [], {})
     row[1] = np.nan
-    reading.row[:] = row
+    sheet.rows[0][0] = row
     assert scored(sheet) == ({}, [], {"value": "visits_not_linked"})
     assert np.isnan(head.scores(row[None, :])[0])
 
@@ -210,17 +207,13 @@ def test_heads_share_a_reading_where_their_tables_are_the_same(model_folder: Pat
         for name, rate in (("bounce", 0.5), ("conversion", 0.25), ("exit", 0.5))
     }
     sheet = Scorer(heads, {}, {}, fold).sheet()
-    sheet.extend(2)
     event = Event(visitor=1, time=1_700_000_000_000, item=7)
-    for place, item in enumerate((7, 8)):
+    for item, rate, other_rate in ((7, 0.5, 0.25), (8, 0.0, 0.0)):
         record = fold.new_record()
-        (tables, row), (other_tables, other_row) = sheet.readings[place]
-        fold.advance(record, row, 1_800_000, tables, *event._replace(item=item))
-        fold.read(record, event.time, other_row, other_tables)
-    assert [[row[1] for _, row in readings] for readings in sheet.readings[:2]] == [[0.5, 0.25], [0.0, 0.0]]
-    sheet.score(2)
-    for place, (rate, other_rate) in enumerate(((0.5, 0.25), (0.0, 0.0))):
-        scores, _, _ = sheet.scores(place)
+        fold.advance(record, fold.new_row(), 1_800_000, fold.nothing_learned, *event._replace(item=item))
+        sheet.read(fold, record, event.time)
+        assert sheet.rows[:, 0, 1].tolist() == [rate, other_rate]
+        scores, _, _ = scored(sheet)
         assert scores["exit"] == scores["bounce"] == said(heads["exit"], np.array([0, rate, 0, 0, 0, 0], np.float32))
         assert scores["conversion"] == said(heads["conversion"], np.array([0, other_rate, 0, 0, 0, 0], np.float32))
 
