@@ -145,9 +145,12 @@ class Engine:
         if len(raws) > limit:
             raise Problem(422, f"{len(raws)} events in one request; at most {limit}: send them in several")
 
+        note = request.raws.append
+        current = self._pseudonyms.at(received)
+
         def pseudonym(raw: str, linked: bool) -> int:
-            request.raws.append(raw)
-            return self._pseudonyms.current(raw, received, linked=linked)
+            note(raw)
+            return current(raw, linked)
 
         errors = []
         for index, raw in enumerate(raws):
