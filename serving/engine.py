@@ -10,7 +10,6 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +17,7 @@ import msgspec
 import numpy as np
 
 from features.compiler import compile_fold
-from features.events import CONSENT_LINK, Event
+from features.events import Event
 from features.pseudonyms import load_key
 from features.sessions import HEADER_EVENTS, HEADER_LAST_AT, HEADER_STARTED_AT, STATUS_NAMES
 from features.shop import ShopSettings
@@ -53,7 +52,7 @@ class Engine:
         self.fold = compile_fold()
         self.scorer = load_scorer(settings, self.fold)
         self.store = open_store(settings.store)
-        self.metrics = Metrics(lambda: self.scorer.versions)
+        self.metrics = Metrics(lambda: self.scorer)
         self._pseudonyms = RotatingPseudonyms(folder)
         self._tokens = Tokens(load_key(folder / "token.key"))
         self._intake = Intake(shop, settings.session.consent, round(settings.session.max_age_hours * 3_600_000))
@@ -83,8 +82,7 @@ class Engine:
         turn.begin(scorer.sheet(count), received)
         for request in requests:
             request.first = len(turn)
-            for event, raw in zip(request.events, request.raws, strict=False):
-                turn.add(event, partial(self._earlier, raw, received, event.consent & CONSENT_LINK != 0))
+            turn.add(request.events, request.raws)
         waiting = self.store.apply(list(turn.visits.values()), turn.advance) if count else None
         if waiting is None:
             self._answer_all(requests, scorer, turn)
@@ -95,7 +93,7 @@ class Engine:
         """A turn with room for so many events."""
         size = size_for(events)
         free = self._free.get(size)
-        return free.pop() if free else Turn(self.sessions, size)
+        return free.pop() if free else Turn(self.sessions, size, self._earlier)
 
     async def _answer_later(
         self, waiting: Awaitable[None], requests: Sequence[Request], scorer: Scorer, turn: Turn
@@ -104,28 +102,28 @@ class Engine:
         self._answer_all(requests, scorer, turn)
 
     def _answer_all(self, requests: Sequence[Request], scorer: Scorer, turn: Turn) -> None:
-        turn.score()
-        names = [STATUS_NAMES[status] for status in turn.statuses]
-        for name in names:
-            self.metrics.events[name] += 1
-        self.metrics.retired_records += sum(visit.retired for visit in turn.visits.values())
-        versions = scorer.versions
+        sheet = turn.score()
+        self.metrics.folded(turn.statuses)
+        self.metrics.retired_records += turn.retired
+        starts, counts, statuses = turn.starts, turn.counts, turn.statuses
+        sign, versions, scores_of = self._tokens.sign, scorer.versions, sheet.scores
         for request in requests:
             if request.problem is not None:
                 continue
             answers = []
             for place, event in enumerate(request.events, request.first):
-                scores, decided, reasons = turn.scores(place)
-                self.metrics.scored(scores)
-                token = self._tokens.sign(event.visitor, turn.starts[place])
-                answers.append(Answer(token, names[place], turn.counts[place], scores, versions, decided, reasons))
+                scores, decided, reasons = scores_of(place)
+                token = sign(event.visitor, starts[place])
+                status = STATUS_NAMES[statuses[place]]
+                answers.append(Answer(token, status, counts[place], scores, versions, decided, reasons))
             request.answer = answers if request.many else answers[0]
-        scorer.give_back(turn.end())
+        scorer.give_back(sheet)
         self._free.setdefault(turn.size, []).append(turn)
 
-    def _earlier(self, raw: str, received: int, linked: bool) -> list[bytes]:
+    def _earlier(self, raw: str, linked: bool) -> list[bytes]:
         """Keys under which a visitor's open session may lie; raw ids live as long as the request."""
-        return [key_of(visitor) for visitor in self._pseudonyms.earlier(raw, received, linked=linked)]
+        now = time.time_ns() // 1_000_000
+        return [key_of(visitor) for visitor in self._pseudonyms.earlier(raw, now, linked=linked)]
 
     def _read(self, request: Request, received: int) -> None:
         """The events of a body.
@@ -199,7 +197,6 @@ class Engine:
         sheet.score(1)
         scores, decided, reasons = sheet.scores()
         scorer.give_back(sheet)
-        self.metrics.scored(scores)
         return Answer(token, "read", int(header[HEADER_EVENTS]), scores, scorer.versions, decided, reasons)
 
     def score_rows(self, rows: Any) -> list[dict[str, float]]:
@@ -293,11 +290,11 @@ class Engine:
         """Compile what the first request would otherwise wait for."""
         turn, sheet = self._turn(1), self.scorer.sheet()
         turn.begin(sheet, 1_700_000_000_000)
-        visit = turn.add(Event(visitor=1, time=1_700_000_000_000), list)
-        turn.advance([Found(visit, None, ())])
+        turn.add([Event(visitor=1, time=1_700_000_000_000)], [""])
+        turn.advance([Found(visit, None, ()) for visit in turn.visits.values()])
         sheet.read(self.fold, self.sessions.record, 1_700_000_001_000)
-        turn.score()
-        self.scorer.give_back(turn.end())
+        self.scorer.give_back(turn.score())
+        self.scorer.tally()  # nobody was scored
 
     async def close(self) -> None:
         """Let go of the store."""

@@ -63,17 +63,22 @@ class Panel:
     Attributes
     ----------
     heads: how many there are.
+    tally: int64 (H, 11), how many scores lay up to 0.1, 0.2, ... 1.0, and beyond; total: float64 (H,), their sum. Kept
+    here because to count them one by one takes longer than to make them.
     """
 
     def __init__(self, heads: Sequence[Head]) -> None:
         self.heads = len(heads)
         self._forest: Forest = plant([head.trees for head in heads])
         self._rules = _rules(heads)
+        self.tally = np.zeros((self.heads, 11), np.int64)
+        self.total = np.zeros(self.heads)
 
     def score(self, rows: np.ndarray, count: int, scores: np.ndarray, states: np.ndarray) -> None:
         """Score the first of some rows, float32 (n, F), into scores float64 (H, n) and states uint8 (H, n); the score
         of what cannot be asked is NaN."""
         _score(self._forest, self._rules, rows, count, scores, states)
+        _count(scores, count, self.tally, self.total)
 
     def said(self, rows: np.ndarray) -> np.ndarray:
         """What the models say of float32 (n, F), decided or not, NaN where they cannot be asked: float64 (H, n)."""
@@ -166,3 +171,13 @@ def _score(forest, rules, rows, count, scores, states):  # type: ignore[no-untyp
             curve = rules.rises[head, piece] * (margin - rules.starts[head, piece]) + rules.values[head, piece]
             linear = rules.slopes[head, events, idle] * margin + rules.intercepts[head, events, idle] + curve
             scores[head, row] = math.exp(linear) if rules.exponential[head] else 1.0 / (1.0 + math.exp(-linear))
+
+
+@njit(cache=True, nogil=True)
+def _count(scores: np.ndarray, count: int, tally: np.ndarray, total: np.ndarray) -> None:  # pragma: no cover
+    for head in range(len(scores)):
+        for row in range(count):
+            score = scores[head, row]
+            if not np.isnan(score):
+                tally[head, min(max(math.ceil(score * 10) - 1, 0), 10)] += 1
+                total[head] += score

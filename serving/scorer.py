@@ -140,6 +140,14 @@ class Scorer:
         """What stands on the sheet is not needed any more."""
         self._free.setdefault(sheet.size, []).append(sheet)
 
+    def tally(self) -> dict[str, tuple[list[int], float]]:
+        """Scores since this was asked last, by head: how many were up to 0.1, 0.2, ... 1.0 and above, and their sum."""
+        counts = [line for panel in self.panels for line in panel.tally.tolist()]
+        totals = [total for panel in self.panels for total in panel.total.tolist()]
+        for panel in self.panels:
+            panel.tally[:], panel.total[:] = 0, 0.0
+        return dict(zip(self.names, zip(counts, totals, strict=True), strict=True))
+
     def ready(self) -> list[str]:
         """What keeps the heads from scoring as they did in training; empty if nothing does."""
         return [
