@@ -56,7 +56,10 @@ class Engine:
         self._tokens = Tokens(load_key(folder / "token.key"))
         self._intake = Intake(shop, settings.session.consent, round(settings.session.max_age_hours * 3_600_000))
         timeout_ms = round(settings.session.timeout_minutes * 60_000)
-        self.sessions = Sessions(self.fold, timeout_ms, round(settings.store.linked_days * DAY_MS))
+        linked_ms = round(settings.store.linked_days * DAY_MS)
+        self.sessions = Sessions(self.fold, timeout_ms, linked_ms)
+        # visits may be folded in a thread of the store's meanwhile: a look has a buffer of its own
+        self._looked_at = Sessions(self.fold, timeout_ms, linked_ms)
         self._sink = ParquetSink(Path(settings.store.closed), self.fold, sync=settings.store.durability == "disk")
         self._warm_up()
 
@@ -181,7 +184,7 @@ class Engine:
         found = self.store.read(key_of(visitor))
         value = await found if isinstance(found, Awaitable) else found
         over = Problem(404, "the session is over or was never here; a new event begins another one")
-        sessions = self.sessions
+        sessions = self._looked_at
         if value is None or not sessions.fits(value) or is_handed_on(value):
             raise over
         sessions.value[:] = value
