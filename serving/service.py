@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,11 +17,13 @@ import bentoml
 
 from serving.app import App
 from serving.settings import from_environment
+from serving.supervision import end_with
 
 logger = logging.getLogger("lotse.service")
 
 _settings, _shop = from_environment()
 app = App()
+_supervisor = os.getppid()
 
 
 async def _again_and_again(what: str, work: Callable[[], Awaitable[int]], seconds: float) -> None:
@@ -62,6 +65,7 @@ class Lotse:
         self._housekeeping = [
             asyncio.create_task(_again_and_again("sweeping", self.engine.sweep, store.sweep_seconds)),
             asyncio.create_task(_again_and_again("handing on", self.engine.hand_over, store.closed_seconds)),
+            asyncio.create_task(end_with(_supervisor)),
         ]
 
     @bentoml.on_shutdown  # type: ignore[attr-defined,untyped-decorator,unused-ignore]
