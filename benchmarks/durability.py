@@ -2,7 +2,7 @@
 
     python -m benchmarks.durability [--rounds 1000] [--service-rounds 40] [--cuts 2000] [--seconds 1] [--runs 15]
 
-Of the rounds, some are of a whole service with two workers, where a killed worker is back after seconds only; a tenth is
+Some of the rounds are of a whole service with two workers, where a killed worker is back after seconds only; a tenth is
 of workers with `durability = "disk"`, the rest of workers with the default, all without HTTP. Power cuts are worked out
 from what was asked of the operating system (needs `strace`). The store is measured beside a Redis server with
 `appendfsync always` (needs `redis-tools`): 16 writers that wait for each other's sync, records of 1,000 bytes.
@@ -79,8 +79,8 @@ def power_cuts(folder: Path, cuts: int) -> None:
         found[kind] = cut(traced(own, 200, kind), own, cuts)
     store, control = found["in order"], found["synced later"]
     console.print(
-        f"{store.cuts:,} power cuts, {store.in_between:,} of them between a write and its sync: {store.damaged} damaged "
-        f"files, {store.forgot} without an acknowledged write; of {control.cuts:,} with commits that are synced only "
+        f"{store.cuts:,} power cuts, {store.in_between:,} of them between a write and its sync: {store.damaged} "
+        f"damaged files, {store.forgot} without an acknowledged write; of {control.cuts:,} with commits that are synced only "
         f"afterwards: {control.damaged} damaged files, {control.forgot} without an acknowledged write"
     )
     if store.damaged or store.forgot or not control.damaged:

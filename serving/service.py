@@ -86,8 +86,12 @@ class Lotse:
         """Heads, versions and features: what GET /v1/features does."""
         return self.engine.describe()
 
-    def __is_ready__(self) -> bool:
-        """Whether every head scores its golden row as in training."""
+    async def __is_ready__(self) -> bool:
+        """Whether every head scores its golden row as in training.
+
+        Asynchronous, so that BentoML asks in the event loop: in a thread of its own the golden row and an event that is
+        scored at the same time would write over each other's score.
+        """
         wrong = self.engine.scorer.ready()
         for message in wrong:
             logger.error(message)
