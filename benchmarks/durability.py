@@ -80,8 +80,8 @@ def power_cuts(folder: Path, cuts: int) -> None:
     store, control = found["in order"], found["synced later"]
     console.print(
         f"{store.cuts:,} power cuts, {store.in_between:,} of them between a write and its sync: {store.damaged} "
-        f"damaged files, {store.forgot} without an acknowledged write; of {control.cuts:,} with commits that are synced only "
-        f"afterwards: {control.damaged} damaged files, {control.forgot} without an acknowledged write"
+        f"damaged files, {store.forgot} without an acknowledged write; of {control.cuts:,} with commits that "
+        f"are synced only afterwards: {control.damaged} damaged files, {control.forgot} without an acknowledged write"
     )
     if store.damaged or store.forgot or not control.damaged:
         raise SystemExit("a power cut loses what was acknowledged, or the search does not find anything")
