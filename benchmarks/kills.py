@@ -267,7 +267,7 @@ def service_rounds(
             else:
                 service.process.kill()
                 service.process.wait(20)
-                _until(lambda workers=workers: not any(map(_running, workers)), 20)  # type: ignore[misc]
+                _until(lambda workers=workers: not any(map(_running, workers)), 60)  # type: ignore[misc]
                 tell(f"the workers ended {time.perf_counter() - begin:.1f} s after their supervisor")
                 service.start()
                 tell(f"the service answers again after {time.perf_counter() - begin:.1f} s")

@@ -2,12 +2,12 @@
 
     python -m benchmarks.soak [--minutes 30] [--rate 400] [--workers 2] [--no-moves]
 
-vegeta sends open loop: single events, arrays, scores of vectors, and requests that must be refused; visitors stay for
-two slices of 30 seconds, then their sessions end (timeout: a minute) and are handed on. Beside it one client reads every
-session that it writes to back by its token, /metrics is read every five seconds, and the champion's alias is moved
-between two versions every minute. Each slice tells the memory of each process (its own pages, without those of the
-store's file), what went wrong, latencies and the store's size; at the end stands a verdict, and the exit code is 1 if it
-is bad.
+vegeta sends open loop: single events, arrays, scores of vectors, and requests that must be refused. Visitors stay for
+two slices of 30 seconds, then their sessions end (timeout: a minute) and are handed on. Beside it one client reads
+every session that it writes to back by its token, /metrics is read every five seconds, and the champion's alias is
+moved between two versions every minute. Each slice tells the memory of each process (its own pages, without those of
+the store's file), what went wrong, latencies and the store's size. At the end stands a verdict; the exit code is 1 if
+it is bad.
 """
 
 from __future__ import annotations

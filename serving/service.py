@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,13 +16,12 @@ import bentoml
 
 from serving.app import App
 from serving.settings import from_environment
-from serving.supervision import end_with
+from serving.supervision import end_with_supervisor
 
 logger = logging.getLogger("lotse.service")
 
 _settings, _shop = from_environment()
 app = App()
-_supervisor = os.getppid()
 
 
 async def _again_and_again(what: str, work: Callable[[], Awaitable[int]], seconds: float) -> None:
@@ -47,6 +45,7 @@ class Lotse:
     """Scores running sessions."""
 
     def __init__(self) -> None:
+        end_with_supervisor()
         # here and not above: BentoML's supervisor imports this module too and needs no models
         from serving.engine import Engine  # noqa: PLC0415
 
@@ -65,7 +64,6 @@ class Lotse:
         self._housekeeping = [
             asyncio.create_task(_again_and_again("sweeping", self.engine.sweep, store.sweep_seconds)),
             asyncio.create_task(_again_and_again("handing on", self.engine.hand_over, store.closed_seconds)),
-            asyncio.create_task(end_with(_supervisor)),
         ]
 
     @bentoml.on_shutdown  # type: ignore[attr-defined,untyped-decorator,unused-ignore]
