@@ -278,13 +278,19 @@ def advance_many(which, of, events, values, records, skip, closed, timeout_ms, t
         record = records[visit, skip:]
         header = as_words(pointer(record))
         time = events[place, {time}]
-        if closed[visit] and time - header[HEADER_LAST_AT] <= timeout_ms:
+        ended_at = header[HEADER_LAST_AT]
+        if closed[visit] and time - ended_at <= timeout_ms:
             header[HEADER_LAST_AT] = time - timeout_ms - 1
         open_before = header[HEADER_EVENTS] > 0 and not closed[visit]
         if open_before:
             before[place] = records[visit]
         status = advance(record, out[0, place], timeout_ms, tables[: tables_at[1]], {arguments})
-        for table in range(1, len(tables_at) - 1):
+        described = 1
+        if closed[visit] and status != STARTED:
+            # late or a duplicate: the session is as it was when it ended
+            header[HEADER_LAST_AT] = ended_at
+            described = 0
+        for table in range(described, len(tables_at) - 1):
             learned = tables[tables_at[table] : tables_at[table + 1]]
             read(record, header[HEADER_LAST_AT], out[table, place], learned)
         if status == STARTED:

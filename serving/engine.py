@@ -57,7 +57,8 @@ class Engine:
         self._tokens = Tokens(load_key(folder / "token.key"))
         self._intake = Intake(shop, settings.session.consent, round(settings.session.max_age_hours * 3_600_000))
         timeout_ms = round(settings.session.timeout_minutes * 60_000)
-        self.sessions = Sessions(self.fold, timeout_ms, round(settings.store.linked_days * DAY_MS))
+        linked_ms = round(settings.store.linked_days * DAY_MS)
+        self.sessions = Sessions(self.fold, timeout_ms, linked_ms)
         self._free: dict[int, list[Turn]] = {}
         self._sink = ParquetSink(Path(settings.store.closed), self.fold, sync=settings.store.durability == "disk")
         self._warm_up()
@@ -120,10 +121,9 @@ class Engine:
         scorer.give_back(sheet)
         self._free.setdefault(turn.size, []).append(turn)
 
-    def _earlier(self, raw: str, linked: bool) -> list[bytes]:
+    def _earlier(self, raw: str, linked: bool, now_ms: int) -> list[bytes]:
         """Keys under which a visitor's open session may lie; raw ids live as long as the request."""
-        now = time.time_ns() // 1_000_000
-        return [key_of(visitor) for visitor in self._pseudonyms.earlier(raw, now, linked=linked)]
+        return [key_of(visitor) for visitor in self._pseudonyms.earlier(raw, now_ms, linked=linked)]
 
     def _read(self, request: Request, received: int) -> None:
         """The events of a body.

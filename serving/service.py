@@ -16,6 +16,7 @@ import bentoml
 
 from serving.app import App
 from serving.settings import from_environment
+from serving.supervision import end_with_supervisor
 
 logger = logging.getLogger("lotse.service")
 
@@ -44,6 +45,7 @@ class Lotse:
     """Scores running sessions."""
 
     def __init__(self) -> None:
+        end_with_supervisor()
         # here and not above: BentoML's supervisor imports this module too and needs no models
         from serving.engine import Engine  # noqa: PLC0415
 
@@ -82,8 +84,12 @@ class Lotse:
         """Heads, versions and features: what GET /v1/features does."""
         return self.engine.describe()
 
-    def __is_ready__(self) -> bool:
-        """Whether every head scores its golden row as in training."""
+    async def __is_ready__(self) -> bool:
+        """Whether every head scores its golden row as in training.
+
+        Asynchronous, so that BentoML asks in the event loop: in a thread of its own the golden row and an event that is
+        scored at the same time would write over each other's score.
+        """
         wrong = self.engine.scorer.ready()
         for message in wrong:
             logger.error(message)

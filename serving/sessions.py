@@ -12,6 +12,7 @@ from struct import Struct
 from typing import Final
 
 import numpy as np
+from xxhash import xxh3_64_digest
 
 from features.compiler import Fold
 from features.events import CONSENT_LINK
@@ -116,8 +117,11 @@ def is_handed_on(value: Value) -> bool:
 
 
 def name_of(key: bytes, value: Value) -> bytes:
-    """The name of a value's session, unlike that of every other: key and start, 16 bytes."""
-    return key + _MOMENT.pack(_header(value, HEADER_STARTED_AT))
+    """The name of a value's session, unlike that of every other: key, start and a digest of the value, 24 bytes.
+
+    Two sessions of a visitor may start at the same time: named ones, or by events whose times were clamped.
+    """
+    return key + _MOMENT.pack(_header(value, HEADER_STARTED_AT)) + xxh3_64_digest(value)
 
 
 def _header(value: Value, place: int) -> int:

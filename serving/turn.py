@@ -27,8 +27,8 @@ _LAST_AT: Final = STATE_BYTES + 8 * HEADER_LAST_AT
 _DIGEST: Final = STATE_BYTES // 8 + HEADER_DIGEST
 _NOT_CLOSED: Final[list[Closed]] = []
 
-# The keys under which a visitor (raw id, may visits be linked) may have an open session that began under another one.
-Earlier = Callable[[str, bool], Sequence[bytes]]
+# The keys under which a visitor (raw id, may visits be linked, now in ms) may have a session that began under another.
+Earlier = Callable[[str, bool, int], Sequence[bytes]]
 
 
 class EventVisit:
@@ -39,17 +39,18 @@ class EventVisit:
     number: of the visit in its turn; events: places of its events there.
     """
 
-    __slots__ = ("_earlier", "_linked", "_raw", "entry", "events", "key", "number")
+    __slots__ = ("_earlier", "entry", "events", "key", "number")
     entry: Entry | None
 
-    def __init__(self, number: int, key: bytes, raw: str, linked: bool, earlier: Earlier) -> None:
+    def __init__(self, number: int, key: bytes, earlier: tuple[Earlier, str, bool, int]) -> None:
         self.number, self.key, self.entry = number, key, None
         self.events: list[int] = []
-        self._raw, self._linked, self._earlier = raw, linked, earlier
+        self._earlier = earlier
 
     def others(self) -> Sequence[bytes]:
         """Keys of the visitor before midnight, and before consent."""
-        return self._earlier(self._raw, self._linked)
+        earlier, raw, linked, now_ms = self._earlier
+        return earlier(raw, linked, now_ms)
 
     def advance(self, value: Value | None, others: Sequence[tuple[bytes, Value]] = ()) -> Change | None:
         """Events are advanced by their turn."""
@@ -114,7 +115,7 @@ class Turn:
             if visit is None:
                 key = visitor.to_bytes(8, "little", signed=True)
                 linked = event.consent & CONSENT_LINK != 0
-                visit = visits[visitor] = EventVisit(len(visits), key, raw, linked, self._earlier)
+                visit = visits[visitor] = EventVisit(len(visits), key, (self._earlier, raw, linked, self._received))
             place = len(of)
             _EVENT.pack_into(packed, place * _EVENT.size, *event)
             of.append(visit.number)
