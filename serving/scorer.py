@@ -22,6 +22,7 @@ from lightgbm.basic import _LIB
 
 from features.compiler import Fold
 from features.tables import NOTHING_LEARNED, Tables
+from serving.explain import Asked
 
 FORMAT: Final = 2
 _RAW_SCORE: Final = 1
@@ -213,6 +214,10 @@ class Head:
         found[np.isnan(matrix[:, self._needs]).any(axis=1)] = np.nan
         return found
 
+    def contributions(self, row: np.ndarray) -> np.ndarray:
+        """What each feature adds to the margin, and at the end the baseline: float32 (F,) -> float64 (F + 1,)."""
+        return np.asarray(self._booster.predict(row[None, :], pred_contrib=True, num_threads=1))[0]
+
     def golden_error(self) -> float:
         """How far the golden row's score is from what it was in training."""
         row = np.array([math.nan if value is None else value for value in self.about.golden.row], np.float32)
@@ -275,6 +280,14 @@ class Sheet:
         if self._scorer.priors:
             scores.update(self._scorer.priors)
         return scores, decided, reasons
+
+    def asked(self, place: int = 0) -> list[Asked]:
+        """Copies of the rows at the place, for the heads whose model is asked about them."""
+        return [
+            Asked(head, row.copy())
+            for _, head, row, _ in self._asked[place]
+            if not head.decided(row) and head.asked(row)
+        ]
 
 
 class Scorer:

@@ -1,0 +1,47 @@
+"""CORS: which pages of other origins may read our answers. An origin that is not listed gets no header of it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from serving.settings import CorsSettings
+
+Header = tuple[bytes, bytes]
+
+# What a page may send along, and what it may read.
+_REQUEST_HEADERS: Final = b"authorization, content-encoding, content-type, idempotency-key, last-event-id, x-request-id"
+_EXPOSED: Final = b"idempotency-replayed, retry-after, x-request-id"
+
+
+class Cors:
+    """The headers by origin, made once."""
+
+    def __init__(self, settings: CorsSettings) -> None:
+        self._any = "*" in settings.origins
+        self._origins = frozenset(origin.encode() for origin in settings.origins)
+        self._max_age = (b"access-control-max-age", str(settings.max_age_seconds).encode())
+        # an answer depends on its origin, also where there is none
+        self.plain: list[Header] = [] if self._any or not self._origins else [(b"vary", b"origin")]
+        self._always = [*self.plain, (b"access-control-expose-headers", _EXPOSED)]
+        if settings.credentials:
+            self._always.append((b"access-control-allow-credentials", b"true"))
+
+    def headers(self, origin: bytes) -> list[Header]:
+        """For an answer to a request from this origin."""
+        if self._any:
+            return [(b"access-control-allow-origin", b"*"), *self._always]
+        if origin in self._origins:
+            return [(b"access-control-allow-origin", origin), *self._always]
+        return self.plain
+
+    def preflight(self, origin: bytes, methods: bytes) -> list[Header]:
+        """For the question that a browser asks before it sends what a page wants; methods: that are answered there."""
+        found = self.headers(origin)
+        if found is self.plain:
+            return []  # `plain` goes to every answer
+        return [
+            *(header for header in found if header not in self.plain),
+            (b"access-control-allow-methods", methods),
+            (b"access-control-allow-headers", _REQUEST_HEADERS),
+            self._max_age,
+        ]
