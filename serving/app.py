@@ -35,6 +35,7 @@ _METRICS: Final = b"text/plain; version=0.0.4; charset=utf-8"
 _SESSIONS: Final = "/v1/sessions/"
 _TOKEN: Final = "/v1/sessions/{token}"
 _NOTHING: Final[Mapping[bytes, bytes]] = MappingProxyType({})
+NO_CONTENT: Final = 204
 # Request headers that concern more than one path. Others are looked for where they are needed.
 _CONCERNS: Final = frozenset((b"content-encoding", b"idempotency-key", b"x-request-id"))
 
@@ -88,11 +89,26 @@ class App:
         request_id = headers.get(b"x-request-id", b"") if headers else b""
         if not request_id or not accepted(request_id):
             request_id = self._new_id()
-        path, method = scope["path"], scope["method"]
+        content_type, body, status, more = await self._answer(scope, receive, headers, request_id)
+        out = [(b"content-type", content_type), (b"cache-control", b"no-store"), (b"x-request-id", request_id)]
+        if more:
+            out += more
+        if self._cors is not None:
+            out += self._cors.headers(headers.get(b"origin", b""))
+        if not isinstance(body, bytes):
+            await _stream(out, body, status, scope, receive, send)
+            return
+        if status != NO_CONTENT:
+            out.append((b"content-length", b"%d" % len(body)))
+        await send({"type": "http.response.start", "status": status, "headers": out})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], request_id: bytes) -> Reply:
+        """The answer to a request, counted; whatever is wrong is a problem."""
+        path, method, engine = scope["path"], scope["method"], self._engine
         label, rest, methods = path, "", self.routes.get(path)
         if methods is None:
             label, rest, methods = self._found(path)
-        engine = self._engine
         try:
             # API keys and limits belong here: what they need of `headers` is added to _CONCERNS
             if engine is None:
@@ -101,7 +117,7 @@ class App:
             if handler is not None:
                 reply = await handler(Call(engine, scope, receive, headers, rest))
             else:
-                reply = self._unhandled(methods, method, headers)
+                reply = self._unhandled(methods, method, headers.get(b"origin", b""))
         except Problem as problem:
             reply = _refusal(problem, request_id)
         except StoreError:
@@ -110,23 +126,10 @@ class App:
         except Exception:
             # the traceback names code only: no value of the request is logged
             logger.exception("an error of ours while answering %s", label)
-            reply = _refusal(Problem(500, "an error of ours; it is in the log under this id"), request_id)
+            reply = _refusal(Problem(500, "an error of ours; the service's log tells more"), request_id)
         if engine is not None:
             engine.metrics.requests[label, reply.status] += 1
-        content_type, body, status, more = reply
-        out = [(b"content-type", content_type), (b"cache-control", b"no-store"), (b"x-request-id", request_id)]
-        if more:
-            out += more
-        if self._cors is not None:
-            origin = headers.get(b"origin")
-            out += self._cors.plain if origin is None or method == "OPTIONS" else self._cors.headers(origin)
-        if not isinstance(body, bytes):
-            await _stream(out, body, status, scope, receive, send)
-            return
-        if status != 204:
-            out.append((b"content-length", b"%d" % len(body)))
-        await send({"type": "http.response.start", "status": status, "headers": out})
-        await send({"type": "http.response.body", "body": body})
+        return reply
 
     def _found(self, path: str) -> tuple[str, str, dict[str, Handler]]:
         """Label, token and handlers of a path with a token in it; no handlers where nothing is."""
@@ -137,7 +140,7 @@ class App:
                 return label, token, self.routes[label]
         return "other", "", {}
 
-    def _unhandled(self, methods: Mapping[str, Handler], method: str, headers: Mapping[bytes, bytes]) -> Reply:
+    def _unhandled(self, methods: Mapping[str, Handler], method: str, origin: bytes) -> Reply:
         """The answer to what is no request of a known method at a known path.
 
         Raises
@@ -147,11 +150,10 @@ class App:
         """
         if not methods:
             raise Problem(404, "unknown path; the API is described at /v1/openapi.json")
-        allowed = ", ".join((*methods, "OPTIONS"))
-        allow = (b"allow", allowed.encode())
+        allow = (b"allow", ", ".join((*methods, "OPTIONS")).encode())
         if method == "OPTIONS":
-            preflight = self._cors.preflight(headers.get(b"origin", b""), allow[1]) if self._cors is not None else []
-            return Reply(b"text/plain", b"", 204, (allow, *preflight))
+            preflight = self._cors.preflight(origin, allow[1]) if self._cors is not None else ()
+            return Reply(b"text/plain", b"", NO_CONTENT, (allow, *preflight))
         raise Problem(405, f"{method[:16]} is not allowed here; use {next(iter(methods))}", headers=[allow])
 
     async def _score(self, call: Call) -> Reply:

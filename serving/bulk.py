@@ -1,8 +1,8 @@
 """Many feature vectors for nightly jobs: NDJSON or an Arrow stream in, the same out, in bounded memory.
 
-Rows are read, checked and scored in pieces, in a thread; only their scores are kept until the last row was read, so a bad
-row is refused with its number instead of breaking off half an answer, and a client that sends everything before it reads
-anything is served, too.
+Rows are read, checked and scored in pieces, in a thread; only their scores are kept until the last row was read. So a
+bad row is refused with its number instead of breaking off half an answer, and a client that sends everything before it
+reads anything is served, too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import io
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 import numpy as np
@@ -22,7 +22,6 @@ from serving.http.call import Call, Reply
 from serving.problems import Problem
 
 if TYPE_CHECKING:
-    from serving.engine import Engine
     from serving.scorer import Scorer
 
 NDJSON: Final = "application/x-ndjson"
@@ -61,7 +60,7 @@ class Bulk:
             parts = chunks(call.receive, call.scope, call.headers, server.bulk_body_limit_bytes)
             job = Job(engine.scorer, engine.fold.names, server.bulk_rows)
             pieces = job.ndjson if kind == NDJSON else job.arrow
-            body = io.BufferedReader(_Feed(parts, asyncio.get_running_loop()), 65_536)
+            body = io.BufferedReader(cast(Any, _Feed(parts, asyncio.get_running_loop())), 65_536)
             await asyncio.to_thread(job.run, pieces(body))
         finally:
             self._running -= 1

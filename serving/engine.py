@@ -90,17 +90,18 @@ class Engine:
                 place += 1
         waiting = self.store.apply(list(visits.values())) if visits else None
         if waiting is None:
-            self._answer_all(requests, scorer, sheet)
+            self._answer_all(requests, scorer, sheet, place)
             return None
-        return self._answer_later(waiting, requests, scorer, sheet)
+        return self._answer_later(waiting, requests, scorer, sheet, place)
 
     async def _answer_later(
-        self, waiting: Awaitable[None], requests: Sequence[Request], scorer: Scorer, sheet: Sheet
+        self, waiting: Awaitable[None], requests: Sequence[Request], scorer: Scorer, sheet: Sheet, places: int
     ) -> None:
         await waiting
-        self._answer_all(requests, scorer, sheet)
+        self._answer_all(requests, scorer, sheet, places)
 
-    def _answer_all(self, requests: Sequence[Request], scorer: Scorer, sheet: Sheet) -> None:
+    def _answer_all(self, requests: Sequence[Request], scorer: Scorer, sheet: Sheet, places: int) -> None:
+        sheet.score(places)
         for request in requests:
             if request.problem is None:
                 scored = request.scored
@@ -118,7 +119,7 @@ class Engine:
             self.metrics.retired_records += visit.retired
         if not scored:
             return Answer(self._tokens.sign(visit.events[number].visitor, started_at), name, count)
-        scores, decided, reasons = sheet.score(visit.places[number])
+        scores, decided, reasons = sheet.scores(visit.places[number])
         self.metrics.scored(scores)
         token = self._tokens.sign(visit.events[number].visitor, started_at)
         return Answer(token, name, count, scores, scorer.versions, decided, reasons)
@@ -220,7 +221,8 @@ class Engine:
         sheet.extend(1)
         for tables, row in sheet.readings[0]:
             self.fold.read(sessions.record, now, row, tables)
-        scores, decided, reasons = sheet.score()
+        sheet.score(1)
+        scores, decided, reasons = sheet.scores()
         asked = sheet.asked()
         scorer.give_back(sheet)
         self.metrics.scored(scores)
@@ -352,7 +354,7 @@ class Engine:
             event = Event(visitor=1, time=1_700_000_000_000)
             self.fold.advance(record, row, self.sessions.timeout_ms, tables, *event)
             self.fold.read(record, 1_700_000_001_000, row, tables)
-        sheet.score()
+        sheet.score(1)
         self.scorer.give_back(sheet)
 
     async def close(self) -> None:

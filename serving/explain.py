@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 if TYPE_CHECKING:
-    from serving.scorer import Head
+    from serving.heads import Head
 
 
 class Contribution(msgspec.Struct):

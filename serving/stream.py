@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 import time
-from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import AsyncIterator, Callable, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -113,6 +115,20 @@ class Streams:
         for listeners in self._awake.values():
             for awake in listeners:
                 awake.set()
+
+    def end_on(self, loop: asyncio.AbstractEventLoop, *signals: signal.Signals) -> None:
+        """End every stream at a signal, before its handler so far: uvicorn's waits for open connections."""
+
+        def chained(before: Any) -> Callable[[int, FrameType | None], None]:
+            def handle(number: int, frame: FrameType | None) -> None:
+                loop.call_soon_threadsafe(self.end)
+                if callable(before):
+                    before(number, frame)
+
+            return handle
+
+        for number in signals:
+            signal.signal(number, chained(signal.getsignal(number)))
 
     async def listen(self, call: Call) -> Reply:
         """GET /v1/sessions/<token>/events.

@@ -21,26 +21,24 @@ class Cors:
         self._origins = frozenset(origin.encode() for origin in settings.origins)
         self._max_age = (b"access-control-max-age", str(settings.max_age_seconds).encode())
         # an answer depends on its origin, also where there is none
-        self.plain: list[Header] = [] if self._any or not self._origins else [(b"vary", b"origin")]
-        self._always = [*self.plain, (b"access-control-expose-headers", _EXPOSED)]
+        self._stranger: list[Header] = [] if self._any else [(b"vary", b"origin")]
+        self._listed = [*self._stranger, (b"access-control-expose-headers", _EXPOSED)]
         if settings.credentials:
-            self._always.append((b"access-control-allow-credentials", b"true"))
+            self._listed.append((b"access-control-allow-credentials", b"true"))
 
     def headers(self, origin: bytes) -> list[Header]:
-        """For an answer to a request from this origin."""
+        """For every answer; origin: empty where the request has none."""
         if self._any:
-            return [(b"access-control-allow-origin", b"*"), *self._always]
+            return [(b"access-control-allow-origin", b"*"), *self._listed]
         if origin in self._origins:
-            return [(b"access-control-allow-origin", origin), *self._always]
-        return self.plain
+            return [(b"access-control-allow-origin", origin), *self._listed]
+        return self._stranger
 
     def preflight(self, origin: bytes, methods: bytes) -> list[Header]:
         """For the question that a browser asks before it sends what a page wants; methods: that are answered there."""
-        found = self.headers(origin)
-        if found is self.plain:
-            return []  # `plain` goes to every answer
+        if not self._any and origin not in self._origins:
+            return []
         return [
-            *(header for header in found if header not in self.plain),
             (b"access-control-allow-methods", methods),
             (b"access-control-allow-headers", _REQUEST_HEADERS),
             self._max_age,

@@ -71,9 +71,7 @@ class Events:
         claim = Claim(request.key, query + b"\n" + request.body, now, kept_ms)
         await _done(engine.store.apply([claim]))
         if claim.outcome == Claim.OTHER:
-            raise Problem(
-                422, "this Idempotency-Key was used for another request; a new request needs a key of its own"
-            )
+            raise Problem(422, "this Idempotency-Key was used for another request; send each with a key of its own")
         if claim.outcome == Claim.RUNNING:
             raise Problem(409, "a request with this Idempotency-Key is being worked on", retry_after_seconds=1)
         if claim.outcome == Claim.DONE:

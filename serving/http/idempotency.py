@@ -110,9 +110,7 @@ def name_of(header: bytes) -> str:
     """
     found = _KEY.fullmatch(header.decode("latin-1"))
     if found is None:
-        raise Problem(
-            400, 'the Idempotency-Key is not one of 1 to 255 visible ASCII characters, such as "8e03978e-40d5"'
-        )
+        raise Problem(400, 'the Idempotency-Key must be 1 to 255 visible ASCII characters, such as "8e03978e-40d5"')
     return found[1]
 
 
