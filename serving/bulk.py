@@ -139,9 +139,14 @@ class Job:
         """The rows of record batches with a numeric column for each feature: pieces of float64 (n, F)."""
         try:
             messages = pa.ipc.MessageReader.open_stream(_Blocks(body))
-            schema = pa.ipc.read_schema(messages.read_next_message())
+            first = _message(messages)
+            if first is None or first.type != "schema":
+                raise Problem(400, "the body is not an Arrow stream: it does not begin with a schema")
+            schema = pa.ipc.read_schema(first)
             self._check_schema(schema)
             for message in iter(lambda: _message(messages), None):
+                if message.type != "record batch":
+                    raise Problem(400, f"the body is not an Arrow stream of record batches: found a {message.type}")
                 if is_compressed(message.metadata):
                     # nobody knows how long it gets before it is there
                     raise Problem(422, "the blocks of the Arrow stream are compressed; compress the whole body instead")

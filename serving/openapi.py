@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from features.events import CHANNELS, CONSENTS, DEVICES, EVENT_NAMES
 from features.sessions import STATUS_NAMES
 from serving.bulk import ARROW, NDJSON
-from serving.http.bodies import ENCODINGS
 from serving.intake import TEXT_LIMIT, EventIn
+from serving.openapi_parts import (
+    ANSWER,
+    DESCRIPTION,
+    EVENT,
+    HEADERS,
+    PARAMETERS,
+    PROBLEM,
+    PROBLEM_IN_EVENTS,
+    SCORES,
+    Tree,
+)
 from serving.problems import TITLES
 from serving.requests import Answer
 from serving.stream import IDLE_SECONDS
@@ -19,22 +29,11 @@ from serving.stream import IDLE_SECONDS
 if TYPE_CHECKING:
     from serving.engine import Engine
 
-Tree = dict[str, Any]
-
 # Who may ask: schemes of API keys, and which of them each operation wants, belong here.
 _SECURITY_SCHEMES: Final[Tree] = {}
 _SECURITY: Final[list[Tree]] = []
 
 _PROBLEM_TYPE: Final = "application/problem+json"
-_TOKEN_TEXT: Final = "ZJ6U4nYyTqOgAQAAAAAAAHqs0cYnV1FZk2mR8gVb4xE"
-_PROBLEM_IN_EVENTS: Final = {
-    "type": "about:blank",
-    "title": TITLES[422],
-    "status": 422,
-    "detail": "event 0, field price: found -1.0, expected a finite number, 0 or more",
-    "errors": [{"index": 0, "field": "price", "found": "-1.0", "expected": "a finite number, 0 or more"}],
-    "request_id": "9f86d081884c-00000002a",
-}
 
 
 def document(engine: Engine) -> Tree:
@@ -87,8 +86,8 @@ def document(engine: Engine) -> Tree:
         "paths": paths,
         "components": {
             "schemas": schemas,
-            "parameters": _PARAMETERS,
-            "headers": _HEADERS,
+            "parameters": PARAMETERS,
+            "headers": HEADERS,
             "responses": {f"Problem{status}": _problem(status) for status in TITLES},
             "securitySchemes": _SECURITY_SCHEMES,
         },
@@ -119,7 +118,7 @@ def _schemas(engine: Engine) -> tuple[Tree, Tree, Tree]:
     wire["declared"]["maxItems"] = 4
     for field in ("time", "sent_at"):
         wire[field]["description"] = "Milliseconds since 1970, or ISO 8601."
-    schemas["EventIn"]["examples"] = [_EVENT]
+    schemas["EventIn"]["examples"] = [EVENT]
     said = schemas["Answer"]["properties"]
     said["session"]["description"] = "The session's token, the access right to it."
     said["status"]["enum"] = [*STATUS_NAMES, "read"]
@@ -129,7 +128,7 @@ def _schemas(engine: Engine) -> tuple[Tree, Tree, Tree]:
     said["decided"]["description"] = "Heads whose answer was known already."
     said["reasons"]["description"] = "Why a head has no score, or only its prior."
     said["explanations"]["description"] = "With explain=true: of each head whose model was asked."
-    schemas["Answer"]["examples"] = [_ANSWER]
+    schemas["Answer"]["examples"] = [ANSWER]
     schemas["Explanation"]["description"] = (
         "What made the margin, which is the log-odds (of an amount the logarithm) before calibration: "
         "baseline + contributions + others = margin."
@@ -142,9 +141,9 @@ def _schemas(engine: Engine) -> tuple[Tree, Tree, Tree]:
         "required": list(names),
         "additionalProperties": False,
     }
-    schemas["Scores"] = _SCORES
-    schemas["Description"] = _DESCRIPTION
-    schemas["Problem"] = _PROBLEM
+    schemas["Scores"] = SCORES
+    schemas["Description"] = DESCRIPTION
+    schemas["Problem"] = PROBLEM
     return event, answer, schemas
 
 
@@ -154,8 +153,8 @@ def _events(event: Tree, answer: Tree, limit: int) -> Tree:
     operation = _operation(
         "events",
         "Fold one event or an array of events and score their sessions.",
-        _json({"anyOf": [answer, results]}, {"one": _ANSWER, "several": {"results": [_ANSWER]}}),
-        body=_json({"oneOf": [event, many]}, {"one": _EVENT, "several": [_EVENT]})
+        _json({"anyOf": [answer, results]}, {"one": ANSWER, "several": {"results": [ANSWER]}}),
+        body=_json({"oneOf": [event, many]}, {"one": EVENT, "several": [EVENT]})
         | {"text/plain": {"schema": {"type": "string"}, "example": '{"visitor": "v-1", "name": "page_view"}'}},
         parameters=("Scores", "Explain", "IdempotencyKey", "ContentEncoding"),
         errors=(400, 409, 413, 415, 422, 500, 503),
@@ -172,7 +171,7 @@ def _session(answer: Tree) -> Tree:
     return _operation(
         "session",
         "Score a session as of now; idle time counts.",
-        _json(answer, {"one": _ANSWER | {"status": "read"}}),
+        _json(answer, {"one": ANSWER | {"status": "read"}}),
         parameters=("Token", "Explain"),
         errors=(401, 404, 422, 500, 503),
     )
@@ -265,7 +264,7 @@ def _problem(status: int) -> Tree:
         headers["Accept-Encoding"] = {"$ref": "#/components/headers/AcceptEncoding"}
     content: Tree = {"schema": _ref("Problem")}
     if status == 422:
-        content["example"] = _PROBLEM_IN_EVENTS
+        content["example"] = PROBLEM_IN_EVENTS
     return {"description": TITLES[status], "headers": headers, "content": {_PROBLEM_TYPE: content}}
 
 
@@ -282,134 +281,3 @@ def _json(schema: Tree, examples: Tree | None = None) -> Tree:
 
 def _text() -> Tree:
     return {"text/plain": {"schema": {"type": "string"}}}
-
-
-_EVENT: Final = {"visitor": "v-1", "id": "e-1", "name": "view_item", "item": "sku-1", "price": 19.9}
-_ANSWER: Final = {
-    "session": _TOKEN_TEXT,
-    "status": "folded",
-    "events": 3,
-    "scores": {"bounce": 0.11, "conversion": 0.04, "exit": 0.21},
-    "models": {"bounce": "3", "conversion": "3", "exit": "2"},
-}
-_SCORES: Final[Tree] = {
-    "type": "object",
-    "properties": {
-        "scores": {
-            "type": "array",
-            "description": "Of each row, in their order; a head that cannot be asked about it is left out.",
-            "items": {"type": "object", "additionalProperties": {"type": "number"}},
-        },
-        "models": {"type": "object", "additionalProperties": {"type": "string"}},
-        "reasons": {"type": "object", "additionalProperties": {"type": "string"}},
-    },
-    "required": ["scores", "models", "reasons"],
-}
-_DESCRIPTION: Final[Tree] = {
-    "type": "object",
-    "properties": {
-        "heads": {"type": "object", "additionalProperties": {"type": "object"}},
-        "reasons": {"type": "object", "additionalProperties": {"type": "string"}},
-        "feature_digest": {"type": "string"},
-        "features": {"type": "array", "items": {"type": "string"}},
-        "record_bytes": {"type": "integer"},
-    },
-    "required": ["heads", "reasons", "feature_digest", "features", "record_bytes"],
-}
-_PROBLEM: Final[Tree] = {
-    "type": "object",
-    "description": "RFC 9457",
-    "properties": {
-        "type": {"type": "string", "format": "uri-reference"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "What was found, what is expected, what to do."},
-        "request_id": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "description": "Of an array of events, what is wrong with each.",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "index": {"type": "integer"},
-                    "field": {"type": "string"},
-                    "found": {"type": "string"},
-                    "expected": {"type": "string"},
-                },
-                "required": ["index", "field", "found", "expected"],
-            },
-        },
-    },
-    "required": ["type", "title", "status", "detail", "request_id"],
-}
-_PARAMETERS: Final[Tree] = {
-    "Token": {
-        "name": "token",
-        "in": "path",
-        "required": True,
-        "description": "What POST /v1/events answered as `session`.",
-        "schema": {"type": "string", "minLength": 43, "maxLength": 43, "pattern": "^[A-Za-z0-9_-]{43}$"},
-        "example": _TOKEN_TEXT,
-    },
-    "Scores": {
-        "name": "scores",
-        "in": "query",
-        "description": "none: the events are folded, and the answer has no scores.",
-        "schema": {"type": "string", "enum": ["all", "none"], "default": "all"},
-    },
-    "Explain": {
-        "name": "explain",
-        "in": "query",
-        "description": "true: the answer tells what made each score. About a millisecond a head; for few events only.",
-        "schema": {"type": "string", "enum": ["true", "false"], "default": "false"},
-    },
-    "Threshold": {
-        "name": "threshold",
-        "in": "query",
-        "description": "A head and a score whose crossing is told, such as conversion:0.3; may be repeated.",
-        "schema": {
-            "type": "array",
-            "maxItems": 32,
-            "items": {"type": "string", "pattern": r"^[a-z_]+:[0-9]{1,9}(\.[0-9]{1,9})?$"},
-        },
-        "example": ["conversion:0.3"],
-    },
-    "IdempotencyKey": {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "description": "The request has its effect once, however often it is sent with this key.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!#-~]+$"},
-    },
-    "ContentEncoding": {
-        "name": "Content-Encoding",
-        "in": "header",
-        "description": "How the body is compressed.",
-        "schema": {"type": "string", "enum": [*ENCODINGS, "identity"]},
-    },
-    "LastEventId": {
-        "name": "Last-Event-ID",
-        "in": "header",
-        "description": "The id of the latest event that was received: only what is new since then is told.",
-        "schema": {"type": "string"},
-        "example": "3-1-0",
-    },
-    "XRequestId": {
-        "name": "X-Request-Id",
-        "in": "header",
-        "description": "Names the request; repeated in the answer. One is made where there is none.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"},
-    },
-}
-_HEADERS: Final[Tree] = {
-    "XRequestId": {"description": "The request's name.", "required": True, "schema": {"type": "string"}},
-    "RetryAfter": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}},
-    "AcceptEncoding": {"description": "The encodings that are read.", "schema": {"type": "string"}},
-    "IdempotencyReplayed": {
-        "description": "The request was done before: its events are duplicates.",
-        "schema": {"type": "string", "enum": ["true"]},
-    },
-    "LotseModels": {
-        "description": "With NDJSON and Arrow: the version of each head's model, such as bounce=3, exit=2.",
-        "schema": {"type": "string"},
-    },
-}
