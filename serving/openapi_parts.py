@@ -1,4 +1,4 @@
-"""What the OpenAPI document is put together from: parameters, headers, schemas without a type of their own, examples."""
+"""What the OpenAPI document is put together from: parameters, headers, examples, schemas that have no type."""
 
 from __future__ import annotations
 
