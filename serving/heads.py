@@ -136,6 +136,10 @@ class Head:
         scores: np.ndarray = self._alone.said(matrix)[0]
         return scores
 
+    def contributions(self, row: np.ndarray) -> np.ndarray:
+        """What each feature adds to the margin, and at the end the baseline: float32 (F,) -> float64 (F + 1,)."""
+        return np.asarray(self.booster.predict(row[None, :], pred_contrib=True, num_threads=1))[0]
+
     def golden_error(self) -> float:
         """How far the golden row's score is from what it was in training."""
         row = np.array([[math.nan if value is None else value for value in self.about.golden.row]], np.float32)

@@ -8,8 +8,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from features.compiler import Fold
+from serving.explain import Asked
 from serving.heads import GOLDEN_TOLERANCE, Head, ModelError
-from serving.panel import DECIDED, NOT_ASKED, Panel
+from serving.panel import DECIDED, MODEL, NOT_ASKED, Panel
 
 # Why a head that needs linked visits has no score.
 NOT_LINKED: Final = "visits_not_linked"
@@ -78,6 +79,17 @@ class Sheet:
             scores.update(scorer.priors)
         return Scores(scores, decided, reasons)
 
+    def asked(self, place: int = 0) -> list[Asked]:
+        """Copies of a place's rows, for the heads whose model was asked about them."""
+        scorer, states = self._scorer, self._states[place]
+        found, number = [], 0
+        for reading, names in zip(self.readings[place], scorer.sharing, strict=False):
+            for name in names:
+                if states is None or states[number] == MODEL:
+                    found.append(Asked(scorer.heads[name], reading.row.copy()))
+                number += 1
+        return found
+
 
 def _by_place(lines: Sequence[np.ndarray], count: int) -> list[list[Any]]:
     """The first columns of some (H, size) arrays, each as one list."""
@@ -119,6 +131,7 @@ class Scorer:
         sharing: dict[str, list[str]] = {}
         for name, head in heads.items():
             sharing.setdefault(head.tables.digest, []).append(name)
+        self.sharing = list(sharing.values())
         self.panels = [Panel([heads[name] for name in names]) for names in sharing.values()]
         learned = [heads[names[0]].tables.pack(tuple(fold.catalogue.tables)) for names in sharing.values()]
         learned = learned or [fold.nothing_learned]
