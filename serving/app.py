@@ -15,6 +15,7 @@ from serving.requests import Request
 
 if TYPE_CHECKING:
     from serving.engine import Engine
+    from serving.gate import Admission, Gate
 
 logger = logging.getLogger("lotse.app")
 
@@ -39,6 +40,7 @@ class App:
 
     def __init__(self) -> None:
         self.engine: Engine | None = None
+        self.gate: Gate | None = None
         self._encode = msgspec.json.Encoder().encode
         self._waiting: list[tuple[Request, asyncio.Future[bytes]]] = []
         self._running: set[asyncio.Task[None]] = set()
@@ -51,7 +53,8 @@ class App:
         label = path if path in _METHODS else _SESSIONS if path.startswith(_SESSIONS) else "other"
         headers: list[tuple[bytes, bytes]] = []
         try:
-            status, content_type, body = 200, *await self._answer(engine, path, method, scope, receive)
+            admission = self.gate.admit(scope) if self.gate is not None else None
+            status, content_type, body = 200, *await self._answer(engine, path, method, scope, receive, admission)
         except Problem as problem:
             status, content_type, body, headers = problem.status, CONTENT_TYPE, problem.body(), problem.headers
         except Exception:
@@ -66,10 +69,15 @@ class App:
         await send({"type": "http.response.body", "body": body})
 
     async def _answer(
-        self, engine: Engine, path: str, method: str, scope: Scope, receive: Receive
+        self, engine: Engine, path: str, method: str, scope: Scope, receive: Receive, admission: Admission | None
     ) -> tuple[bytes, bytes]:
         if path == "/v1/events" and method == "POST":
-            return _JSON, await self._taken(await self._body(engine, scope, receive))
+            request = Request(await self._body(engine, scope, receive))
+            try:
+                return _JSON, await self._taken(request)
+            finally:
+                if request.many and admission is not None:
+                    admission.brought(len(request.events))
         if path == "/v1/noop" and engine.settings.server.noop:
             await self._body(engine, scope, receive)
             return _JSON, b'{"session":"","status":"noop"}'
@@ -92,8 +100,8 @@ class App:
             return _JSON, self._encode(document(engine))
         return _JSON, self._encode(engine.describe())
 
-    def _taken(self, body: bytes) -> asyncio.Future[bytes]:
-        """The answer to come for a body of events.
+    def _taken(self, request: Request) -> asyncio.Future[bytes]:
+        """The answer to come for a request of events.
 
         Requests that are ready at the same time are folded and scored one after the other at the end of the loop's
         turn: code and trees stay in the processor's caches, which under load halves what an event costs.
@@ -102,7 +110,7 @@ class App:
         future: asyncio.Future[bytes] = loop.create_future()
         if not self._waiting:
             loop.call_soon(self._take_waiting)
-        self._waiting.append((Request(body), future))
+        self._waiting.append((request, future))
         return future
 
     def _take_waiting(self) -> None:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from features.settings import SettingsError
+
+if TYPE_CHECKING:
+    from serving.settings import ServingSettings
 
 
 def serve(
@@ -31,6 +36,7 @@ def serve(
     overrides += [f"server.port={port}"] if port is not None else []
     settings = load_serving(config, overrides)  # mistakes are told here, not in a worker's log
     load_shop(shop)
+    _check_open(settings)
     environment = {
         **os.environ,
         **to_environment(config, shop, overrides),
@@ -42,3 +48,25 @@ def serve(
     command += ["--port", str(settings.server.port), "--working-dir", str(Path.cwd())]
     # this process becomes the supervisor: a signal to `lotse serve` reaches it, and nothing stands between
     os.execve(sys.executable, [sys.executable, "-m", *command], environment)
+
+
+def _check_open(settings: ServingSettings) -> None:
+    """Without keys only this machine may ask.
+
+    Raises
+    ------
+    SettingsError
+        Others could reach the service, and it has no keys.
+    """
+    from serving.keys import KeyFile  # noqa: PLC0415
+
+    keys, host = settings.keys, settings.server.host
+    if keys.required is False or (keys.required == "auto" and (host == "::1" or host.startswith("127."))):
+        return
+    file = KeyFile(Path(keys.folder))
+    if not file.read():
+        raise SettingsError(
+            f"server.host = {host!r} can be reached from other machines and there are no keys in {file.path}; "
+            "run: lotse keys create --kind secret --name <name> (and --kind public for browsers), "
+            "or set keys.required=false to be open to everybody"
+        )

@@ -11,12 +11,16 @@ CONTENT_TYPE: Final = b"application/problem+json"
 
 _TITLES: Final = {
     400: "The request cannot be read",
-    401: "The session token is not ours",
+    401: "The key or the session token is not ours",
+    403: "The key does not open this",
     404: "There is nothing here",
     405: "The method is not allowed here",
+    408: "The request took too long to come",
+    411: "The length is missing",
     413: "The body is too large",
     415: "The content type is not supported",
     422: "The content breaks the contract",
+    429: "Too many at once",
     503: "Not ready",
 }
 

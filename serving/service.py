@@ -10,20 +10,29 @@ import asyncio
 import gc
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import bentoml
 
 from serving.app import App
+from serving.connections import Watch, install
+from serving.front import Front
+from serving.gate import Gate
+from serving.keys import KeyFile, Keys
 from serving.settings import from_environment
 
 logger = logging.getLogger("lotse.service")
 
 _settings, _shop = from_environment()
 app = App()
+_watch = Watch(_settings.limits, _settings.server.workers)
+install(_watch, lambda theirs: Front(app, theirs, _settings.server.body_limit_bytes))
+
+_FOLLOW_SECONDS = 0.5
 
 
-async def _again_and_again(what: str, work: Callable[[], Awaitable[int]], seconds: float) -> None:
+async def _again_and_again(what: str, work: Callable[[], Awaitable[object]], seconds: float) -> None:
     while True:
         await asyncio.sleep(seconds)
         try:
@@ -49,6 +58,8 @@ class Lotse:
 
         self.engine = Engine(_settings, _shop)
         app.engine = self.engine
+        self._keys = Keys(KeyFile(Path(_settings.keys.folder)))
+        app.gate = Gate(self._keys, _settings.keys, _settings.limits, _settings.server.workers)
         self._housekeeping: list[asyncio.Task[None]] = []
         # what is loaded now lives as long as the process: collecting it again and again is where p99 goes
         gc.collect()
@@ -62,7 +73,12 @@ class Lotse:
         self._housekeeping = [
             asyncio.create_task(_again_and_again("sweeping", self.engine.sweep, store.sweep_seconds)),
             asyncio.create_task(_again_and_again("handing on", self.engine.hand_over, store.closed_seconds)),
+            asyncio.create_task(_again_and_again("reading the keys", self._follow_keys, _FOLLOW_SECONDS)),
+            asyncio.create_task(_watch.run()),
         ]
+
+    async def _follow_keys(self) -> bool:
+        return self._keys.follow()
 
     @bentoml.on_shutdown  # type: ignore[attr-defined,untyped-decorator,unused-ignore]
     async def stop(self) -> None:

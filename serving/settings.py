@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final, Literal
 
@@ -70,9 +71,33 @@ class ModelSettings(Settings):
 
 
 class KeySettings(Settings):
-    """Where the secret keys are."""
+    """Where the keys are, and whether a request needs one."""
 
     folder: str = "lotse-data"
+    required: bool | Literal["auto"] = "auto"
+
+
+class LimitSettings(Settings):
+    """How much may come, from whom, and how slowly."""
+
+    key_events_per_second: float = Field(0, ge=0)
+    address_events_per_second: float = Field(200, ge=0)
+    burst_seconds: float = Field(5, gt=0)
+    trusted_proxies: tuple[str, ...] = ()
+    connections: int = Field(10_000, ge=1)
+    header_seconds: float = Field(10, gt=0)
+    body_seconds: float = Field(10, gt=0)
+    read_seconds: float = Field(30, gt=0)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            try:
+                ip_network(proxy)
+            except ValueError as error:
+                raise ValueError(f"{error}; expected addresses or networks such as 10.0.0.0/8") from None
+        return proxies
 
 
 class ServingSettings(Settings):
@@ -84,6 +109,7 @@ class ServingSettings(Settings):
     models: ModelSettings = ModelSettings()
     prior: dict[str, float] = Field(default_factory=lambda: {"bounce": 0.4, "conversion": 0.03, "exit": 0.2})
     keys: KeySettings = KeySettings()
+    limits: LimitSettings = LimitSettings()
 
     @field_validator("prior")
     @classmethod

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -39,6 +40,14 @@ def lotse(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*LOTSE, *arguments], cwd=folder, env=environment(), capture_output=True, text=True, timeout=900, check=False
     )
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 30) -> None:
+    """Ask again until it is so."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.05)
 
 
 class Service:
