@@ -1,8 +1,8 @@
 """Connections: how many there may be, and how long a client may take with what it began.
 
-BentoML starts uvicorn itself and passes on no limit and no timeout but keep-alive's; uvicorn has none for headers, bodies
-and slow readers. So its protocol is extended: nothing is added to a request, but every connection is looked at once a
-second.
+BentoML starts uvicorn itself and passes on no limit and no timeout but keep-alive's; uvicorn has none for headers,
+bodies and slow readers. So its protocol is extended: nothing is added to a request, but every connection is looked at
+once a second.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from serving.settings import LimitSettings
 
 logger = logging.getLogger("lotse.connections")
-
-_LOOK_SECONDS: Final = 1.0
 
 
 class Watch:
@@ -51,11 +49,11 @@ class Watch:
         """Forget it."""
         self.connections.discard(connection)
 
-    async def run(self) -> None:
+    async def run(self, every_seconds: float = 1) -> None:
         """Look after the connections for ever."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(every_seconds)
             self.look(loop.time())
 
     def look(self, now: float) -> None:

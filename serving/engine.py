@@ -51,7 +51,7 @@ class Engine:
         self.fold = compile_fold()
         self.scorer = load_scorer(settings, self.fold)
         self.store = open_store(settings.store)
-        self.metrics = Metrics(lambda: self.scorer.versions)
+        self.metrics = Metrics(lambda: self.scorer.versions, self.fold.digest)
         self._pseudonyms = RotatingPseudonyms(folder)
         self._tokens = Tokens(load_key(folder / "token.key"))
         self._intake = Intake(shop, settings.session.consent, round(settings.session.max_age_hours * 3_600_000))
@@ -113,6 +113,8 @@ class Engine:
             self.metrics.retired_records += visit.retired
         scores, decided, reasons = sheet.score(visit.places[number])
         self.metrics.scored(scores)
+        if reasons:
+            self.metrics.fell_back(reasons)
         token = self._tokens.sign(visit.events[number].visitor, started_at)
         return Answer(token, name, count, scores, scorer.versions, decided, reasons)
 

@@ -1,8 +1,8 @@
 """Keys of the API: public ones may only send events, secret ones may do everything.
 
-A key is `lotse_pub_<id>_<secret>` or `lotse_sec_<id>_<secret>`, so that scanners find one that leaked. The secret is 256
-random bits: nobody can guess them, so a plain SHA-256 is kept; slow hashes protect passwords, which people choose. A key
-is told once, when it is made. The file is replaced as a whole, and workers follow it.
+A key is `lotse_pub_<id>_<secret>` or `lotse_sec_<id>_<secret>`, so that scanners find one that leaked. The secret is
+256 random bits: nobody can guess them, so a plain SHA-256 is kept; slow hashes protect passwords, which people choose.
+A key is told once, when it is made. The file is replaced as a whole, and workers follow it.
 """
 
 from __future__ import annotations

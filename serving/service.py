@@ -21,6 +21,7 @@ from serving.front import Front
 from serving.gate import Gate
 from serving.keys import KeyFile, Keys
 from serving.settings import from_environment
+from serving.workers import WorkerFiles
 
 logger = logging.getLogger("lotse.service")
 
@@ -30,6 +31,7 @@ _watch = Watch(_settings.limits, _settings.server.workers)
 install(_watch, lambda theirs: Front(app, theirs, _settings.server.body_limit_bytes))
 
 _FOLLOW_SECONDS = 0.5
+_TELL_SECONDS = 1.0
 
 
 async def _again_and_again(what: str, work: Callable[[], Awaitable[object]], seconds: float) -> None:
@@ -59,6 +61,8 @@ class Lotse:
         self.engine = Engine(_settings, _shop)
         app.engine = self.engine
         self._keys = Keys(KeyFile(Path(_settings.keys.folder)))
+        self.engine.metrics.watch = _watch
+        self._files = self.engine.metrics.files = WorkerFiles(Path(_settings.server.run))
         app.gate = Gate(self._keys, _settings.keys, _settings.limits, _settings.server.workers)
         self._housekeeping: list[asyncio.Task[None]] = []
         # what is loaded now lives as long as the process: collecting it again and again is where p99 goes
@@ -74,8 +78,12 @@ class Lotse:
             asyncio.create_task(_again_and_again("sweeping", self.engine.sweep, store.sweep_seconds)),
             asyncio.create_task(_again_and_again("handing on", self.engine.hand_over, store.closed_seconds)),
             asyncio.create_task(_again_and_again("reading the keys", self._follow_keys, _FOLLOW_SECONDS)),
+            asyncio.create_task(_again_and_again("telling the metrics", self._tell_metrics, _TELL_SECONDS)),
             asyncio.create_task(_watch.run()),
         ]
+
+    async def _tell_metrics(self) -> None:
+        self._files.write(self.engine.metrics.samples())
 
     async def _follow_keys(self) -> bool:
         return self._keys.follow()
@@ -86,6 +94,7 @@ class Lotse:
         for task in self._housekeeping:
             task.cancel()
         await asyncio.gather(*self._housekeeping, return_exceptions=True)
+        await self._tell_metrics()
         await self.engine.close()
 
     @bentoml.api  # type: ignore[untyped-decorator,unused-ignore]

@@ -27,6 +27,7 @@ class ServerSettings(Settings):
     workers: int = Field(1, ge=1)
     body_limit_bytes: int = Field(1_000_000, ge=1_000)
     batch_limit: int = Field(1_000, ge=1)
+    run: str = "lotse-data/run"
     noop: bool = False
 
 
