@@ -5,7 +5,7 @@ In: samples of each worker, counters and histograms since it started. Out: their
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -66,7 +66,7 @@ class Sample(msgspec.Struct, array_like=True):
     values: list[float]
 
 
-_MERGES: Final = {"sum": sum, "max": max, "min": min}
+_MERGES: Final[dict[str, Callable[[Iterable[float]], float]]] = {"sum": sum, "max": max, "min": min}
 
 
 def merged(lasting: Iterable[Sequence[Sample]], current: Iterable[Sequence[Sample]] = ()) -> list[Sample]:
