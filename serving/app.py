@@ -1,179 +1,244 @@
-"""The HTTP side: one bare ASGI application under BentoML; routing and request objects cost more than a score."""
+"""The HTTP side: one bare ASGI application under BentoML; routing and request objects cost more than a score.
+
+A request is looked at once: a single pass over its headers keeps those that concern us, a table finds what answers its
+path and method, and each concern is a file in `serving.http`. There is no stack of middleware.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from serving.bulk import ARROW, NDJSON, Bulk
+from serving.explain import explain
+from serving.http.bodies import Receive
+from serving.http.call import Call, Handler, Reply, Scope, Send
+from serving.http.cors import Cors
+from serving.http.events import JSON, Events, encode
+from serving.http.query import switch
+from serving.http.request_ids import accepted, maker
 from serving.problems import CONTENT_TYPE, Problem
-from serving.requests import Request
+from serving.stores import StoreError
+from serving.stream import Streams
 
 if TYPE_CHECKING:
     from serving.engine import Engine
-    from serving.gate import Admission, Gate
+    from serving.gate import Gate
 
 logger = logging.getLogger("lotse.app")
 
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-
-_JSON: Final = b"application/json"
 _METRICS: Final = b"text/plain; version=0.0.4; charset=utf-8"
 _SESSIONS: Final = "/v1/sessions/"
-_METHODS: Final = {
-    "/v1/events": "POST",
-    "/v1/score": "POST",
-    "/v1/features": "GET",
-    "/v1/openapi.json": "GET",
-    "/metrics": "GET",
-}
+_TOKEN: Final = "/v1/sessions/{token}"
+_NOTHING: Final[Mapping[bytes, bytes]] = MappingProxyType({})
+NO_CONTENT: Final = 204
+# Request headers that concern more than one path. Others are looked for where they are needed.
+_CONCERNS: Final = frozenset((b"content-encoding", b"idempotency-key", b"x-request-id"))
 
 
 class App:
-    """Dispatches by path. The engine is set when the service starts."""
+    """Dispatches by path and method."""
 
     def __init__(self) -> None:
-        self.engine: Engine | None = None
+        self.streams = Streams()
         self.gate: Gate | None = None
-        self._encode = msgspec.json.Encoder().encode
-        self._waiting: list[tuple[Request, asyncio.Future[bytes]]] = []
-        self._running: set[asyncio.Task[None]] = set()
+        self._engine: Engine | None = None
+        self._cors: Cors | None = None
+        self._concerns = _CONCERNS
+        self._new_id = maker()
+        self._bulk = Bulk()
+        events = Events(self.streams)
+        self.routes: dict[str, dict[str, Handler]] = {
+            "/v1/events": {"POST": events.post},
+            _TOKEN: {"GET": _session},
+            f"{_TOKEN}/events": {"GET": self.streams.listen},
+            "/v1/score": {"POST": self._score},
+            "/v1/features": {"GET": _features},
+            "/v1/openapi.json": {"GET": _document},
+            "/metrics": {"GET": _metrics},
+        }
+        for methods in self.routes.values():
+            if "GET" in methods:
+                methods["HEAD"] = methods["GET"]
+
+    @property
+    def engine(self) -> Engine | None:
+        """Set when the service starts; until then every request is answered with 503."""
+        return self._engine
+
+    @engine.setter
+    def engine(self, engine: Engine) -> None:
+        self._engine = engine
+        if engine.settings.cors.origins:
+            self._cors = Cors(engine.settings.cors)
+            self._concerns = _CONCERNS | {b"origin"}
+        if engine.settings.server.noop:
+            self.routes["/v1/noop"] = {"POST": _noop}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        if scope["type"] != "http" or self.engine is None:
+        if scope["type"] != "http":
             return
-        engine, path, method = self.engine, scope["path"], scope["method"]
-        label = path if path in _METHODS else _SESSIONS if path.startswith(_SESSIONS) else "other"
-        headers: list[tuple[bytes, bytes]] = []
+        concerns, headers = self._concerns, _NOTHING
+        for name, value in scope["headers"]:
+            if name in concerns:
+                headers = {**headers, name: value}
+        request_id = headers.get(b"x-request-id", b"") if headers else b""
+        if not request_id or not accepted(request_id):
+            request_id = self._new_id()
+        content_type, body, status, more = await self._answer(scope, receive, headers, request_id)
+        out = [(b"content-type", content_type), (b"cache-control", b"no-store"), (b"x-request-id", request_id)]
+        if more:
+            out += more
+        if self._cors is not None:
+            out += self._cors.headers(headers.get(b"origin", b""))
+        if not isinstance(body, bytes):
+            await _stream(out, body, status, scope, receive, send)
+            return
+        if status != NO_CONTENT:
+            out.append((b"content-length", b"%d" % len(body)))
+        await send({"type": "http.response.start", "status": status, "headers": out})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], request_id: bytes) -> Reply:
+        """The answer to a request, counted; whatever is wrong is a problem."""
+        path, method, engine = scope["path"], scope["method"], self._engine
+        label, rest, methods = path, "", self.routes.get(path)
+        if methods is None:
+            label, rest, methods = self._found(path)
         try:
-            admission = self.gate.admit(scope) if self.gate is not None else None
-            status, content_type, body = 200, *await self._answer(engine, path, method, scope, receive, admission)
+            if engine is None or self.gate is None:
+                raise Problem(503, "the service is starting", retry_after_seconds=1)
+            admission = self.gate.admit(scope)
+            handler = methods.get(method)
+            if handler is not None:
+                reply = await handler(Call(engine, scope, receive, headers, rest, admission))
+            else:
+                reply = self._unhandled(methods, method, headers.get(b"origin", b""))
         except Problem as problem:
-            status, content_type, body, headers = problem.status, CONTENT_TYPE, problem.body(), problem.headers
+            reply = _refusal(problem, request_id)
+        except StoreError:
+            logger.exception("the store failed while answering %s", label)
+            reply = _refusal(Problem(503, "the store does not answer", retry_after_seconds=1), request_id)
         except Exception:
             # the traceback names code only: no value of the request is logged
             logger.exception("an error of ours while answering %s", label)
-            status, content_type = 500, CONTENT_TYPE
-            body = b'{"type":"about:blank","title":"An error of ours","status":500}'
-        engine.metrics.requests[label, status] += 1
-        length = str(len(body)).encode()
-        headers += [(b"content-type", content_type), (b"content-length", length), (b"cache-control", b"no-store")]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+            reply = _refusal(Problem(500, "an error of ours; the service's log tells more"), request_id)
+        if engine is not None:
+            engine.metrics.requests[label, reply.status] += 1
+        return reply
 
-    async def _answer(
-        self, engine: Engine, path: str, method: str, scope: Scope, receive: Receive, admission: Admission | None
-    ) -> tuple[bytes, bytes]:
-        if path == "/v1/events" and method == "POST":
-            request = Request(await self._body(engine, scope, receive))
-            try:
-                return _JSON, await self._taken(request)
-            finally:
-                if request.many and admission is not None:
-                    admission.brought(len(request.events))
-        if path == "/v1/noop" and engine.settings.server.noop:
-            await self._body(engine, scope, receive)
-            return _JSON, b'{"session":"","status":"noop"}'
-        allowed = "GET" if path.startswith(_SESSIONS) else _METHODS.get(path)
-        if allowed is None:
-            raise Problem(404, "unknown path; the API is described at /v1/openapi.json")
-        if method != allowed:
-            detail = f"{method[:16]} is not allowed here; use {allowed}"
-            raise Problem(405, detail, headers=[(b"allow", allowed.encode())])
+    def _found(self, path: str) -> tuple[str, str, dict[str, Handler]]:
+        """Label, token and handlers of a path with a token in it; no handlers where nothing is."""
         if path.startswith(_SESSIONS):
-            return _JSON, self._encode(await engine.look(path[len(_SESSIONS) :]))
-        if path == "/v1/score":
-            return _JSON, self._encode(self._score(engine, await self._body(engine, scope, receive)))
-        if path == "/metrics":
-            await engine.count()
-            return _METRICS, engine.metrics.text()
-        if path == "/v1/openapi.json":
-            from serving.openapi import document  # noqa: PLC0415  (asked for once in a while)
+            token, slash, tail = path[len(_SESSIONS) :].partition("/")
+            label = f"{_TOKEN}{slash}{tail}"
+            if label in self.routes:
+                return label, token, self.routes[label]
+        return "other", "", {}
 
-            return _JSON, self._encode(document(engine))
-        return _JSON, self._encode(engine.describe())
+    def _unhandled(self, methods: Mapping[str, Handler], method: str, origin: bytes) -> Reply:
+        """The answer to what is no request of a known method at a known path.
 
-    def _taken(self, request: Request) -> asyncio.Future[bytes]:
-        """The answer to come for a request of events.
-
-        Requests that are ready at the same time are folded and scored one after the other at the end of the loop's
-        turn: code and trees stay in the processor's caches, which under load halves what an event costs.
+        Raises
+        ------
+        Problem
+            404, 405.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bytes] = loop.create_future()
-        if not self._waiting:
-            loop.call_soon(self._take_waiting)
-        self._waiting.append((request, future))
-        return future
+        if not methods:
+            raise Problem(404, "unknown path; the API is described at /v1/openapi.json")
+        allow = (b"allow", ", ".join((*methods, "OPTIONS")).encode())
+        if method == "OPTIONS":
+            preflight = self._cors.preflight(origin, allow[1]) if self._cors is not None else ()
+            return Reply(b"text/plain", b"", NO_CONTENT, (allow, *preflight))
+        raise Problem(405, f"{method[:16]} is not allowed here; use {next(iter(methods))}", headers=[allow])
 
-    def _take_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        engine = self.engine
-        assert engine is not None
-        begin = time.perf_counter()
-        later = engine.take([request for request, _ in waiting])
-        if later is None:
-            self._tell(engine, waiting, begin)
-        else:
-            task = asyncio.ensure_future(self._tell_later(engine, later, waiting, begin))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
-
-    async def _tell_later(
-        self, engine: Engine, later: Awaitable[None], waiting: list[tuple[Request, asyncio.Future[bytes]]], begin: float
-    ) -> None:
-        await later
-        self._tell(engine, waiting, begin)
-
-    def _tell(self, engine: Engine, waiting: list[tuple[Request, asyncio.Future[bytes]]], begin: float) -> None:
-        took = time.perf_counter() - begin
-        for request, future in waiting:
-            engine.metrics.latency.add(took)
-            if future.cancelled():
-                continue
-            if request.problem is not None:
-                future.set_exception(request.problem)
-            else:
-                answer = request.answer
-                future.set_result(self._encode({"results": answer} if isinstance(answer, list) else answer))
-
-    def _score(self, engine: Engine, body: bytes) -> dict[str, Any]:
+    async def _score(self, call: Call) -> Reply:
+        """Score feature vectors: some as JSON, many as NDJSON or Arrow."""
+        call.query()
+        kind = call.header(b"content-type").decode("latin-1").partition(";")[0].strip().lower()
+        if kind in (NDJSON, ARROW):
+            return await self._bulk.post(call, kind)
+        engine, body = call.engine, await call.body()
         try:
             content = msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Problem(400, f"the body is not JSON: {error}") from None
         rows = content.get("rows") if isinstance(content, dict) else None
-        return {"scores": engine.score_rows(rows), "models": engine.scorer.versions, "reasons": engine.scorer.reasons}
+        scorer = engine.scorer
+        # a thousand rows take long enough for an event to wait for
+        scores = await asyncio.to_thread(engine.score_rows, rows)
+        return Reply(JSON, encode({"scores": scores, "models": scorer.versions, "reasons": scorer.reasons}))
 
-    @staticmethod
-    async def _body(engine: Engine, scope: Scope, receive: Receive) -> bytes:
-        """The body, refused as soon as it is known to be too long."""
-        limit = engine.settings.server.body_limit_bytes
-        too_long = Problem(
-            413, f"the body is longer than {limit:,} bytes; send less at once", headers=[(b"connection", b"close")]
-        )
-        for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and int(value) > limit:
-                raise too_long
-            if name == b"content-encoding" and value != b"identity":
-                raise Problem(415, "compressed bodies are not supported; send plain JSON")
-        parts: list[bytes] = []
-        size, more = 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                # half an event is none; nobody reads this answer, but uvicorn waits for one before it can stop
-                raise Problem(400, "the connection ended before the body did")
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > limit:
-                raise too_long
-            more = message.get("more_body", False)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+async def _session(call: Call) -> Reply:
+    """A session as of now."""
+    explained = switch(call.query("explain"), "explain")
+    answer, view = await call.engine.look(call.rest)
+    if explained:
+        most = call.engine.settings.server.explain_features
+        answer.explanations = await asyncio.to_thread(explain, view.asked, most)
+    return Reply(JSON, encode(answer))
+
+
+async def _features(call: Call) -> Reply:
+    return Reply(JSON, encode(call.engine.describe()))
+
+
+async def _document(call: Call) -> Reply:
+    from serving.openapi import document  # noqa: PLC0415  (asked for once in a while)
+
+    return Reply(JSON, encode(document(call.engine)))
+
+
+async def _metrics(call: Call) -> Reply:
+    await call.engine.count()
+    return Reply(_METRICS, call.engine.metrics.text())
+
+
+async def _noop(call: Call) -> Reply:
+    await call.body()
+    return Reply(JSON, b'{"session":"","status":"noop"}')
+
+
+def _refusal(problem: Problem, request_id: bytes) -> Reply:
+    return Reply(CONTENT_TYPE, problem.body(request_id), problem.status, tuple(problem.headers))
+
+
+async def _stream(
+    headers: list[tuple[bytes, bytes]],
+    parts: AsyncIterator[bytes],
+    status: int,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+) -> None:
+    """Send parts as they come, until there are no more or nobody is there."""
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    gone = asyncio.ensure_future(_gone(receive))
+    try:
+        while scope["method"] != "HEAD":
+            part = asyncio.ensure_future(anext(parts, None))
+            await asyncio.wait((part, gone), return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                part.cancel()
+                await asyncio.gather(part, return_exceptions=True)
+                return
+            found = part.result()
+            if found is None:
+                break
+            await send({"type": "http.response.body", "body": found, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        gone.cancel()
+        await parts.aclose()  # type: ignore[attr-defined]
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

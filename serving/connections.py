@@ -82,10 +82,19 @@ class Watch:
         if cycle is None:
             return scope or connection, limits.header_seconds
         if cycle.scope is scope and cycle.more_body:
-            return cycle, limits.body_seconds  # even if it was refused before all of it came
+            # even if it was refused before all of it came
+            return cycle, limits.body_seconds + (
+                0 if cycle.response_complete else _length(cycle) / limits.body_bytes_per_second
+            )
         if cycle.scope is not scope and cycle.response_complete:
             return scope, limits.header_seconds
         return None, 0  # it is being answered, or idle: that is for uvicorn's keep-alive timeout
+
+
+def _length(cycle: Any) -> int:
+    """How long the body is said to be; 0 where that is not said."""
+    length = dict(cycle.scope["headers"]).get(b"content-length", b"")
+    return int(length) if length.isdigit() else 0
 
 
 class Connection(HttpToolsProtocol):

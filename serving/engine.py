@@ -17,9 +17,9 @@ import msgspec
 import numpy as np
 
 from features.compiler import compile_fold
-from features.events import CONSENT_LINK, Event
+from features.events import CONSENT_LINK, Event, hash64
 from features.pseudonyms import load_key
-from features.sessions import HEADER_EVENTS, HEADER_LAST_AT, HEADER_STARTED_AT, STATUS_NAMES
+from features.sessions import DUPLICATE, HEADER_EVENTS, HEADER_LAST_AT, HEADER_STARTED_AT, STATUS_NAMES
 from features.shop import ShopSettings
 from serving.handover import ParquetSink
 from serving.intake import FieldError, Intake
@@ -27,9 +27,9 @@ from serving.metrics import Metrics
 from serving.models import load_scorer
 from serving.problems import Problem
 from serving.pseudonyms import DAY_MS, RotatingPseudonyms
-from serving.requests import Answer, Request
+from serving.requests import Answer, Request, View
 from serving.scorer import Scorer, Sheet
-from serving.sessions import EventVisit, Expiry, Sessions, is_handed_on, key_of
+from serving.sessions import EventVisit, Expiry, OnceVisit, Sessions, is_handed_on, key_of
 from serving.settings import ServingSettings
 from serving.stores import open_store
 from serving.tokens import BadTokenError, Tokens
@@ -80,7 +80,9 @@ class Engine:
             for event, raw in zip(request.events, request.raws, strict=True):
                 visit = visits.get(event.visitor)
                 if visit is None:
-                    visit = visits[event.visitor] = self._visit(event, raw, received)
+                    visit = visits[event.visitor] = self._visit(
+                        event, raw, received, OnceVisit if request.key else EventVisit
+                    )
                 request.visits.append((visit, len(visit.events)))
                 visit.events.append(event)
                 visit.places.append(place)
@@ -88,44 +90,50 @@ class Engine:
                 place += 1
         waiting = self.store.apply(list(visits.values())) if visits else None
         if waiting is None:
-            self._answer_all(requests, scorer, sheet)
+            self._answer_all(requests, scorer, sheet, place)
             return None
-        return self._answer_later(waiting, requests, scorer, sheet)
+        return self._answer_later(waiting, requests, scorer, sheet, place)
 
     async def _answer_later(
-        self, waiting: Awaitable[None], requests: Sequence[Request], scorer: Scorer, sheet: Sheet
+        self, waiting: Awaitable[None], requests: Sequence[Request], scorer: Scorer, sheet: Sheet, places: int
     ) -> None:
         await waiting
-        self._answer_all(requests, scorer, sheet)
+        self._answer_all(requests, scorer, sheet, places)
 
-    def _answer_all(self, requests: Sequence[Request], scorer: Scorer, sheet: Sheet) -> None:
+    def _answer_all(self, requests: Sequence[Request], scorer: Scorer, sheet: Sheet, places: int) -> None:
+        sheet.score(places)
         for request in requests:
             if request.problem is None:
-                answers = [self._answer(visit, number, scorer, sheet) for visit, number in request.visits]
+                scored = request.scored
+                answers = [self._answer(visit, number, scorer, sheet, scored) for visit, number in request.visits]
                 request.answer = answers if request.many else answers[0]
+                if request.explained:
+                    request.asked = [sheet.asked(visit.places[number]) for visit, number in request.visits]
         scorer.give_back(sheet)
 
-    def _answer(self, visit: EventVisit, number: int, scorer: Scorer, sheet: Sheet) -> Answer:
+    def _answer(self, visit: EventVisit, number: int, scorer: Scorer, sheet: Sheet, scored: bool) -> Answer:
         started_at, status, count = visit.folded[number]
         name = STATUS_NAMES[status]
         self.metrics.events[name] += 1
         if not number:
             self.metrics.retired_records += visit.retired
-        scores, decided, reasons = sheet.score(visit.places[number])
+        if not scored:
+            return Answer(self._tokens.sign(visit.events[number].visitor, started_at), name, count)
+        scores, decided, reasons = sheet.scores(visit.places[number])
         self.metrics.scored(scores)
         if reasons:
             self.metrics.fell_back(reasons)
         token = self._tokens.sign(visit.events[number].visitor, started_at)
         return Answer(token, name, count, scores, scorer.versions, decided, reasons)
 
-    def _visit(self, event: Event, raw: str, received: int) -> EventVisit:
+    def _visit(self, event: Event, raw: str, received: int, kind: type[EventVisit]) -> EventVisit:
         linked = bool(event.consent & CONSENT_LINK)
 
         def others() -> list[bytes]:
             # raw ids live as long as the request: an event may continue a session of another pseudonym
             return [key_of(visitor) for visitor in self._pseudonyms.earlier(raw, received, linked=linked)]
 
-        return EventVisit(self.sessions, key_of(event.visitor), others, received)
+        return kind(self.sessions, key_of(event.visitor), others, received)
 
     def _read(self, request: Request, received: int) -> None:
         """The events of a body.
@@ -141,7 +149,8 @@ class Engine:
             raise Problem(400, f"the body is not JSON: {error}") from None
         except RecursionError:
             raise Problem(400, "the body is nested too deeply for an event") from None
-        limit = self.settings.server.batch_limit
+        server = self.settings.server
+        limit = server.explain_limit if request.explained else server.batch_limit
         if len(raws) > limit:
             raise Problem(422, f"{len(raws)} events in one request; at most {limit}: send them in several")
 
@@ -152,7 +161,11 @@ class Engine:
         errors = []
         for index, raw in enumerate(raws):
             try:
-                request.events.append(self._intake.event(raw, received, pseudonym))
+                event = self._intake.event(raw, received, pseudonym)
+                if request.key and not event.id:
+                    # a record knows the event again although the request came under its key only
+                    event = event._replace(id=hash64(f"{request.key}\n{index}"))
+                request.events.append(event)
             except FieldError as error:
                 errors.append({"index": index, "field": error.field, "found": error.found, "expected": error.expected})
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -167,7 +180,20 @@ class Engine:
                 errors=errors,
             )
 
-    async def look(self, token: str, now_ms: int | None = None) -> Answer:
+    def opened(self, token: str) -> tuple[int, int]:
+        """(visitor, started_at) of a session's token.
+
+        Raises
+        ------
+        Problem
+            401: it is not ours.
+        """
+        try:
+            return self._tokens.open(token)
+        except BadTokenError as error:
+            raise Problem(401, f"{error}; use the token that POST /v1/events answered with") from None
+
+    async def look(self, token: str, now_ms: int | None = None) -> tuple[Answer, View]:
         """A session scored as of now: idle time counts.
 
         Raises
@@ -175,30 +201,64 @@ class Engine:
         Problem
             401 for a token that is not ours, 404 for a session that is over or forgotten.
         """
+        view = await self.view(*self.opened(token), now_ms=now_ms)
+        if view is None:
+            raise Problem(404, "the session is over or was never here; a new event begins another one")
+        return Answer(token, "read", view.events, view.scores, view.models, view.decided, view.reasons), view
+
+    async def view(self, visitor: int, started_at: int | None = None, *, now_ms: int | None = None) -> View | None:
+        """A visitor's running session as of now, None if there is none or another one than that."""
+        value = await _done(self.store.read(key_of(visitor)))
         now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-        try:
-            visitor, started = self._tokens.open(token)
-        except BadTokenError as error:
-            raise Problem(401, f"{error}; use the token that POST /v1/events answered with") from None
-        found = self.store.read(key_of(visitor))
-        value = await found if isinstance(found, Awaitable) else found
-        over = Problem(404, "the session is over or was never here; a new event begins another one")
         sessions = self.sessions
         if value is None or not sessions.fits(value) or is_handed_on(value):
-            raise over
+            return None
         sessions.value[:] = value
         header = sessions.header
-        if header[HEADER_STARTED_AT] != started or now - header[HEADER_LAST_AT] > sessions.timeout_ms:
-            raise over
+        started, idle_ms = int(header[HEADER_STARTED_AT]), now - int(header[HEADER_LAST_AT])
+        if started_at not in (None, started) or idle_ms > sessions.timeout_ms:
+            return None
         scorer = self.scorer
         sheet = scorer.sheet()
         sheet.extend(1)
         for tables, row in sheet.readings[0]:
             self.fold.read(sessions.record, now, row, tables)
-        scores, decided, reasons = sheet.score()
+        sheet.score(1)
+        scores, decided, reasons = sheet.scores()
+        asked = sheet.asked()
         scorer.give_back(sheet)
         self.metrics.scored(scores)
-        return Answer(token, "read", int(header[HEADER_EVENTS]), scores, scorer.versions, decided, reasons)
+        events = int(header[HEADER_EVENTS])
+        return View(started, events, max(idle_ms, 0) / 1000, scores, scorer.versions, decided, reasons, asked)
+
+    async def recall(self, request: Request, received_ms: int | None = None) -> None:
+        """Answer a request whose events were folded before: as duplicates, with their sessions' scores as of now.
+
+        A session that is over meanwhile is answered with no events and no scores.
+
+        Raises
+        ------
+        Problem
+            As of `take`.
+        """
+        received = time.time_ns() // 1_000_000 if received_ms is None else received_ms
+        self._read(request, received)
+        answers = []
+        for event, raw in zip(request.events, request.raws, strict=True):
+            linked = bool(event.consent & CONSENT_LINK)
+            visitors = [event.visitor, *self._pseudonyms.earlier(raw, received, linked=linked)]
+            answer, asked = Answer(self._tokens.sign(event.visitor, 0), STATUS_NAMES[DUPLICATE], 0), []
+            for visitor in visitors:
+                view = await self.view(visitor, now_ms=received)
+                if view is not None:
+                    answer = Answer(self._tokens.sign(visitor, view.started_at), STATUS_NAMES[DUPLICATE], view.events)
+                    if request.scored:
+                        answer.scores, answer.models = view.scores, view.models
+                        answer.decided, answer.reasons, asked = view.decided, view.reasons, view.asked
+                    break
+            answers.append(answer)
+            request.asked.append(asked)
+        request.answer = answers if request.many else answers[0]
 
     def score_rows(self, rows: Any) -> list[dict[str, float]]:
         """Scores of given feature vectors: a list of {feature: number or null}.
@@ -296,7 +356,7 @@ class Engine:
             event = Event(visitor=1, time=1_700_000_000_000)
             self.fold.advance(record, row, self.sessions.timeout_ms, tables, *event)
             self.fold.read(record, 1_700_000_001_000, row, tables)
-        sheet.score()
+        sheet.score(1)
         self.scorer.give_back(sheet)
 
     async def close(self) -> None:

@@ -11,6 +11,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 LATENCY_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 SCORE_TENTHS: Final = tuple(tenth / 10 for tenth in range(1, 11))
@@ -64,6 +65,7 @@ class Sample(msgspec.Struct, array_like=True):
     name: str
     labels: tuple[str, ...]
     values: list[float]
+    about: Described | None = None  # of a metric that is not in METRICS
 
 
 _MERGES: Final[dict[str, Callable[[Iterable[float]], float]]] = {"sum": sum, "max": max, "min": min}
@@ -75,16 +77,46 @@ def merged(lasting: Iterable[Sequence[Sample]], current: Iterable[Sequence[Sampl
     lasting: of which only counters and histograms count, because their workers ended; current: of workers that run.
     """
     found: dict[tuple[str, tuple[str, ...]], list[float]] = {}
+    others: dict[str, Described | None] = {}
     for samples, runs in [(each, False) for each in lasting] + [(each, True) for each in current]:
         for sample in samples:
-            about = METRICS.get(sample.name)
-            if about is None or (about.kind == "gauge" and not runs):
+            about = sample.about or METRICS[sample.name]
+            if about.kind == "gauge" and not runs:
                 continue
+            others[sample.name] = sample.about
             key = sample.name, sample.labels
             merge = _MERGES[about.merge]
             values = sample.values
             found[key] = [merge(pair) for pair in zip(found[key], values, strict=True)] if key in found else values
-    return [Sample(name, labels, values) for (name, labels), values in found.items()]
+    return [Sample(name, labels, values, others[name]) for (name, labels), values in found.items()]
+
+
+def samples_of(collector: Collector) -> list[Sample]:
+    """What a collector of prometheus_client's tells; its gauges are merged as the largest."""
+    found = []
+    for family in collector.collect():
+        if not family.samples:
+            continue
+        names = tuple(name for name in family.samples[0].labels if name != "le")
+        kind: Literal["counter", "gauge", "histogram"] = family.type  # type: ignore[assignment]
+        values: dict[tuple[str, ...], list[float]] = {}
+        bounds = []
+        for sample in family.samples:
+            if sample.name.endswith(("_count", "_created")) and kind != "gauge":
+                continue
+            values.setdefault(tuple(sample.labels[name] for name in names), []).append(sample.value)
+            bounds.append(float(sample.labels.get("le", "inf")))
+        if kind == "histogram":
+            bounds = sorted({bound for bound in bounds if bound != float("inf")})
+            values = {labels: _uncumulated(each) for labels, each in values.items()}
+        about = Described(kind, family.documentation, names, "max" if kind == "gauge" else "sum", tuple(bounds))
+        found += [Sample(family.name, labels, each, about) for labels, each in values.items()]
+    return found
+
+
+def _uncumulated(values: Sequence[float]) -> list[float]:
+    *counts, total = values
+    return [*(count - before for before, count in zip([0.0, *counts], counts, strict=False)), total]
 
 
 def text(samples: Sequence[Sample]) -> bytes:
@@ -99,12 +131,13 @@ class _Page:
         self._samples = samples
 
     def collect(self) -> Iterable[Metric]:
-        for name, about in METRICS.items():
+        described = METRICS | {sample.name: sample.about for sample in self._samples if sample.about is not None}
+        for name, about in described.items():
             samples = sorted((sample for sample in self._samples if sample.name == name), key=lambda each: each.labels)
             if about.kind == "histogram":
                 histogram = HistogramMetricFamily(name, about.help, labels=about.labels)
                 for sample in samples:
-                    histogram.add_metric(sample.labels, *_buckets(about.bounds, sample.values))
+                    histogram.add_metric(sample.labels, *cumulated(about.bounds, sample.values))
                 yield histogram
                 continue
             family = CounterMetricFamily if about.kind == "counter" else GaugeMetricFamily
@@ -114,7 +147,7 @@ class _Page:
             yield plain
 
 
-def _buckets(bounds: tuple[float, ...], values: Sequence[float]) -> tuple[list[tuple[str, float]], float]:
+def cumulated(bounds: tuple[float, ...], values: Sequence[float]) -> tuple[list[tuple[str, float]], float]:
     """Cumulative counts by upper bound, and the sum."""
     total, out = 0.0, []
     for bound, count in zip((*map(str, bounds), "+Inf"), values[:-1], strict=True):

@@ -11,8 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.registry import Collector
 
-from serving.exposition import LATENCY_SECONDS, METRICS, SCORE_TENTHS, Sample, text
+from serving.exposition import LATENCY_SECONDS, METRICS, SCORE_TENTHS, Sample, cumulated, samples_of, text
 
 if TYPE_CHECKING:
     from serving.connections import Watch
@@ -31,6 +32,10 @@ class Tally:
         """Count one value."""
         self.counts[bisect_left(self._bounds, value)] += 1
         self.sum += value
+
+    def buckets(self) -> tuple[list[tuple[str, float]], float]:
+        """Cumulative counts by upper bound, and the sum, as Prometheus wants them."""
+        return cumulated(self._bounds, self.values())
 
     def values(self) -> list[float]:
         """Counts of the buckets, and the sum."""
@@ -62,9 +67,14 @@ class Metrics:
         self.watch: Watch | None = None
         self.files: WorkerFiles | None = None
         self._versions = versions
+        self._collectors: list[Collector] = []
         self._loaded: dict[tuple[str, str], float] = {}
         self._process = ProcessCollector(registry=CollectorRegistry())
         self._build = (_release(), platform.python_version(), feature_digest)
+
+    def register(self, collector: Collector) -> None:
+        """Tell what somebody else counts, too."""
+        self._collectors.append(collector)
 
     def scored(self, scores: dict[str, float]) -> None:
         """Count the scores of one answer."""
@@ -109,6 +119,8 @@ class Metrics:
             }
         found += [Sample(name, (), [value]) for name, value in plain.items()]
         found += [Sample("lotse_build_info", self._build, [1])]
+        for collector in self._collectors:
+            found += samples_of(collector)
         return [*found, *self._models(), *self._of_process()]
 
     def _models(self) -> list[Sample]:

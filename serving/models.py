@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from features.compiler import Fold
-from serving.scorer import GOLDEN_TOLERANCE, Head, ModelError, Scorer
+from serving.heads import GOLDEN_TOLERANCE, Head, ModelError
+from serving.scorer import Scorer
 from serving.settings import ServingSettings
 
 logger = logging.getLogger("lotse.models")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+
+from serving.explain import Asked, Explanation
 
 if TYPE_CHECKING:
     from features.events import Event
@@ -17,10 +19,27 @@ class Answer(msgspec.Struct, omit_defaults=True):
     session: str
     status: str
     events: int
-    scores: dict[str, float]
-    models: dict[str, str]
+    scores: dict[str, float] = {}
+    models: dict[str, str] = {}
     decided: list[str] = []
     reasons: dict[str, str] = {}
+    explanations: dict[str, Explanation] = {}
+
+
+class View(NamedTuple):
+    """A session as of a moment.
+
+    started_at: ms UTC; idle_seconds: since its latest event; asked: what its scores were made of, if that was wanted.
+    """
+
+    started_at: int
+    events: int
+    idle_seconds: float
+    scores: dict[str, float]
+    models: dict[str, str]
+    decided: list[str]
+    reasons: dict[str, str]
+    asked: list[Asked]
 
 
 class Request:
@@ -29,13 +48,30 @@ class Request:
     Attributes
     ----------
     events: canonical; visits: of each event the visit it is part of and its number there.
+    scored: whether scores are asked for, else the events are only folded; explained: whether to keep in `asked`, for
+    each event, what its scores were made of.
+    key: the Idempotency-Key, from which events without an id get one.
     answer, problem: what came of it, one of them.
     """
 
-    __slots__ = ("answer", "body", "events", "many", "problem", "raws", "visits")
+    __slots__ = (
+        "answer",
+        "asked",
+        "body",
+        "events",
+        "explained",
+        "key",
+        "many",
+        "problem",
+        "raws",
+        "scored",
+        "visits",
+    )
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, *, scored: bool = True, explained: bool = False, key: str = "") -> None:
         self.body, self.many = body, False
+        self.scored, self.explained, self.key = scored, explained, key
+        self.asked: list[list[Asked]] = []
         self.events: list[Event] = []
         self.raws: list[str] = []
         self.visits: list[tuple[EventVisit, int]] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ async def _again_and_again(what: str, work: Callable[[], Awaitable[object]], sec
     workers=_settings.server.workers,
     tracing={"excluded_urls": ".*"},
     metrics={"enabled": False},
+    # what takes long does so on purpose (a bulk job), and the rest has deadlines of its own
+    traffic={"timeout": 86_400},
     logging={"access": {"enabled": False}},
 )
 class Lotse:
@@ -73,6 +76,7 @@ class Lotse:
     @bentoml.on_startup  # type: ignore[attr-defined,untyped-decorator,unused-ignore]
     async def start_housekeeping(self) -> None:
         """Close sessions that are over, and hand them on."""
+        app.streams.end_on(asyncio.get_running_loop(), signal.SIGTERM, signal.SIGINT)
         store = _settings.store
         self._housekeeping = [
             asyncio.create_task(_again_and_again("sweeping", self.engine.sweep, store.sweep_seconds)),

@@ -16,11 +16,14 @@ import numpy as np
 from features.compiler import Fold
 from features.events import CONSENT_LINK, Event
 from features.sessions import (
+    DUPLICATE,
     HEADER_CONSENT,
     HEADER_EVENTS,
     HEADER_LAST_AT,
+    HEADER_RECENT,
     HEADER_STARTED_AT,
     HEADER_WORDS,
+    RECENT_IDS,
     STARTED,
 )
 from serving.scorer import Reading
@@ -31,6 +34,7 @@ _STATE: Final = Struct("<qq")
 _WORD: Final = Struct("<q")
 _STARTED_TO_EVENTS: Final = Struct("<qqq")  # three neighbours of the header
 _MOMENT: Final = Struct(">Q")
+_RECENT: Final = Struct(f"<{RECENT_IDS}q")
 
 
 class Folded(NamedTuple):
@@ -99,7 +103,7 @@ class EventVisit:
         self.retired = 0
         self._sessions, self._received = sessions, received_ms
 
-    def advance(self, value: Value | None, others: Sequence[tuple[bytes, Value]] = ()) -> Change:
+    def advance(self, value: Value | None, others: Sequence[tuple[bytes, Value]] = ()) -> Change | None:
         """Fold every event."""
         sessions, folded = self._sessions, []
         buffer, header, record = sessions.value, sessions.header, sessions.record
@@ -153,6 +157,32 @@ class EventVisit:
                     return Moved(key, left)
         sessions.clear()
         return None
+
+
+class OnceVisit(EventVisit):
+    """Events that are folded together once, however often they are sent: the last one's id tells that all were.
+
+    A record remembers its latest seven ids, and a visit is kept whole or not at all: so an array of a thousand is known
+    again by its last event, as long as fewer than seven others came after it.
+    """
+
+    __slots__ = ()
+
+    def advance(self, value: Value | None, others: Sequence[tuple[bytes, Value]] = ()) -> Change | None:
+        """Fold every event, or none if they were."""
+        last, sessions = self.events[-1].id, self._sessions
+        for found in (value, *(other for _, other in others)):
+            if found is None or not sessions.fits(found) or last not in _recent(found):
+                continue
+            self.retired, sessions.value[:] = 0, found
+            header = sessions.header
+            for readings in self.readings:
+                for tables, row in readings:
+                    sessions.fold.read(sessions.record, int(header[HEADER_LAST_AT]), row, tables)
+            again = Folded(int(header[HEADER_STARTED_AT]), DUPLICATE, int(header[HEADER_EVENTS]))
+            self.folded = [again] * len(self.events)
+            return None
+        return super().advance(value, others)
 
 
 class Expiry:
@@ -226,6 +256,10 @@ def is_handed_on(value: Value) -> bool:
 def name_of(key: bytes, value: Value) -> bytes:
     """The name of a value's session, unlike that of every other: key and start, 16 bytes."""
     return key + _MOMENT.pack(_header(value, HEADER_STARTED_AT))
+
+
+def _recent(value: Value) -> Sequence[int]:
+    return _RECENT.unpack_from(value, STATE_BYTES + 8 * HEADER_RECENT)
 
 
 def _header(value: Value, place: int) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from features.events import CONSENTS
 from features.settings import Settings, load_settings
@@ -28,7 +29,45 @@ class ServerSettings(Settings):
     body_limit_bytes: int = Field(1_000_000, ge=1_000)
     batch_limit: int = Field(1_000, ge=1)
     run: str = "lotse-data/run"
+    bulk_body_limit_bytes: int = Field(1_000_000_000, ge=1_000)
+    bulk_rows: int = Field(1_000_000, ge=1)
+    bulk_at_once: int = Field(1, ge=1)
+    explain_limit: int = Field(20, ge=0)
+    explain_features: int = Field(8, ge=1)
+    idempotency_hours: float = Field(24, gt=0)
     noop: bool = False
+
+
+class CorsSettings(Settings):
+    """Pages of which origins may read our answers."""
+
+    origins: tuple[str, ...] = ()
+    credentials: bool = False
+    max_age_seconds: int = Field(7_200, ge=0)
+
+    @field_validator("origins")
+    @classmethod
+    def _origin(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s?#]+", origin):
+                raise ValueError(f"cors.origins holds {origin!r}; expected https://shop.example, without a path, or *")
+        return origins
+
+    @model_validator(mode="after")
+    def _not_everybody(self) -> Self:
+        if self.credentials and "*" in self.origins:
+            raise ValueError("cors.credentials with every origin gives cookies to every page; list the origins")
+        return self
+
+
+class StreamSettings(Settings):
+    """Events that the service sends to those who listen to a session."""
+
+    limit: int = Field(1_000, ge=0)
+    poll_seconds: float = Field(1, gt=0)
+    heartbeat_seconds: float = Field(15, gt=0)
+    retry_seconds: float = Field(3, ge=0)
+    hysteresis: float = Field(0.05, ge=0, lt=1)
 
 
 class SessionSettings(Settings):
@@ -88,6 +127,7 @@ class LimitSettings(Settings):
     connections: int = Field(10_000, ge=1)
     header_seconds: float = Field(10, gt=0)
     body_seconds: float = Field(10, gt=0)
+    body_bytes_per_second: float = Field(50_000, gt=0)
     read_seconds: float = Field(30, gt=0)
 
     @field_validator("trusted_proxies")
@@ -105,6 +145,8 @@ class ServingSettings(Settings):
     """The whole of configs/serving.toml."""
 
     server: ServerSettings = ServerSettings()
+    cors: CorsSettings = CorsSettings()
+    stream: StreamSettings = StreamSettings()
     session: SessionSettings = SessionSettings()
     store: StoreSettings = StoreSettings()
     models: ModelSettings = ModelSettings()

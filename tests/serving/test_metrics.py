@@ -10,9 +10,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from serving.exposition import METRICS, Sample, merged, text
-from serving.metrics import Metrics
+from serving.metrics import Metrics, Tally
 from serving.workers import WorkerFiles
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,6 +120,31 @@ def test_model_age_counts_from_the_registration() -> None:
     metrics.registered["exit", "3"] = 0.0
     ages = {each.labels: each.values[0] for each in metrics.samples() if each.name == "lotse_model_age_seconds"}
     assert ages["exit",] > 1e9 and ages["bounce",] < 60
+
+
+def test_what_others_count_is_merged_like_our_own(tmp_path: Path) -> None:
+    class Others(Collector):
+        def collect(self) -> list[Metric]:
+            shadow = HistogramMetricFamily("shadow", "Scores.", labels=["head"])
+            tally = Tally((0.5, 0.9))
+            for score in (0.4, 0.6, 0.95):
+                tally.add(score)
+            shadow.add_metric(["exit"], *tally.buckets())
+            rows = CounterMetricFamily("rows", "Rows.", labels=["head"])
+            rows.add_metric(["exit"], 3)
+            return [shadow, rows, GaugeMetricFamily("since", "Since.", value=7), CounterMetricFamily("none", "None.")]
+
+    metrics = Metrics(dict)
+    metrics.register(Others())
+    both = text(merged([metrics.samples()], [metrics.samples()])).decode()
+    assert value(both, 'shadow_bucket{head="exit",le="0.5"}') == 2
+    assert value(both, 'shadow_bucket{head="exit",le="0.9"}') == 4
+    assert value(both, 'shadow_count{head="exit"}') == 6
+    assert value(both, 'shadow_sum{head="exit"}') == pytest.approx(3.9)
+    assert value(both, 'rows_total{head="exit"}') == 6
+    assert value(both, "since") == 7
+    metrics.files = WorkerFiles(tmp_path)
+    assert value(metrics.text().decode(), 'rows_total{head="exit"}') == 3
 
 
 def test_every_sample_has_a_row_and_its_labels() -> None:

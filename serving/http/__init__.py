@@ -1,0 +1,1 @@
+"""What HTTP asks for around the engine, one concern a file; `serving.app` puts them together."""
