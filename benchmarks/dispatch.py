@@ -19,6 +19,8 @@ from benchmarks.measure import console
 from features.shop import load_shop
 from serving.app import App
 from serving.engine import Engine
+from serving.gate import Gate
+from serving.keys import KeyFile, Keys
 from serving.settings import load_serving
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,7 +50,9 @@ async def ask(app: App, path: str, requests: int) -> float:
         async def receive(body: bytes = body) -> dict[str, Any]:
             return {"type": "http.request", "body": body, "more_body": False}
 
+        here = ("127.0.0.1", 3000)
         scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": HEADERS}
+        scope |= {"client": here, "server": here}
         await app(scope, receive, send)
     return time.perf_counter() - begin
 
@@ -64,6 +68,7 @@ def main() -> None:
         places = [f"keys.folder={name}", f"store.closed={name}/closed", f"models.uri=sqlite:///{name}/mlflow.db"]
         settings = load_serving(ROOT / "configs" / "serving.toml", [*places, "store.url=memory:", "server.noop=true"])
         app = App()
+        app.gate = Gate(Keys(KeyFile(Path(name))), settings.keys, settings.limits)
         app.engine = Engine(settings, load_shop(ROOT / "configs" / "shop.toml"))
         seconds: dict[str, list[float]] = {"/v1/noop": [], "/v1/events": []}
         for _ in range(options.runs):

@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -50,11 +52,15 @@ def load_key(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
-        key = secrets.token_bytes(KEY_BYTES)
+        # written beside and given its name: no process ever sees half a key, wherever another one is killed
+        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(key)
-        except FileExistsError:  # another process was first
-            return path.read_bytes()
-        return key
+            with suppress(FileExistsError):  # another process was first
+                os.link(beside, path)
+        finally:
+            Path(beside).unlink()
+        return path.read_bytes()

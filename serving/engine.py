@@ -56,7 +56,10 @@ class Engine:
         self._tokens = Tokens(load_key(folder / "token.key"))
         self._intake = Intake(shop, settings.session.consent, round(settings.session.max_age_hours * 3_600_000))
         timeout_ms = round(settings.session.timeout_minutes * 60_000)
-        self.sessions = Sessions(self.fold, timeout_ms, round(settings.store.linked_days * DAY_MS))
+        linked_ms = round(settings.store.linked_days * DAY_MS)
+        self.sessions = Sessions(self.fold, timeout_ms, linked_ms)
+        # visits may be folded in a thread of the store's meanwhile: a look has a buffer of its own
+        self._looked_at = Sessions(self.fold, timeout_ms, linked_ms)
         self._sink = ParquetSink(Path(settings.store.closed), self.fold, sync=settings.store.durability == "disk")
         self._warm_up()
 
@@ -210,7 +213,7 @@ class Engine:
         """A visitor's running session as of now, None if there is none or another one than that."""
         value = await _done(self.store.read(key_of(visitor)))
         now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-        sessions = self.sessions
+        sessions = self._looked_at
         if value is None or not sessions.fits(value) or is_handed_on(value):
             return None
         sessions.value[:] = value

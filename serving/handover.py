@@ -69,6 +69,14 @@ class ParquetSink:
                 file.flush()
                 os.fsync(file.fileno())
         beside.replace(folder / f"{batch.name}.parquet")
+        if self._sync:
+            # a file is on the disk when its name is, too
+            for named_in in (folder, self._folder):
+                place = os.open(named_in, os.O_RDONLY)
+                try:
+                    os.fsync(place)
+                finally:
+                    os.close(place)
 
     def table(self, sessions: Sequence[Closed]) -> pa.Table:
         """A line a session, in the order of their names."""

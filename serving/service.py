@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from serving.front import Front
 from serving.gate import Gate
 from serving.keys import KeyFile, Keys
 from serving.settings import from_environment
+from serving.supervision import end_with
 from serving.workers import WorkerFiles
 
 logger = logging.getLogger("lotse.service")
@@ -33,6 +35,7 @@ install(_watch, lambda theirs: Front(app, theirs, _settings.server.body_limit_by
 
 _FOLLOW_SECONDS = 0.5
 _TELL_SECONDS = 1.0
+_supervisor = os.getppid()
 
 
 async def _again_and_again(what: str, work: Callable[[], Awaitable[object]], seconds: float) -> None:
@@ -84,6 +87,7 @@ class Lotse:
             asyncio.create_task(_again_and_again("reading the keys", self._follow_keys, _FOLLOW_SECONDS)),
             asyncio.create_task(_again_and_again("telling the metrics", self._tell_metrics, _TELL_SECONDS)),
             asyncio.create_task(_watch.run()),
+            asyncio.create_task(end_with(_supervisor)),
         ]
 
     async def _tell_metrics(self) -> None:

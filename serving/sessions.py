@@ -12,6 +12,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 import numpy as np
+from xxhash import xxh3_64_digest
 
 from features.compiler import Fold
 from features.events import CONSENT_LINK, Event
@@ -113,18 +114,24 @@ class EventVisit:
         due_ms, handed_on = state >> 1, state & 1
         advance, read, timeout_ms = sessions.fold.advance, sessions.fold.read, sessions.timeout_ms
         for event, readings in zip(self.events, self.readings, strict=True):
-            if handed_on and event.time - header[HEADER_LAST_AT] <= timeout_ms:
+            ended_at = int(header[HEADER_LAST_AT])
+            if handed_on and event.time - ended_at <= timeout_ms:
                 # it was on its way for a timeout: what is handed on does not go on
                 header[HEADER_LAST_AT] = event.time - timeout_ms - 1
             before = bytes(buffer) if header[HEADER_EVENTS] and not handed_on else None
             tables, row = readings[0]
             status = advance(record, row, timeout_ms, tables, *event)
-            for tables, row in readings[1:]:
-                read(record, int(header[HEADER_LAST_AT]), row, tables)
+            again = readings[1:]
             if status == STARTED:
                 if before:
                     closed.append(Closed(name_of(self.key, before), before))
                 handed_on = 0
+            elif handed_on:
+                # late or a duplicate: the session is as it was when it ended
+                header[HEADER_LAST_AT] = ended_at
+                again = readings
+            for tables, row in again:
+                read(record, int(header[HEADER_LAST_AT]), row, tables)
             started_at, _, count = _STARTED_TO_EVENTS.unpack_from(buffer, STATE_BYTES + 8 * HEADER_STARTED_AT)
             folded.append(Folded(started_at, status, count))
         self.folded = folded
@@ -254,8 +261,11 @@ def is_handed_on(value: Value) -> bool:
 
 
 def name_of(key: bytes, value: Value) -> bytes:
-    """The name of a value's session, unlike that of every other: key and start, 16 bytes."""
-    return key + _MOMENT.pack(_header(value, HEADER_STARTED_AT))
+    """The name of a value's session, unlike that of every other: key, start and a digest of the value, 24 bytes.
+
+    Two sessions of a visitor may start at the same time: named ones, or by events whose times were clamped.
+    """
+    return key + _MOMENT.pack(_header(value, HEADER_STARTED_AT)) + xxh3_64_digest(value)
 
 
 def _recent(value: Value) -> Sequence[int]:

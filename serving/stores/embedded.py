@@ -1,29 +1,38 @@
 """The embedded store: LMDB, a file on this machine that several worker processes share.
 
-The file is written through a shared map: a commit is in the operating system's cache, not yet on the disk. What was
-acknowledged survives the end of every process (kill -9), a power cut may cost the last seconds. With
-`durability = "disk"` a commit is acknowledged after a sync that all share who wait for one. Writing through the map
-takes 2.6 us a read-modify-write, by system calls 8.5 us. Writers queue behind one lock, freed if its holder dies.
+Two levels of durability, which differ in how the file is opened:
+
+`process`: the file is written through a shared map and never synced. A commit is in the operating system's cache, where
+the end of every process leaves it (kill -9); a power cut may leave anything, also a file that cannot be used. The first
+worker after a start of the machine looks through the file and puts a damaged one aside. Writing through the map takes
+2.6 us a read-modify-write, by system calls 8.5 us.
+
+`disk`: LMDB's own order, data synced before the page that names them, which holds at a power cut at any moment. Who
+waits is committed together, in a thread, with two syncs for all; meanwhile the next ones gather.
+
+Writers queue behind one lock, freed if its holder dies.
 """
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from struct import Struct
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import lmdb
 
 from serving.settings import StoreSettings
 from serving.stores import Batch, Closed, Entry, StoreError, Visit
+from serving.stores.restart import damaged_files_put_aside
 
 # what is read first of the schedule is what is due first: LMDB orders by bytes
 _MOMENT: Final = Struct(">Q")
 _NAME_BYTES: Final = 32  # of a batch, hexadecimal
+Result = TypeVar("Result")
 
 
 class EmbeddedStore:
@@ -36,31 +45,40 @@ class EmbeddedStore:
     def __init__(self, place: str, settings: StoreSettings) -> None:
         folder = Path(place)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._env = lmdb.open(
-            str(folder),
-            map_size=int(settings.size_gib * 2**30),
-            sync=False,
-            metasync=False,
-            writemap=True,
-            map_async=True,
-            readahead=False,  # records are small and far apart
-            max_readers=512,
-            max_dbs=8,
-        )
-        self._records, self._schedule, self._closed, self._claimed, self._batches = (
-            self._env.open_db(name) for name in (b"records", b"schedule", b"closed", b"claimed", b"batches")
-        )
-        self._syncing = _SharedSync(self._env) if settings.durability == "disk" else None
+        disk = settings.durability == "disk"
+        with damaged_files_put_aside(folder):
+            self._env = lmdb.open(
+                str(folder),
+                map_size=int(settings.size_gib * 2**30),
+                sync=disk,
+                metasync=disk,
+                writemap=not disk,
+                map_async=not disk,
+                readahead=False,  # records are small and far apart
+                max_readers=512,
+                max_dbs=8,
+            )
+            self._records, self._schedule, self._closed, self._claimed, self._batches = (
+                self._env.open_db(name) for name in (b"records", b"schedule", b"closed", b"claimed", b"batches")
+            )
+        # a reader that was killed would keep every page it could see from being used again
+        self._env.reader_check()
+        self._groups = _GroupCommit(self._commit) if disk else None
 
     def apply(self, visits: Sequence[Visit]) -> Awaitable[None] | None:
         """Advance visits, all in one transaction."""
+        if self._groups:
+            return self._groups.add(visits) if visits else None
+        self._commit(visits)
+        return None
+
+    def _commit(self, visits: Sequence[Visit]) -> None:
         try:
             with self._env.begin(write=True, buffers=True, db=self._records) as transaction:
                 for visit in visits:
                     self._apply(transaction, visit)
         except lmdb.Error as error:
             raise StoreError(f"the embedded store: {error}") from error
-        return self._syncing.wait() if self._syncing else None
 
     def _apply(self, transaction: Any, visit: Visit) -> None:
         value = transaction.get(visit.key)
@@ -102,11 +120,15 @@ class EmbeddedStore:
                 found.append(Entry(due_ms, key[_MOMENT.size :]))
         return found
 
-    def claim(self, limit: int, now_ms: int, lease_ms: int) -> Batch | None:
+    def claim(self, limit: int, now_ms: int, lease_ms: int) -> Awaitable[Batch | None] | Batch | None:
         """A batch."""
+        self._env.reader_check()
         with self._env.begin() as transaction:  # mostly there is nothing: do not queue behind the writers for it
             if not any(transaction.stat(table)["entries"] for table in (self._closed, self._batches)):
                 return None
+        return self._in_turn(lambda: self._claim(limit, now_ms, lease_ms))
+
+    def _claim(self, limit: int, now_ms: int, lease_ms: int) -> Batch | None:
         with self._env.begin(write=True) as transaction:
             with transaction.cursor(self._batches) as cursor:
                 for name, until in cursor:
@@ -134,13 +156,19 @@ class EmbeddedStore:
                     found.append(Closed(name[_NAME_BYTES:], value))
         return found
 
-    def settle(self, name: str) -> None:
+    def settle(self, name: str) -> Awaitable[None] | None:
         """Forget a batch."""
-        batch = name.encode()
+        return self._in_turn(lambda: self._settle(name.encode()))
+
+    def _settle(self, batch: bytes) -> None:
         with self._env.begin(write=True) as transaction:
             for session, _ in self._of_batch(transaction, batch):
                 transaction.delete(batch + session, db=self._claimed)
             transaction.delete(batch, db=self._batches)
+
+    def _in_turn(self, work: Callable[[], Result]) -> Awaitable[Result] | Result:
+        """Work that commits: after the group that commits now, where that takes time."""
+        return self._groups.run(work) if self._groups else work()
 
     def count(self) -> int:
         """How many records there are."""
@@ -150,43 +178,61 @@ class EmbeddedStore:
 
     def close(self) -> None:
         """Close the file."""
-        if self._syncing:
-            self._syncing.close()
+        if self._groups:
+            self._groups.close()
+        else:
+            self._env.sync(True)  # an orderly end and then a power cut: nothing is lost
         self._env.close()
 
 
-class _SharedSync:
-    """One sync at a time, in a thread; everybody who committed before it began is told when it is done."""
+class _GroupCommit:
+    """One commit at a time, in a thread; everybody who came while another one ran is in the next."""
 
-    def __init__(self, env: Any) -> None:
-        self._env = env
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sync")
-        self._waiting: list[asyncio.Future[None]] = []
+    def __init__(self, commit: Callable[[Sequence[Visit]], None]) -> None:
+        self._commit = commit
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._waiting: list[tuple[Sequence[Visit], asyncio.Future[None]]] = []
         self._running = False
 
-    def wait(self) -> asyncio.Future[None]:
-        """Done when what is committed now is on the disk."""
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
+    def add(self, visits: Sequence[Visit]) -> asyncio.Future[None]:
+        """Done when the visits are on the disk."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        self._waiting.append((visits, future))
         if not self._running:
             self._running = True
-            asyncio.get_running_loop().call_soon(self._begin)
+            loop.call_soon(self._begin)
         return future
 
-    def _begin(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        done = asyncio.get_running_loop().run_in_executor(self._thread, self._env.sync, True)
-        done.add_done_callback(lambda synced: self._tell(waiting, synced))
+    def run(self, work: Callable[[], Result]) -> asyncio.Future[Result]:
+        """Other work of the same thread."""
+        return asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _tell(self, waiting: list[asyncio.Future[None]], synced: asyncio.Future[None]) -> None:
-        error = synced.exception()
-        for future in waiting:
-            if not future.cancelled():
-                future.set_exception(StoreError(f"sync failed: {error}")) if error else future.set_result(None)
+    def _begin(self) -> None:
+        group, self._waiting = self._waiting, []
+        done = self.run(lambda: self._together([visits for visits, _ in group]))
+        done.add_done_callback(lambda done: self._tell(group, done.result()))
+
+    def _together(self, group: Sequence[Sequence[Visit]]) -> list[Exception | None]:
+        """Commit all; each on its own if that fails, so that one that cannot be kept is nobody else's problem."""
+        try:
+            self._commit([visit for visits in group for visit in visits])
+        except Exception as error:
+            if len(group) == 1:
+                return [error]
+            return [problem for visits in group for problem in self._together([visits])]
+        return [None] * len(group)
+
+    def _tell(
+        self, group: Sequence[tuple[Sequence[Visit], asyncio.Future[None]]], problems: Sequence[Exception | None]
+    ) -> None:
         if self._waiting:
             self._begin()
         else:
             self._running = False
+        for (_, future), problem in zip(group, problems, strict=True):
+            if not future.cancelled():
+                future.set_exception(problem) if problem else future.set_result(None)
 
     def close(self) -> None:
         """Wait for the thread."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 
+from serving.stores import Batch
+from tests.engine import open_engine, post
 from tests.workspace import Service
 
 pytestmark = pytest.mark.slow
@@ -69,17 +75,84 @@ def test_no_acknowledged_event_is_lost_when_killed_under_load(own_service: Calla
         assert answer["events"] == count + 1, (visitor, answer)
 
 
-def test_closed_sessions_are_swept(own_service: Callable[..., Service]) -> None:
-    running = own_service("store.sweep_seconds=0.5")
-    old = time.time_ns() // 1_000_000 - 2_400_000
-    running.http.post("/v1/events", json={**event("gone", 1), "time": old})
-    running.http.post("/v1/events", json={**event("linked", 1), "time": old, "consent": ["measure", "link"]})
-    running.http.post("/v1/events", json=event("here", 1))
-    deadline = time.monotonic() + 10
-    while "lotse_swept_records_total 1.0" not in (text := running.http.get("/metrics").text):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    assert "lotse_session_records 2.0" in text
+MINUTE_MS = 60_000
+START = 1_780_000_000_000
+
+
+def handed_on(folder: Path) -> list[dict[str, Any]]:
+    """Every line of every file of sessions that are over, the earliest first."""
+    files = sorted((folder / "closed").rglob("*.parquet"))
+    lines = [line for file in files for line in pq.ParquetFile(file).read().to_pylist()]
+    return sorted(lines, key=lambda line: (line["started_at"], line["visitor"]))
+
+
+@pytest.mark.parametrize("durability", ["process", "disk"])
+def test_a_session_is_handed_on_once_when_nothing_came_for_a_timeout(
+    trained: Path, tmp_path: Path, durability: str
+) -> None:
+    async def run() -> None:
+        engine = open_engine(trained, tmp_path, f'store.durability="{durability}"')
+        linked = {**event("linked", 1), "consent": ["measure", "link"]}
+        # old events arrive now: when they happened does not end a session
+        gone = [{**event("gone", n), "time": START - 50 * MINUTE_MS + n} for n in range(2)]
+        await post(engine, [gone, [linked]], START)
+        await post(engine, [[{**event("here", 1), "name": "add_to_cart"}]], START + 20 * MINUTE_MS)
+        over = START + 30 * MINUTE_MS
+        assert await engine.sweep(over - 1) == 0 and await engine.hand_over(over - 1) == 0
+        assert await engine.sweep(over) == 1  # `gone` is forgotten, `linked` is kept for a later visit
+        await engine.count()
+        assert engine.metrics.records == 2
+        assert await engine.hand_over(over) == 2
+        lines = handed_on(tmp_path)
+        assert [(line["started_at"], line["ended_at"], line["events"], line["item_views"]) for line in lines] == [
+            (gone[0]["time"], gone[1]["time"], 2, 2), (START, START, 1, 1),
+        ]  # fmt: skip
+        assert [line["consent"] for line in lines] == [1, 3]
+        assert await engine.sweep(over) == 0 and await engine.hand_over(over) == 0
+        await engine.close()
+
+        engine = open_engine(trained, tmp_path, f'store.durability="{durability}"')
+        assert await engine.sweep(over) == 0 and await engine.hand_over(over) == 0
+        assert handed_on(tmp_path) == lines
+        # what a late event of the session that is over begins is another one, which knows the first
+        ((again,),) = await post(engine, [[{**linked, "id": "late", "time": START + 1}]], over + 1)
+        assert (again.status, again.events) == ("started", 1)
+        later = over + 31 * MINUTE_MS
+        assert await engine.sweep(later) == 1 and await engine.hand_over(later) == 2
+        assert sorted((line["cart_adds"], line["visitor_visits"]) for line in handed_on(tmp_path)[2:]) == [
+            (0, 2), (1, 1),
+        ]  # fmt: skip
+        assert len(handed_on(tmp_path)) == 4
+        assert await engine.sweep(later + 390 * 24 * 60 * MINUTE_MS) == 1
+        await engine.count()
+        assert engine.metrics.records == 0
+        await engine.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_worker_that_died_while_handing_on_loses_and_doubles_nothing(
+    trained: Path, tmp_path: Path, written: bool
+) -> None:
+    async def run() -> None:
+        engine = open_engine(trained, tmp_path)
+        await post(engine, [[event(f"visitor-{n}", n)] for n in range(5)], START)
+        over = START + 30 * MINUTE_MS
+        assert await engine.sweep(over) == 5
+        batch = engine.store.claim(100, over, MINUTE_MS)
+        assert isinstance(batch, Batch) and len(batch.sessions) == 5
+        if written:
+            engine._sink.write(batch)
+        await engine.close()  # the batch was never settled
+        engine = open_engine(trained, tmp_path)
+        assert await engine.hand_over(over + MINUTE_MS - 1) == 0  # its worker may still be at it
+        assert await engine.hand_over(over + MINUTE_MS) == 5
+        assert await engine.hand_over(over + 9 * MINUTE_MS) == 0
+        assert len(handed_on(tmp_path)) == len({line["visitor"] for line in handed_on(tmp_path)}) == 5
+        await engine.close()
+
+    asyncio.run(run())
 
 
 def test_nothing_personal_is_on_disk(own_service: Callable[..., Service]) -> None:

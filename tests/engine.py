@@ -1,0 +1,38 @@
+"""The engine without HTTP: events in, answers out, at a time of the test's own choice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from features.shop import load_shop
+from serving.engine import Engine
+from serving.requests import Answer, Request
+from serving.settings import load_serving
+
+WireEvent = Mapping[str, Any]
+
+
+def open_engine(trained: Path, folder: Path, *overrides: str) -> Engine:
+    """An engine with the trained models and a store and keys in `folder`."""
+    own = [
+        f"models.uri=sqlite:///{trained}/lotse-data/mlflow.db",
+        f"keys.folder={folder}/keys",
+        f"store.url=embedded:{folder}/live",
+        f"store.closed={folder}/closed",
+    ]
+    return Engine(load_serving(trained / "configs" / "serving.toml", [*own, *overrides]), load_shop())
+
+
+async def post(engine: Engine, requests: Sequence[Sequence[WireEvent]], received_ms: int) -> list[list[Answer]]:
+    """The answers to requests that are taken in the same turn, each an array of events."""
+    taken = [Request(json.dumps(list(events)).encode()) for events in requests]
+    later = engine.take(taken, received_ms)
+    if later is not None:
+        await later
+    for request in taken:
+        if request.problem:
+            raise request.problem
+    return [request.answer for request in taken if isinstance(request.answer, list)]
