@@ -37,6 +37,7 @@ def serve(
     settings = load_serving(config, overrides)  # mistakes are told here, not in a worker's log
     load_shop(shop)
     _check_open(settings)
+    _check_store(settings)
     environment = {
         **os.environ,
         **to_environment(config, shop, overrides),
@@ -70,3 +71,18 @@ def _check_open(settings: ServingSettings) -> None:
             "run: lotse keys create --kind secret --name <name> (and --kind public for browsers), "
             "or set keys.required=false to be open to everybody"
         )
+
+
+def _check_store(settings: ServingSettings) -> None:
+    """A store that cannot be opened is told once, here, and not by every worker again and again.
+
+    Raises
+    ------
+    SettingsError
+        There is no such store, or what lies there needs another key.
+    """
+    from serving.stores import open_store  # noqa: PLC0415
+
+    if settings.store.url.startswith("embedded:"):
+        store = open_store(settings.store)
+        store.close()
