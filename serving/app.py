@@ -47,6 +47,7 @@ class App:
     def __init__(self) -> None:
         self.streams = Streams()
         self.gate: Gate | None = None
+        self.draining = False
         self._engine: Engine | None = None
         self._cors: Cors | None = None
         self._concerns = _CONCERNS
@@ -95,6 +96,8 @@ class App:
         out = [(b"content-type", content_type), (b"cache-control", b"no-store"), (b"x-request-id", request_id)]
         if more:
             out += more
+        if self.draining:
+            out.append((b"connection", b"close"))
         if self._cors is not None:
             out += self._cors.headers(headers.get(b"origin", b""))
         if not isinstance(body, bytes):

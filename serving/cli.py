@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,7 @@ import typer
 from features.settings import SettingsError
 
 if TYPE_CHECKING:
-    from serving.settings import ServingSettings
+    from serving.settings import ServingSettings, TlsSettings
 
 
 def serve(
@@ -47,8 +48,30 @@ def serve(
     }
     command = ["bentoml", "serve", "serving.service:Lotse", "--host", settings.server.host]
     command += ["--port", str(settings.server.port), "--working-dir", str(Path.cwd())]
+    command += ["--timeout-keep-alive", str(settings.server.keep_alive_seconds)]
+    command += ["--timeout-graceful-shutdown", str(settings.server.stop_seconds)]
+    command += _tls(settings.tls)
     # this process becomes the supervisor: a signal to `lotse serve` reaches it, and nothing stands between
     os.execve(sys.executable, [sys.executable, "-m", *command], environment)
+
+
+def _tls(tls: TlsSettings) -> list[str]:
+    """BentoML's options.
+
+    Raises
+    ------
+    SettingsError
+        A file is missing.
+    """
+    for name, path in tls.model_dump().items():
+        if path and not Path(path).is_file():
+            raise SettingsError(f"tls.{name} = {path!r}: there is no such file")
+    if not tls.certificate:
+        return []
+    options = ["--ssl-certfile", tls.certificate, "--ssl-keyfile", tls.key]
+    if tls.client_ca:
+        options += ["--ssl-ca-certs", tls.client_ca, "--ssl-cert-reqs", str(int(ssl.CERT_REQUIRED))]
+    return options
 
 
 def _check_open(settings: ServingSettings) -> None:

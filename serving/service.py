@@ -23,6 +23,7 @@ from serving.front import Front
 from serving.gate import Gate
 from serving.keys import KeyFile, Keys
 from serving.settings import from_environment
+from serving.shutdown import drain_on
 from serving.supervision import end_with
 from serving.workers import WorkerFiles
 
@@ -80,6 +81,8 @@ class Lotse:
     async def start_housekeeping(self) -> None:
         """Close sessions that are over, and hand them on."""
         app.streams.end_on(asyncio.get_running_loop(), signal.SIGTERM, signal.SIGINT)
+        loop, server = asyncio.get_running_loop(), _settings.server
+        drain_on(loop, server.drain_seconds, self._drain, signal.SIGTERM, signal.SIGINT)
         store = _settings.store
         self._housekeeping = [
             asyncio.create_task(_again_and_again("sweeping", self.engine.sweep, store.sweep_seconds)),
@@ -89,6 +92,9 @@ class Lotse:
             asyncio.create_task(_watch.run()),
             asyncio.create_task(end_with(_supervisor)),
         ]
+
+    def _drain(self) -> None:
+        app.draining = True
 
     async def _tell_metrics(self) -> None:
         self._files.write(self.engine.metrics.samples())
@@ -120,4 +126,4 @@ class Lotse:
         wrong = self.engine.scorer.ready()
         for message in wrong:
             logger.error(message)
-        return not wrong
+        return not wrong and not app.draining

@@ -18,6 +18,8 @@ from features.shop import ShopSettings, load_shop
 
 # BentoML starts workers as processes of their own: they find the configuration here.
 ENVIRONMENT: Final = "LOTSE_SERVING"
+# Where `lotse build` puts what belongs to the code.
+_PACKED: Final = Path(__file__).parents[1]
 
 
 class ServerSettings(Settings):
@@ -29,6 +31,9 @@ class ServerSettings(Settings):
     body_limit_bytes: int = Field(1_000_000, ge=1_000)
     batch_limit: int = Field(1_000, ge=1)
     run: str = "lotse-data/run"
+    keep_alive_seconds: int = Field(60, ge=1)
+    drain_seconds: float = Field(0, ge=0)
+    stop_seconds: int = Field(20, ge=1)
     bulk_body_limit_bytes: int = Field(1_000_000_000, ge=1_000)
     bulk_rows: int = Field(1_000_000, ge=1)
     bulk_at_once: int = Field(1, ge=1)
@@ -107,7 +112,24 @@ class ModelSettings(Settings):
     uri: str = "sqlite:///lotse-data/mlflow.db"
     prefix: str = "lotse"
     alias: str = "champion"
+    folder: str = ""
     heads: tuple[str, ...] = ("bounce", "conversion", "exit")
+
+
+class TlsSettings(Settings):
+    """Encrypted connections."""
+
+    certificate: str = ""
+    key: str = ""
+    client_ca: str = ""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("tls.certificate and tls.key belong together; give both or none")
+        if self.client_ca and not self.certificate:
+            raise ValueError("tls.client_ca needs tls.certificate and tls.key")
+        return self
 
 
 class KeySettings(Settings):
@@ -153,6 +175,7 @@ class ServingSettings(Settings):
     prior: dict[str, float] = Field(default_factory=lambda: {"bounce": 0.4, "conversion": 0.03, "exit": 0.2})
     keys: KeySettings = KeySettings()
     limits: LimitSettings = LimitSettings()
+    tls: TlsSettings = TlsSettings()
 
     @field_validator("prior")
     @classmethod
@@ -176,5 +199,10 @@ def to_environment(config: Path, shop: Path, overrides: Sequence[str]) -> dict[s
 def from_environment() -> tuple[ServingSettings, ShopSettings]:
     """The configuration this process was started with; the files in configs/ if it was started by hand."""
     named = json.loads(os.environ.get(ENVIRONMENT, "{}"))
-    settings = load_serving(named.get("config", "configs/serving.toml"), named.get("overrides", ()))
-    return settings, load_shop(named.get("shop", "configs/shop.toml"))
+    # a Bento holds a configuration and models; files where it is started come first
+    here = Path() if Path("configs/serving.toml").exists() else _PACKED
+    settings = load_serving(named.get("config", here / "configs/serving.toml"), named.get("overrides", ()))
+    if not settings.models.folder and (_PACKED / "models").exists():
+        models = settings.models.model_copy(update={"folder": str(_PACKED / "models")})
+        settings = settings.model_copy(update={"models": models})
+    return settings, load_shop(named.get("shop", here / "configs/shop.toml"))
