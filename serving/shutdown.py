@@ -1,4 +1,4 @@
-"""An orderly end: told to stop, a worker first says so to load balancers and clients, and goes on answering meanwhile."""
+"""An orderly end: told to stop, a worker first says so to load balancers and clients, and answers meanwhile."""
 
 from __future__ import annotations
 
