@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -29,6 +30,7 @@ from serving.stream import Streams
 if TYPE_CHECKING:
     from serving.engine import Engine
     from serving.gate import Gate
+    from serving.logs import RequestLog
 
 logger = logging.getLogger("lotse.app")
 
@@ -48,6 +50,7 @@ class App:
         self.streams = Streams()
         self.gate: Gate | None = None
         self.draining = False
+        self.log: RequestLog | None = None
         self._engine: Engine | None = None
         self._cors: Cors | None = None
         self._concerns = _CONCERNS
@@ -111,6 +114,7 @@ class App:
     async def _answer(self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], request_id: bytes) -> Reply:
         """The answer to a request, counted; whatever is wrong is a problem."""
         path, method, engine = scope["path"], scope["method"], self._engine
+        begin = time.perf_counter()
         label, rest, methods = path, "", self.routes.get(path)
         if methods is None:
             label, rest, methods = self._found(path)
@@ -134,6 +138,8 @@ class App:
             reply = _refusal(Problem(500, "an error of ours; the service's log tells more"), request_id)
         if engine is not None:
             engine.metrics.requests[label, reply.status] += 1
+        if self.log is not None:
+            self.log.note(label, method, reply.status, time.perf_counter() - begin)
         return reply
 
     def _found(self, path: str) -> tuple[str, str, dict[str, Handler]]:

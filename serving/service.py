@@ -22,6 +22,7 @@ from serving.connections import Watch, install
 from serving.front import Front
 from serving.gate import Gate
 from serving.keys import KeyFile, Keys
+from serving.logs import RequestLog, configure
 from serving.settings import from_environment
 from serving.shutdown import drain_on
 from serving.supervision import end_with
@@ -70,6 +71,8 @@ class Lotse:
         self._keys = Keys(KeyFile(Path(_settings.keys.folder)))
         self.engine.metrics.watch = _watch
         self._files = self.engine.metrics.files = WorkerFiles(Path(_settings.server.run))
+        configure(_settings.logs)
+        app.log = RequestLog(_settings.logs.sample)
         app.gate = Gate(self._keys, _settings.keys, _settings.limits, _settings.server.workers)
         self._housekeeping: list[asyncio.Task[None]] = []
         # what is loaded now lives as long as the process: collecting it again and again is where p99 goes

@@ -163,6 +163,15 @@ class LimitSettings(Settings):
         return proxies
 
 
+class LogSettings(Settings):
+    """What is told on stderr."""
+
+    format: Literal["auto", "json", "text"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    sample: float = Field(0.01, ge=0, le=1)
+    errors_per_second: float = Field(10, gt=0)
+
+
 class ServingSettings(Settings):
     """The whole of configs/serving.toml."""
 
@@ -176,6 +185,7 @@ class ServingSettings(Settings):
     keys: KeySettings = KeySettings()
     limits: LimitSettings = LimitSettings()
     tls: TlsSettings = TlsSettings()
+    logs: LogSettings = LogSettings()
 
     @field_validator("prior")
     @classmethod
