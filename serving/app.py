@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from serving.engine import Engine
     from serving.gate import Gate
     from serving.logs import RequestLog
+    from serving.telemetry import Tracing
 
 logger = logging.getLogger("lotse.app")
 
@@ -51,6 +52,7 @@ class App:
         self.gate: Gate | None = None
         self.draining = False
         self.log: RequestLog | None = None
+        self.tracing: Tracing | None = None
         self._engine: Engine | None = None
         self._cors: Cors | None = None
         self._concerns = _CONCERNS
@@ -118,6 +120,7 @@ class App:
         label, rest, methods = path, "", self.routes.get(path)
         if methods is None:
             label, rest, methods = self._found(path)
+        span = self.tracing.begin(label, scope) if self.tracing is not None else None
         try:
             if engine is None or self.gate is None:
                 raise Problem(503, "the service is starting", retry_after_seconds=1)
@@ -138,6 +141,8 @@ class App:
             reply = _refusal(Problem(500, "an error of ours; the service's log tells more"), request_id)
         if engine is not None:
             engine.metrics.requests[label, reply.status] += 1
+        if self.tracing is not None:
+            self.tracing.end(span, reply.status)
         if self.log is not None:
             self.log.note(label, method, reply.status, time.perf_counter() - begin)
         return reply

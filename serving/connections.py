@@ -119,6 +119,12 @@ class Connection(HttpToolsProtocol):
         self.watch.leave(self)
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        """The service stops: close what is idle. A client that does not answer a TLS farewell is not waited for."""
+        super().shutdown()
+        if self.transport.is_closing():
+            self.loop.call_later(1, self.transport.abort)
+
     def cut(self) -> None:
         """End what takes too long: with an answer where none has begun."""
         cycle = self.cycle

@@ -26,6 +26,7 @@ from serving.logs import RequestLog, configure
 from serving.settings import from_environment
 from serving.shutdown import drain_on
 from serving.supervision import end_with
+from serving.telemetry import Tracing
 from serving.workers import WorkerFiles
 
 logger = logging.getLogger("lotse.service")
@@ -73,6 +74,7 @@ class Lotse:
         self._files = self.engine.metrics.files = WorkerFiles(Path(_settings.server.run))
         configure(_settings.logs)
         app.log = RequestLog(_settings.logs.sample)
+        app.tracing = Tracing(_settings.telemetry) if _settings.telemetry.enabled else None
         app.gate = Gate(self._keys, _settings.keys, _settings.limits, _settings.server.workers)
         self._housekeeping: list[asyncio.Task[None]] = []
         # what is loaded now lives as long as the process: collecting it again and again is where p99 goes
@@ -113,6 +115,8 @@ class Lotse:
         await asyncio.gather(*self._housekeeping, return_exceptions=True)
         await self._tell_metrics()
         await self.engine.close()
+        if app.tracing is not None:
+            app.tracing.close()
 
     @bentoml.api  # type: ignore[untyped-decorator,unused-ignore]
     def score(self, rows: list[dict[str, float | None]]) -> list[dict[str, float]]:

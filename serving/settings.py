@@ -172,6 +172,15 @@ class LogSettings(Settings):
     errors_per_second: float = Field(10, gt=0)
 
 
+class TelemetrySettings(Settings):
+    """OpenTelemetry's spans."""
+
+    enabled: bool = False
+    endpoint: str = "http://127.0.0.1:4318/v1/traces"
+    service: str = "lotse"
+    sample: float = Field(0.01, ge=0, le=1)
+
+
 class ServingSettings(Settings):
     """The whole of configs/serving.toml."""
 
@@ -186,6 +195,7 @@ class ServingSettings(Settings):
     limits: LimitSettings = LimitSettings()
     tls: TlsSettings = TlsSettings()
     logs: LogSettings = LogSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @field_validator("prior")
     @classmethod

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workspace import ROOT, Service, environment, lotse, workspace
+from tests.workspace import Service, environment, lotse, workspace
 
 EVENT = {"visitor": "jane", "name": "view_item", "item": "sku-1"}
 
@@ -32,7 +32,7 @@ class Bento(Service):
 def test_a_bento_serves_its_models_anywhere(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "built"))
     monkeypatch.setattr("tests.workspace.environment", lambda: dict(os.environ))
-    built = lotse(trained, "build", "--set", "prior.exit=0.77")
+    built = lotse(trained, "build")
     assert built.returncode == 0, built.stderr
     name, version = built.stdout.strip().split(":")
     bento = tmp_path / "built" / "bentos" / name / version
@@ -45,8 +45,6 @@ def test_a_bento_serves_its_models_anywhere(trained: Path, tmp_path: Path, monke
         page = running.http.get("/metrics").text
         assert 'lotse_model_info{head="exit",version="1"} 1.0' in page
         assert not list(folder.rglob("mlflow.db"))  # nothing asked for a registry
-        worker = Path(f"/proc/{running.processes()[-1]}/cwd").resolve()
-        assert worker != ROOT
     finally:
         running.stop()
 
