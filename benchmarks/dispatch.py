@@ -1,6 +1,6 @@
 """Microseconds that the HTTP side takes for a request, without a network: the ASGI application called in this process.
 
-    python -m benchmarks.dispatch [--requests 20000] [--runs 9]
+    python -m benchmarks.dispatch [--requests 1000] [--runs 100]
 
 The store is in memory and no model is loaded, so that what is compared is the way to the engine and back.
 """
@@ -60,8 +60,8 @@ async def ask(app: App, path: str, requests: int) -> float:
 def main() -> None:
     """Ask in turn, tell the fastest: what is slower was disturbed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=20_000)
-    parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--requests", type=int, default=1_000)
+    parser.add_argument("--runs", type=int, default=100)
     options = parser.parse_args()
     logging.disable(logging.ERROR)
     with tempfile.TemporaryDirectory() as name:

@@ -98,7 +98,7 @@ class App:
         if not request_id or not accepted(request_id):
             request_id = self._new_id()
         content_type, body, status, more = await self._answer(scope, receive, headers, request_id)
-        out = [(b"content-type", content_type), (b"cache-control", b"no-store"), (b"x-request-id", request_id)]
+        out = [(b"cache-control", b"no-store"), (b"x-request-id", request_id)]
         if more:
             out += more
         if self.draining:
@@ -106,10 +106,10 @@ class App:
         if self._cors is not None:
             out += self._cors.headers(headers.get(b"origin", b""))
         if not isinstance(body, bytes):
-            await _stream(out, body, status, scope, receive, send)
+            await _stream([(b"content-type", content_type), *out], body, status, scope, receive, send)
             return
         if status != NO_CONTENT:
-            out.append((b"content-length", b"%d" % len(body)))
+            out += ((b"content-type", content_type), (b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": status, "headers": out})
         await send({"type": "http.response.body", "body": body})
 

@@ -11,6 +11,7 @@ import asyncio
 import io
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -35,6 +36,10 @@ _LINE_BYTES: Final = 100_000
 # What a block of an Arrow stream may take: it is read whole.
 _BLOCK_BYTES: Final = 64_000_000
 _LARGEST: Final = 3.4e38  # of a 32-bit float
+# Of Arrow's metadata: how numbers lie, and the fields `header` of a Message and `compression` of a RecordBatch.
+_INT32, _UINT32, _UINT16 = Struct("<i"), Struct("<I"), Struct("<H")
+_HEADER: Final = 2
+_COMPRESSION: Final = 3
 
 
 class Bulk:
@@ -133,15 +138,25 @@ class Job:
     def arrow(self, body: io.BufferedReader) -> Iterator[np.ndarray]:
         """The rows of record batches with a numeric column for each feature: pieces of float64 (n, F)."""
         try:
-            with pa.ipc.open_stream(_Blocks(body)) as stream:
-                self._check_schema(stream.schema)
-                for batch in stream:
-                    batch.validate(full=True)  # what comes from outside may name places where it has nothing
-                    for start in range(0, len(batch), _PIECE_ROWS):
-                        piece = batch.slice(start, _PIECE_ROWS)
-                        columns = [piece.column(name).cast(pa.float64()) for name in self._names]
-                        yield np.column_stack([column.to_numpy(zero_copy_only=False) for column in columns])
-        except (pa.ArrowException, OSError, ValueError) as error:
+            messages = pa.ipc.MessageReader.open_stream(_Blocks(body))
+            first = _message(messages)
+            if first is None or first.type != "schema":
+                raise Problem(400, "the body is not an Arrow stream: it does not begin with a schema")
+            schema = pa.ipc.read_schema(first)
+            self._check_schema(schema)
+            for message in iter(lambda: _message(messages), None):
+                if message.type != "record batch":
+                    raise Problem(400, f"the body is not an Arrow stream of record batches: found a {message.type}")
+                if is_compressed(message.metadata):
+                    # nobody knows how long it gets before it is there
+                    raise Problem(422, "the blocks of the Arrow stream are compressed; compress the whole body instead")
+                batch = pa.ipc.read_record_batch(message, schema)
+                batch.validate(full=True)  # what comes from outside may name places where it has nothing
+                for start in range(0, len(batch), _PIECE_ROWS):
+                    piece = batch.slice(start, _PIECE_ROWS)
+                    columns = [piece.column(name).cast(pa.float64()) for name in self._names]
+                    yield np.column_stack([column.to_numpy(zero_copy_only=False) for column in columns])
+        except (pa.ArrowException, OSError, ValueError, EOFError) as error:
             raise Problem(400, f"the body is not an Arrow stream: {str(error)[:200]}") from None
 
     def _check_schema(self, schema: pa.Schema) -> None:
@@ -213,6 +228,31 @@ class _Blocks:
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+
+def is_compressed(metadata: pa.Buffer) -> bool:
+    """Whether a record batch's buffers are compressed: the metadata's RecordBatch has the field `compression`.
+
+    It is a flatbuffer, which Arrow has verified: a table begins with the way back to the list of where its fields are.
+    """
+    content = memoryview(metadata)
+
+    def field(table: int, number: int) -> int:
+        fields = table - _INT32.unpack_from(content, table)[0]
+        size, place = _UINT16.unpack_from(content, fields)[0], 4 + 2 * number
+        found = _UINT16.unpack_from(content, fields + place)[0] if place < size else 0
+        return table + found if found else 0
+
+    message = _UINT32.unpack_from(content, 0)[0]
+    header = field(message, _HEADER)
+    return bool(field(header + _UINT32.unpack_from(content, header)[0], _COMPRESSION))
+
+
+def _message(messages: pa.MessageReader) -> pa.Message | None:
+    try:
+        return messages.read_next_message()
+    except StopIteration:
+        return None
 
 
 async def _next(parts: AsyncIterator[bytes]) -> bytes | None:

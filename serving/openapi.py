@@ -2,24 +2,103 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from features.events import CHANNELS, CONSENTS, DEVICES, EVENT_NAMES
-from serving.intake import EventIn
+from features.sessions import STATUS_NAMES
+from serving.bulk import ARROW, NDJSON
+from serving.intake import TEXT_LIMIT, EventIn
+from serving.openapi_parts import (
+    ANSWER,
+    DESCRIPTION,
+    EVENT,
+    HEADERS,
+    PARAMETERS,
+    PROBLEM,
+    PROBLEM_IN_EVENTS,
+    SCORES,
+    Tree,
+)
+from serving.problems import TITLES
 from serving.requests import Answer
+from serving.stream import IDLE_SECONDS
 
 if TYPE_CHECKING:
     from serving.engine import Engine
 
+# Who may ask: schemes of API keys, and which of them each operation wants, belong here.
+_SECURITY_SCHEMES: Final[Tree] = {}
+_SECURITY: Final[list[Tree]] = []
 
-def document(engine: Engine) -> dict[str, Any]:
+_PROBLEM_TYPE: Final = "application/problem+json"
+
+
+def document(engine: Engine) -> Tree:
     """The document as JSON-ready dicts."""
+    limit = engine.settings.server.batch_limit
+    event, answer, schemas = _schemas(engine)
+    paths: Tree = {
+        "/v1/events": {"post": _events(event, answer, limit)},
+        "/v1/sessions/{token}": {"get": _session(answer)},
+        "/v1/sessions/{token}/events": {"get": _stream(engine.settings.models.heads)},
+        "/v1/score": {"post": _score(limit)},
+        "/v1/features": {
+            "get": _operation("features", "Heads, versions and feature names.", _json(_ref("Description")))
+        },
+        "/v1/openapi.json": {"get": _operation("openapi", "This document.", _json({"type": "object"}))},
+        "/metrics": {
+            "get": _operation("metrics", "Prometheus metrics of the worker that answers.", _text(), errors=(500, 503))
+        },
+    }
+    for methods in paths.values():
+        if "get" in methods:
+            head = {key: value for key, value in methods["get"].items() if key != "responses"}
+            head |= {"operationId": f"{head['operationId']}Head", "summary": "The headers of a GET."}
+            head["responses"] = {
+                status: {key: value for key, value in response.items() if key not in ("content", "links")}
+                for status, response in methods["get"]["responses"].items()
+            }
+            methods["head"] = head
+    # BentoML answers these two itself
+    paths["/livez"] = {"get": _bare("livez", "The process answers.", {"200": "It does."})}
+    paths["/readyz"] = {
+        "get": _bare(
+            "readyz",
+            "Every head scores its golden row as in training.",
+            {"200": "It does.", "503": "It does not, or the service is starting."},
+        )
+    }
+    return {
+        "openapi": "3.1.0",
+        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
+        "info": {
+            "title": "Lotse",
+            "version": "1",
+            "description": "Live bounce, conversion and exit probabilities of running web sessions.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": _SECURITY,
+        "tags": [{"name": "scores"}, {"name": "operations"}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "parameters": PARAMETERS,
+            "headers": HEADERS,
+            "responses": {f"Problem{status}": _problem(status) for status in TITLES},
+            "securitySchemes": _SECURITY_SCHEMES,
+        },
+    }
+
+
+def _schemas(engine: Engine) -> tuple[Tree, Tree, Tree]:
+    """References to an event and an answer, and all schemas by name."""
     (event, answer), schemas = msgspec.json.schema_components(
         [EventIn, Answer], ref_template="#/components/schemas/{name}"
     )
-    schemas["Problem"] = _PROBLEM
     wire = schemas["EventIn"]["properties"]
     wire["name"] |= {
         "description": "An event name of GA4 or one mapped in configs/shop.toml.",
@@ -27,90 +106,178 @@ def document(engine: Engine) -> dict[str, Any]:
     }
     wire["channel"]["enum"], wire["device"]["enum"] = list(CHANNELS), list(DEVICES)
     wire["consent"]["description"] = f"Any of {', '.join(CONSENTS)}."
-    wire["visitor"]["description"] = "The tracker's visitor id; only a keyed pseudonym of it is kept."
+    wire["visitor"] |= {
+        "description": "The tracker's visitor id; only a keyed pseudonym of it is kept.",
+        "minLength": 1,
+    }
+    for field in ("visitor", "name", "id", "session", "item", "category", "campaign"):
+        wire[field]["maxLength"] = TEXT_LIMIT
+    wire["page"]["maxLength"] = 8 * TEXT_LIMIT
     for field in ("price", "quantity", "value"):
         wire[field]["minimum"] = 0
-    many = {"type": "array", "items": event, "maxItems": engine.settings.server.batch_limit}
-    results = {"type": "object", "properties": {"results": {"type": "array", "items": answer}}}
-    vector = {
+    wire["declared"]["maxItems"] = 4
+    for field in ("time", "sent_at"):
+        wire[field]["description"] = "Milliseconds since 1970, or ISO 8601."
+    schemas["EventIn"]["examples"] = [EVENT]
+    said = schemas["Answer"]["properties"]
+    said["session"]["description"] = "The session's token, the access right to it."
+    said["status"]["enum"] = [*STATUS_NAMES, "read"]
+    said["events"] |= {"description": "Events of the session so far.", "minimum": 0}
+    said["scores"]["description"] = "Of each head a probability, or an expected amount; nothing with scores=none."
+    said["models"]["description"] = "The version of each head's model."
+    said["decided"]["description"] = "Heads whose answer was known already."
+    said["reasons"]["description"] = "Why a head has no score, or only its prior."
+    said["explanations"]["description"] = "With explain=true: of each head whose model was asked."
+    schemas["Answer"]["examples"] = [ANSWER]
+    schemas["Explanation"]["description"] = (
+        "What made the margin, which is the log-odds (of an amount the logarithm) before calibration: "
+        "baseline + contributions + others = margin."
+    )
+    names = engine.fold.names
+    schemas["Row"] = {
         "type": "object",
-        "properties": {name: {"type": ["number", "null"]} for name in engine.fold.names},
-        "required": list(engine.fold.names),
+        "description": "A feature vector: every feature of GET /v1/features, null where it is missing.",
+        "properties": {name: {"type": ["number", "null"]} for name in names},
+        "required": list(names),
         "additionalProperties": False,
     }
-    rows = {"type": "object", "properties": {"rows": {"type": "array", "items": vector}}, "required": ["rows"]}
-    scores = {
+    schemas["Scores"] = SCORES
+    schemas["Description"] = DESCRIPTION
+    schemas["Problem"] = PROBLEM
+    return event, answer, schemas
+
+
+def _events(event: Tree, answer: Tree, limit: int) -> Tree:
+    many = {"type": "array", "items": event, "maxItems": limit}
+    results = {"type": "object", "properties": {"results": {"type": "array", "items": answer}}, "required": ["results"]}
+    operation = _operation(
+        "events",
+        "Fold one event or an array of events and score their sessions.",
+        _json({"anyOf": [answer, results]}, {"one": ANSWER, "several": {"results": [ANSWER]}}),
+        body=_json({"oneOf": [event, many]}, {"one": EVENT, "several": [EVENT]})
+        | {"text/plain": {"schema": {"type": "string"}, "example": '{"visitor": "v-1", "name": "page_view"}'}},
+        parameters=("Scores", "Explain", "IdempotencyKey", "ContentEncoding"),
+        errors=(400, 409, 413, 415, 422, 500, 503),
+    )
+    success = operation["responses"]["200"]
+    success["headers"]["Idempotency-Replayed"] = {"$ref": "#/components/headers/IdempotencyReplayed"}
+    success["links"] = {
+        "session": {"operationId": "session", "parameters": {"token": "$response.body#/session"}},
+    }
+    return operation
+
+
+def _session(answer: Tree) -> Tree:
+    return _operation(
+        "session",
+        "Score a session as of now; idle time counts.",
+        _json(answer, {"one": ANSWER | {"status": "read"}}),
+        parameters=("Token", "Explain"),
+        errors=(401, 404, 422, 500, 503),
+    )
+
+
+def _stream(heads: Sequence[str]) -> Tree:
+    operation = _operation(
+        "stream",
+        "Server-sent events of a session: score, idle, closed.",
+        {
+            "text/event-stream": {
+                "schema": {"type": "string"},
+                "example": 'event: idle\nid: 3-1-0\ndata: {"idle_seconds": 5, "session": "...", "events": 3, ...}\n\n',
+            }
+        },
+        parameters=("Token", "Threshold", "LastEventId"),
+        errors=(401, 404, 422, 500, 503),
+    )
+    operation["description"] = (
+        f"`score` when a score crosses a threshold, `idle` after {', '.join(map(str, IDLE_SECONDS))} seconds without "
+        f"an event, `closed` when the session is over. Heads: {', '.join(heads)}."
+    )
+    return operation
+
+
+def _score(limit: int) -> Tree:
+    rows = {
         "type": "object",
-        "properties": {
-            "scores": {"type": "array", "items": {"type": "object", "additionalProperties": {"type": "number"}}},
-            "models": {"type": "object"},
-            "reasons": {"type": "object"},
-        },
+        "properties": {"rows": {"type": "array", "items": _ref("Row"), "minItems": 1, "maxItems": limit}},
+        "required": ["rows"],
     }
-    token = {"name": "token", "in": "path", "required": True, "schema": {"type": "string"}}
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "Lotse",
-            "version": "1",
-            "description": "Live bounce, conversion and exit probabilities of running web sessions.",
-        },
-        "paths": {
-            "/v1/events": {
-                "post": _operation(
-                    "Fold one event or an array of events and score their sessions.",
-                    _json({"oneOf": [answer, results]}),
-                    body={"oneOf": [event, many]},
-                    errors=(400, 413, 415, 422),
-                )
-            },
-            "/v1/sessions/{token}": {
-                "get": _operation("Score a session as of now; idle time counts.", _json(answer), errors=(401, 404))
-                | {"parameters": [token]}
-            },
-            "/v1/score": {
-                "post": _operation(
-                    "Score given feature vectors.", _json(scores), body=rows, errors=(400, 413, 415, 422)
-                )
-            },
-            "/v1/features": {"get": _operation("Heads, versions and feature names.", _json({"type": "object"}))},
-            "/v1/openapi.json": {"get": _operation("This document.", _json({"type": "object"}))},
-            "/livez": {"get": _operation("The process answers.", _text())},
-            "/readyz": {"get": _operation("Every head scores its golden row as in training.", _text(), errors=(503,))},
-            "/metrics": {"get": _operation("Prometheus metrics.", _text())},
-        },
-        "components": {"schemas": schemas},
+    bulk = {
+        NDJSON: {"schema": {"type": "string", "description": "A Row as JSON on each line."}},
+        ARROW: {"schema": {"contentMediaType": ARROW}},
     }
-
-
-_PROBLEM = {
-    "type": "object",
-    "description": "RFC 9457",
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "errors": {"type": "array", "items": {"type": "object"}},
-    },
-}
-
-
-def _json(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"application/json": {"schema": schema}}
-
-
-def _text() -> dict[str, Any]:
-    return {"text/plain": {"schema": {"type": "string"}}}
+    answered = {
+        NDJSON: {"schema": {"type": "string", "description": "Scores of a row as JSON on each line, in their order."}},
+        ARROW: {"schema": {"contentMediaType": ARROW}},
+    }
+    operation = _operation(
+        "score",
+        "Score given feature vectors: some as JSON, many as NDJSON or as an Arrow stream.",
+        _json(_ref("Scores")) | answered,
+        body=_json(rows) | bulk,
+        parameters=("ContentEncoding",),
+        errors=(400, 413, 415, 422, 500, 503),
+    )
+    operation["responses"]["200"]["headers"]["Lotse-Models"] = {"$ref": "#/components/headers/LotseModels"}
+    return operation
 
 
 def _operation(
-    summary: str, content: dict[str, Any], *, body: dict[str, Any] | None = None, errors: tuple[int, ...] = ()
-) -> dict[str, Any]:
-    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    responses: dict[str, Any] = {"200": {"description": "OK", "content": content}}
-    responses |= {str(status): {"description": "Refused", "content": problem} for status in errors}
-    operation: dict[str, Any] = {"summary": summary, "responses": responses}
+    name: str,
+    summary: str,
+    content: Tree,
+    *,
+    body: Tree | None = None,
+    parameters: Sequence[str] = (),
+    errors: Sequence[int] = (500, 503),
+) -> Tree:
+    request_id = {"X-Request-Id": {"$ref": "#/components/headers/XRequestId"}}
+    responses: Tree = {"200": {"description": "OK", "headers": request_id, "content": content}}
+    responses |= {str(status): {"$ref": f"#/components/responses/Problem{status}"} for status in errors}
+    operation: Tree = {
+        "operationId": name,
+        "tags": ["operations" if name in ("metrics", "openapi") else "scores"],
+        "summary": summary,
+        "parameters": [{"$ref": f"#/components/parameters/{parameter}"} for parameter in (*parameters, "XRequestId")],
+        "responses": responses,
+    }
     if body is not None:
-        operation["requestBody"] = {"required": True, "content": _json(body)}
+        operation["requestBody"] = {"required": True, "content": body}
     return operation
+
+
+def _bare(name: str, summary: str, statuses: dict[str, str]) -> Tree:
+    return {
+        "operationId": name,
+        "tags": ["operations"],
+        "summary": summary,
+        "responses": {status: {"description": description} for status, description in statuses.items()},
+    }
+
+
+def _problem(status: int) -> Tree:
+    headers = {"X-Request-Id": {"$ref": "#/components/headers/XRequestId"}}
+    if status in (409, 429, 503):
+        headers["Retry-After"] = {"$ref": "#/components/headers/RetryAfter"}
+    if status == 415:
+        headers["Accept-Encoding"] = {"$ref": "#/components/headers/AcceptEncoding"}
+    content: Tree = {"schema": _ref("Problem")}
+    if status == 422:
+        content["example"] = PROBLEM_IN_EVENTS
+    return {"description": TITLES[status], "headers": headers, "content": {_PROBLEM_TYPE: content}}
+
+
+def _ref(name: str) -> Tree:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _json(schema: Tree, examples: Tree | None = None) -> Tree:
+    content = {"schema": schema}
+    if examples:
+        content["examples"] = {name: {"value": value} for name, value in examples.items()}
+    return {"application/json": content}
+
+
+def _text() -> Tree:
+    return {"text/plain": {"schema": {"type": "string"}}}

@@ -1,4 +1,4 @@
-"""Documents cannot drift: the catalogue's page, the endpoints, the verbs and every key of the configuration."""
+"""Documents cannot drift: the catalogue's page, the verbs and every key of the configuration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from pydantic import BaseModel
 
 from features.catalogue import markdown
 from features.shop import SourceSettings
-from serving.app import _METHODS
 from serving.settings import ServingSettings
 from training.config import TrainingSettings
 
@@ -24,11 +23,6 @@ SOURCES = (ROOT / "docs" / "sources.md").read_text()
 
 def test_the_catalogues_page_is_current() -> None:
     assert (ROOT / "docs" / "features.md").read_text() == markdown(), "run: make docs"
-
-
-def test_every_endpoint_is_in_the_readme() -> None:
-    for path in _METHODS:
-        assert f"`{path}`" in README or f" {path}`" in README, path
 
 
 def test_every_verb_is_in_the_readme() -> None:

@@ -22,7 +22,7 @@ from serving.problems import Problem
 from serving.sessions import STATE_BYTES
 from serving.stores import KEY_BYTES, Change, Entry, Value
 
-LEASE_MS: Final = 30_000
+LEASE_MS: Final = 10_000
 # A visitor's record has a digest of fields, then the visitor, in the words where this has nothing and a digest.
 _RECORD: Final = Struct("<qqq16sq")
 _PADDING: Final = bytes(STATE_BYTES + 8 * HEADER_WORDS - _RECORD.size)
