@@ -19,8 +19,6 @@ from benchmarks.measure import console
 from features.shop import load_shop
 from serving.app import App
 from serving.engine import Engine
-from serving.gate import Gate
-from serving.keys import KeyFile, Keys
 from serving.settings import load_serving
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,7 +66,6 @@ def main() -> None:
         places = [f"keys.folder={name}", f"store.closed={name}/closed", f"models.uri=sqlite:///{name}/mlflow.db"]
         settings = load_serving(ROOT / "configs" / "serving.toml", [*places, "store.url=memory:", "server.noop=true"])
         app = App()
-        app.gate = Gate(Keys(KeyFile(Path(name))), settings.keys, settings.limits)
         app.engine = Engine(settings, load_shop(ROOT / "configs" / "shop.toml"))
         seconds: dict[str, list[float]] = {"/v1/noop": [], "/v1/events": []}
         for _ in range(options.runs):

@@ -1,170 +1,141 @@
-"""Requests per second of `POST /v1/events` against a no-op in the same service and a stock BentoML no-op.
+"""What an event costs: `POST /v1/events` beside a no-op in the same service, stock BentoML and bare uvicorn.
 
-    python -m benchmarks.serving [--seconds 6] [--runs 5]
+    python -m benchmarks.serving [--seconds 4] [--runs 5] [--only WORD] [--variant "LABEL: key=value, key=value"]
 
-Needs `wrk`. Trains models from a simulated shop in a folder of its own, starts both services with one worker each, and
-lets wrk (one thread, 16 connections, loopback) ask them in turn. Also: bytes a live session takes, and the time from
-`lotse serve` to the first score.
+Needs `wrk`. Trains models from a simulated shop in a folder of its own, starts all services with one worker each, and
+lets wrk (one thread, loopback) ask them in turn; each figure is the median of its runs, the ratios are the result. A
+`--variant` is one more service with these settings, asked like the first: what a part of it costs. `--only` keeps the
+rows with the word. Also: bytes a live session takes, and the time from `lotse serve` to the first score.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import re
-import shutil
-import socket
-import subprocess
 import sys
-import tempfile
-import time
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import httpx
 import lmdb
 
 from benchmarks.measure import console, median, report
+from benchmarks.services import ROOT, Running, ask, free_port, lotse, needs, scraped, trained_folder
 
-ROOT = Path(__file__).resolve().parents[1]
-LOTSE = [sys.executable, "-c", "from features.cli import main; main()"]
-EVENT = {"visitor": "first", "name": "page_view"}
-
-
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+EVENTS, BATCHES, NOOP = "events.lua", "batches.lua", "noop.lua"
+OURS, SAME = "POST /v1/events", "no-op, same service"
 
 
-def wait(url: str, process: subprocess.Popen[bytes]) -> None:
-    """Until the service answers."""
-    while True:
-        if process.poll() is not None:
-            raise SystemExit("a service ended before it was ready")
-        try:
-            if httpx.get(url, timeout=2).status_code == httpx.codes.OK:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
+class Asked(NamedTuple):
+    """One row: which service is asked for what, by how many connections, and how many events a request holds."""
+
+    service: str
+    path: str
+    script: str = EVENTS
+    connections: int = 16
+    events: int = 1
+    beside: str = OURS
+    watched: bool = False
 
 
-def start_lotse(folder: Path, port: int) -> tuple[subprocess.Popen[bytes], float]:
-    """The service, and the seconds from the command to the first score."""
-    begin = time.perf_counter()
-    command = [*LOTSE, "serve", "--port", str(port), "--set", "server.noop=true"]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while True:
-        try:
-            answer = httpx.post(f"http://127.0.0.1:{port}/v1/events", json=EVENT, timeout=5)
-            if answer.status_code == httpx.codes.OK and "reasons" not in answer.json():
-                return process, time.perf_counter() - begin
-        except httpx.TransportError:
-            pass
-        time.sleep(0.02)
+ROWS: dict[str, Asked] = {
+    OURS: Asked("lotse", "/v1/events"),
+    SAME: Asked("lotse", "/v1/noop"),
+    "stock @bentoml.api no-op": Asked("stock", "/noop", NOOP),
+    "bare uvicorn echo": Asked("bare", "/"),
+    "with /metrics read every second": Asked("lotse", "/v1/events", watched=True),
+    "scores=none": Asked("lotse", "/v1/events?scores=none"),
+    "64 connections": Asked("lotse", "/v1/events", connections=64),
+    "64 connections, durability disk": Asked("disk", "/v1/events", connections=64, beside="64 connections"),
+    "16 connections, durability disk": Asked("disk", "/v1/events"),
+    "100 events of 100 sessions": Asked("lotse", "/v1/events", BATCHES, 4, 100),
+    "100 events, scores=none": Asked("lotse", "/v1/events?scores=none", BATCHES, 4, 100),
+}
 
 
-def start_stock(port: int) -> subprocess.Popen[bytes]:
-    """BentoML as it comes."""
-    command = [sys.executable, "-m", "bentoml", "serve", "benchmarks.stock_service:Stock", "--port", str(port)]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment()
-    )
-    wait(f"http://127.0.0.1:{port}/readyz", process)
-    return process
-
-
-def environment() -> dict[str, str]:
-    """Nothing of a benchmark is reported to anybody."""
-    return {**os.environ, "BENTOML_DO_NOT_TRACK": "True", "MLFLOW_DISABLE_TELEMETRY": "true"}
-
-
-def ask(port: int, path: str, seconds: int, script: str) -> tuple[float, float]:
-    """Requests per second and p99 in ms of one wrk run."""
-    command = ["wrk", "-t1", "-c16", f"-d{seconds}s", "--latency", "-s", str(ROOT / "benchmarks" / script)]
-    done = subprocess.run(
-        [*command, f"http://127.0.0.1:{port}"],
-        env={**os.environ, "LOTSE_PATH": path},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
-        raise SystemExit(f"{path} answered errors:\n{done.stdout}")
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
-    worst = re.search(r"99%\s+([\d.]+)(us|ms|s)\n", done.stdout)
-    assert rate and worst
-    return float(rate[1]), float(worst[1]) * {"us": 0.001, "ms": 1, "s": 1000}[worst[2]]
-
-
-def bytes_per_session(folder: Path) -> tuple[float, int]:
+def bytes_per_session(store: Path) -> tuple[float, int]:
     """Bytes of the store's used pages for each record, and the number of records."""
-    with lmdb.open(str(folder / "lotse-data" / "live"), readonly=True, lock=False) as store:
-        information, statistics = store.info(), store.stat()
-        return (information["last_pgno"] + 1) * statistics["psize"] / statistics["entries"], statistics["entries"]
+    with lmdb.open(str(store), readonly=True, lock=False, max_dbs=8) as environment:
+        information, statistics = environment.info(), environment.stat()
+        with environment.begin() as transaction:
+            records = transaction.stat(environment.open_db(b"records", transaction, create=False))["entries"]
+        return (information["last_pgno"] + 1) * statistics["psize"] / records, records
+
+
+def services(folder: Path, names: set[str], variants: dict[str, list[str]], stack: ExitStack) -> dict[str, Running]:
+    """Every service that is asked, started one after the other."""
+
+    def other(*command: str) -> Running:
+        port = free_port()
+        running = Running([sys.executable, "-m", *command, "--port", str(port)], ROOT, port)
+        stack.callback(running.stop)
+        return running
+
+    makes: dict[str, Callable[[], Running]] = {
+        "lotse": lambda: stack.enter_context(lotse(folder)),
+        "disk": lambda: stack.enter_context(lotse(folder, 'store.durability="disk"')),
+        "stock": lambda: other("bentoml", "serve", "benchmarks.stock_service:Stock"),
+        "bare": lambda: other("uvicorn", "benchmarks.bare:app", "--no-access-log", "--log-level", "warning"),
+        **{name: lambda own=own: stack.enter_context(lotse(folder, *own)) for name, own in variants.items()},  # type: ignore[misc]
+    }
+    running = {name: makes[name]() for name in makes if name in names}
+    for name, path in (("stock", "/readyz"), ("bare", "/")):
+        if name in running:
+            running[name].until("GET", path)
+    return running
+
+
+def variant(text: str) -> tuple[str, list[str]]:
+    """`LABEL: key=value, key=value`."""
+    label, _, settings = text.partition(":")
+    return label.strip(), [setting.strip() for setting in settings.split(",") if setting.strip()]
 
 
 def main() -> None:
     """Train, start, ask in turn, tell."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, default=6)
+    parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--only", default="", help="rows that hold this word, and those they stand beside")
+    parser.add_argument("--variant", type=variant, action="append", default=[])
     options = parser.parse_args()
-    if shutil.which("wrk") is None:
-        raise SystemExit("wrk is not installed; on Debian: apt-get install wrk")
-    processes: list[subprocess.Popen[bytes]] = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        shutil.copytree(ROOT / "configs", folder / "configs")
-        for verb in (["simulate", "--events", "150000"], ["train", "--events", "lotse-data/simulated.parquet"]):
-            subprocess.run([*LOTSE, *verb], cwd=folder, check=True, capture_output=True, env=environment())
-        console.print("models trained; starting the services")
-        try:
-            starts = []
-            for _ in range(3):
-                port = free_port()
-                process, took = start_lotse(folder, port)
-                processes.append(process)
-                starts.append(took)
-                if len(starts) < 3:
-                    process.terminate()
-                    process.wait(30)
-            stock_port = free_port()
-            processes.append(start_stock(stock_port))
-            asked = {
-                "POST /v1/events": (port, "/v1/events", "events.lua"),
-                "no-op, same service": (port, "/v1/noop", "events.lua"),
-                "stock @bentoml.api no-op": (stock_port, "/noop", "noop.lua"),
-            }
-            rates: dict[str, list[float]] = {label: [] for label in asked}
-            worst: dict[str, list[float]] = {label: [] for label in asked}
-            for turn in range(options.runs + 1):
-                for label, (to, path, script) in asked.items():
-                    rate, p99 = ask(to, path, options.seconds, script)
-                    if turn:  # the first turn warms up
-                        rates[label].append(rate)
-                        worst[label].append(p99)
-                    console.print(f"  turn {turn}: {label} {rate:,.0f} requests/s, p99 {p99:.1f} ms", style="dim")
-            size, records = bytes_per_session(folder)
-        finally:
-            for process in processes:
-                if process.poll() is None:
-                    process.terminate()
-                    process.wait(30)
-    ours = median(rates["POST /v1/events"])
+    needs("wrk")
+    variants: dict[str, list[str]] = dict(options.variant)
+    rows = {label: row for label, row in ROWS.items() if options.only in label}
+    rows = {label: row for label, row in ROWS.items() if label in {*rows, *(row.beside for row in rows.values())}}
+    rows |= {label: Asked(label, "/v1/events") for label in variants}
+    rates: dict[str, list[float]] = {label: [] for label in rows}
+    worst: dict[str, list[float]] = {label: [] for label in rows}
+    with trained_folder() as folder, ExitStack() as stack:
+        running = services(folder, {row.service for row in rows.values()}, variants, stack)
+        first = min((service for service in running.values()), key=lambda service: service.began)
+        for turn in range(options.runs + 1):
+            for label, row in rows.items():
+                port = running[row.service].port
+                with scraped(port) if row.watched else nullcontext():
+                    rate, p99 = ask(port, row.path, options.seconds, row.script, row.connections)
+                if turn:  # the first turn warms up
+                    rates[label].append(rate * row.events)
+                    worst[label].append(p99)
+                console.print(f"  turn {turn}: {label} {rate * row.events:,.0f}/s, p99 {p99:.1f} ms", style="dim")
+        size, records = bytes_per_session(first.store)
     report(
-        "One worker, wrk with 16 connections",
-        ["what", "requests/s", "p99 ms", "events / this"],
-        [
-            [label, f"{median(found):,.0f}", f"{median(worst[label]):.1f}", f"{ours / median(found):.2f}x"]
-            for label, found in rates.items()
-        ],
+        "One worker, wrk, closed loop",
+        ["what", "events/s", "p99 ms", "beside", "ratio", f"{OURS} / this"],
+        [_line(label, row, rates, worst) for label, row in rows.items()],
     )
     console.print(
         f"a live session takes {size:.0f} bytes ({records:,} records); "
-        f"the first score comes {median(starts):.1f} s after `lotse serve`"
+        f"the first score came {first.ready:.1f} s after `lotse serve`"
     )
+
+
+def _line(label: str, row: Asked, rates: dict[str, list[float]], worst: dict[str, list[float]]) -> list[Any]:
+    middle = median(rates[label])
+    return [
+        label, f"{middle:,.0f}", f"{median(worst[label]):.1f}", row.beside if row.beside != label else "",
+        f"{middle / median(rates[row.beside]):.2f}x", f"{median(rates[OURS]) / middle:.2f}x" if OURS in rates else "",
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import msgspec
 
 from serving.bulk import ARROW, NDJSON, Bulk
 from serving.explain import explain
+from serving.gate import open_gate
 from serving.http.bodies import Receive
 from serving.http.call import Call, Handler, Reply, Scope, Send
 from serving.http.cors import Cors
@@ -80,6 +81,7 @@ class App:
     @engine.setter
     def engine(self, engine: Engine) -> None:
         self._engine = engine
+        self.gate = open_gate(engine.settings)
         if engine.settings.cors.origins:
             self._cors = Cors(engine.settings.cors)
             self._concerns = _CONCERNS | {b"origin"}

@@ -31,6 +31,7 @@ def serve(
     """
     from features.shop import load_shop  # noqa: PLC0415
     from serving.settings import load_serving, to_environment  # noqa: PLC0415
+    from serving.supervision import SUPERVISOR  # noqa: PLC0415
 
     overrides = list(set_ or ())
     overrides += [f'server.host="{host}"'] if host is not None else []
@@ -42,6 +43,7 @@ def serve(
     environment = {
         **os.environ,
         **to_environment(config, shop, overrides),
+        SUPERVISOR: str(os.getpid()),
         "BENTOML_DO_NOT_TRACK": "True",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",

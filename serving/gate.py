@@ -10,15 +10,17 @@ import socket
 import time
 from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from secrets import token_bytes
 from typing import TYPE_CHECKING, Any, Final
 
+from serving.keys import KeyFile, Keys
 from serving.limits import Limit
 from serving.problems import Problem
 
 if TYPE_CHECKING:
-    from serving.keys import Key, Keys
-    from serving.settings import KeySettings, LimitSettings
+    from serving.keys import Key
+    from serving.settings import KeySettings, LimitSettings, ServingSettings
 
 # Open to everybody: what orchestrators ask, and documents. CORS preflights carry no key.
 _OPEN: Final = frozenset({"/livez", "/readyz", "/healthz", "/v1/openapi.json"})
@@ -54,7 +56,7 @@ class Gate:
     """
 
     def __init__(self, keys: Keys, settings: KeySettings, limits: LimitSettings, workers: int = 1) -> None:
-        self._keys, self._required = keys, settings.required
+        self.keys, self._required = keys, settings.required
         self._key_limit = _share(limits.key_events_per_second, limits.burst_seconds, workers)
         self._address_limit = _share(limits.address_events_per_second, limits.burst_seconds, workers)
         self._proxies = tuple(ip_network(each) for each in limits.trusted_proxies)
@@ -79,7 +81,7 @@ class Gate:
             presented = presented[7:] if presented[:7].lower() == b"bearer " else b"-"
         elif b"key=" in scope["query_string"]:
             presented = _from_query(scope["query_string"])
-        key = self._keys.find(presented) if presented else None
+        key = self.keys.find(presented) if presented else None
         names: list[tuple[Limit, object]] = []
         now = self.clock()
         if self._address_limit is not None and (key is None or key.kind == "public"):
@@ -101,7 +103,7 @@ class Gate:
         """Without any key the service is open to this machine, and to nobody else."""
         if self._required != "auto":
             return self._required
-        if self._keys.any:
+        if self.keys.any:
             return True
         server = scope["server"]
         if server is None or server[1] is None or _is_here(server[0]):
@@ -141,6 +143,12 @@ class Gate:
         except ValueError:
             return False
         return any(found in network for network in self._proxies)
+
+
+def open_gate(settings: ServingSettings) -> Gate:
+    """The gate of a service."""
+    keys = Keys(KeyFile(Path(settings.keys.folder)))
+    return Gate(keys, settings.keys, settings.limits, settings.server.workers)
 
 
 _BEARER: Final = [(b"www-authenticate", b"Bearer")]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -20,12 +19,10 @@ import bentoml
 from serving.app import App
 from serving.connections import Watch, install
 from serving.front import Front
-from serving.gate import Gate
-from serving.keys import KeyFile, Keys
 from serving.logs import RequestLog, configure
 from serving.settings import from_environment
 from serving.shutdown import drain_on
-from serving.supervision import end_with
+from serving.supervision import end_with_supervisor
 from serving.telemetry import Tracing
 from serving.workers import WorkerFiles
 
@@ -38,7 +35,6 @@ install(_watch, lambda theirs: Front(app, theirs, _settings.server.body_limit_by
 
 _FOLLOW_SECONDS = 0.5
 _TELL_SECONDS = 1.0
-_supervisor = os.getppid()
 
 
 async def _again_and_again(what: str, work: Callable[[], Awaitable[object]], seconds: float) -> None:
@@ -64,18 +60,17 @@ class Lotse:
     """Scores running sessions."""
 
     def __init__(self) -> None:
+        end_with_supervisor()
         # here and not above: BentoML's supervisor imports this module too and needs no models
         from serving.engine import Engine  # noqa: PLC0415
 
         self.engine = Engine(_settings, _shop)
         app.engine = self.engine
-        self._keys = Keys(KeyFile(Path(_settings.keys.folder)))
         self.engine.metrics.watch = _watch
         self._files = self.engine.metrics.files = WorkerFiles(Path(_settings.server.run))
         configure(_settings.logs)
         app.log = RequestLog(_settings.logs.sample)
         app.tracing = Tracing(_settings.telemetry) if _settings.telemetry.enabled else None
-        app.gate = Gate(self._keys, _settings.keys, _settings.limits, _settings.server.workers)
         self._housekeeping: list[asyncio.Task[None]] = []
         # what is loaded now lives as long as the process: collecting it again and again is where p99 goes
         gc.collect()
@@ -95,7 +90,6 @@ class Lotse:
             asyncio.create_task(_again_and_again("reading the keys", self._follow_keys, _FOLLOW_SECONDS)),
             asyncio.create_task(_again_and_again("telling the metrics", self._tell_metrics, _TELL_SECONDS)),
             asyncio.create_task(_watch.run()),
-            asyncio.create_task(end_with(_supervisor)),
         ]
 
     def _drain(self) -> None:
@@ -105,7 +99,7 @@ class Lotse:
         self._files.write(self.engine.metrics.samples())
 
     async def _follow_keys(self) -> bool:
-        return self._keys.follow()
+        return app.gate is not None and app.gate.keys.follow()
 
     @bentoml.on_shutdown  # type: ignore[attr-defined,untyped-decorator,unused-ignore]
     async def stop(self) -> None:
@@ -128,8 +122,12 @@ class Lotse:
         """Heads, versions and features: what GET /v1/features does."""
         return self.engine.describe()
 
-    def __is_ready__(self) -> bool:
-        """Whether every head scores its golden row as in training."""
+    async def __is_ready__(self) -> bool:
+        """Whether every head scores its golden row as in training.
+
+        Asynchronous, so that BentoML asks in the event loop: in a thread of its own the golden row and an event that is
+        scored at the same time would write over each other's score.
+        """
         wrong = self.engine.scorer.ready()
         for message in wrong:
             logger.error(message)

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import signal
+import threading
+import time
+from typing import Final
 
 logger = logging.getLogger("lotse.service")
 
-_LOOK_SECONDS = 0.5
+# `lotse serve` says here which process it becomes.
+SUPERVISOR: Final = "LOTSE_SUPERVISOR"
+_LOOK_SECONDS: Final = 0.5
+_GRACE_SECONDS: Final = 30
 
 
-async def end_with(supervisor: int) -> None:
-    """End this process in good order once it is not the child of `supervisor` any more."""
-    while os.getppid() == supervisor:
-        await asyncio.sleep(_LOOK_SECONDS)
-    logger.error("the supervisor is gone; this worker ends, too")
-    os.kill(os.getpid(), signal.SIGTERM)
+def end_with_supervisor() -> None:
+    """From now on, end this process once its supervisor is gone: in good order, or after half a minute at once."""
+    supervisor = int(os.environ.get(SUPERVISOR) or os.getppid())
+
+    def watch() -> None:
+        while os.getppid() == supervisor:
+            time.sleep(_LOOK_SECONDS)
+        logger.error("the supervisor is gone; this worker ends, too")
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_GRACE_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="supervision", daemon=True).start()

@@ -1,7 +1,7 @@
 """The embedded store's file after the machine has started anew: looked through before anybody relies on it.
 
-Without syncs a power cut leaves whatever part of the file had reached the disk. Then LMDB may answer nonsense or end the
-process, so the file is checked by reading it from outside, about 400 MB/s, once a start of the machine. A damaged file
+Without syncs a power cut leaves whatever part of the file had reached the disk. Then LMDB may answer nonsense or end
+the process, so the file is checked by reading it from outside, 400 MB/s, once a start of the machine. A damaged file
 is kept beside; a new one takes its place. Where the start cannot be told (not Linux) nothing is checked.
 """
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import threading
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.kills import service_rounds
 from serving.stores import Batch
 from tests.engine import open_engine, post
-from tests.workspace import Service
+from tests.workspace import ROOT, Service
 
 pytestmark = pytest.mark.slow
 
@@ -41,38 +42,25 @@ def test_a_session_survives_a_restart_and_a_kill(own_service: Callable[..., Serv
     assert len({f["session"] for f in found}) == 1
 
 
-def test_no_acknowledged_event_is_lost_when_killed_under_load(own_service: Callable[..., Service]) -> None:
-    """Eight clients send while the service is killed; each sends its open event again, and every event counts once."""
-    running = own_service()
-    acknowledged = dict.fromkeys((f"visitor-{n}" for n in range(8)), 0)
+def test_no_acknowledged_event_is_lost_when_a_worker_or_the_supervisor_is_killed(
+    own_service: Callable[..., Service],
+) -> None:
+    """Eight clients go on sending, each its open event again, while one after the other is killed."""
+    running = own_service("server.workers=2")
+    assert service_rounds(running, running.folder, ["worker", "supervisor"]) > 100
 
-    def browse(visitor: str) -> None:
-        with httpx.Client(base_url=running.http.base_url, timeout=5) as client:
-            while True:
-                try:
-                    answer = client.post("/v1/events", json=event(visitor, acknowledged[visitor]))
-                except httpx.TransportError:
-                    return
-                assert answer.status_code == 200
-                acknowledged[visitor] += 1
 
-    threads = [threading.Thread(target=browse, args=(visitor,)) for visitor in acknowledged]
-    for thread in threads:
-        thread.start()
-    time.sleep(1.5)
-    # on a busy machine it takes longer until there is enough to lose
-    deadline = time.monotonic() + 60
-    while sum(acknowledged.values()) <= 100 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    running.kill()
-    for thread in threads:
-        thread.join(20)
-    assert sum(acknowledged.values()) > 100
-    running.start()
-    for visitor, count in acknowledged.items():
-        # the event whose answer never came: folded or not, it counts once
-        answer = running.http.post("/v1/events", json=event(visitor, count)).json()
-        assert answer["events"] == count + 1, (visitor, answer)
+def test_workers_killed_at_random_moments_and_power_cuts_lose_nothing() -> None:
+    """The short version of what benchmarks/durability.py does a thousand times."""
+    command = [sys.executable, "-m", "benchmarks.durability", "--rounds", "30", "--service-rounds", "0"]
+    done = subprocess.run(
+        [*command, "--cuts", "300", "--runs", "0"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = " ".join(done.stdout.split())
+    assert "27 rounds of kill -9 of workers, durability process" in told
+    assert "3 rounds of kill -9 of workers, durability disk" in told
+    assert "0 damaged files, 0 without an acknowledged write; of" in told
 
 
 MINUTE_MS = 60_000
