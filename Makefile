@@ -6,7 +6,7 @@ SOURCE ?= simulated
 EVENTS ?=
 KEEP ?=
 
-.PHONY: demo test test-fast lint bench lock docs clean
+.PHONY: demo test test-fast lint audit bench lock docs clean
 
 $(VENV)/.ready: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
@@ -39,13 +39,17 @@ bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.training
 
+# Known vulnerabilities of the locked packages.
+audit: $(VENV)/.ready
+	$(BIN)/python .ci/audit.py
+
 docs: $(VENV)/.ready
 	$(BIN)/lotse features docs
 
 # The lock holds names, versions and hashes, and no address to load them from.
 lock: $(VENV)/.ready
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
-		--extra dev --extra benchmarks --extra cassandra --extra distributed --extra postgresql --extra redis \
+		--extra dev --extra benchmarks --extra cassandra --extra distributed --extra otel --extra postgresql --extra redis \
 		--output-file requirements.lock pyproject.toml
 
 clean:

@@ -48,7 +48,9 @@ async def ask(app: App, path: str, requests: int) -> float:
         async def receive(body: bytes = body) -> dict[str, Any]:
             return {"type": "http.request", "body": body, "more_body": False}
 
+        here = ("127.0.0.1", 3000)
         scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": HEADERS}
+        scope |= {"client": here, "server": here}
         await app(scope, receive, send)
     return time.perf_counter() - begin
 

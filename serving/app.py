@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -16,6 +17,7 @@ import msgspec
 
 from serving.bulk import ARROW, NDJSON, Bulk
 from serving.explain import explain
+from serving.gate import open_gate
 from serving.http.bodies import Receive
 from serving.http.call import Call, Handler, Reply, Scope, Send
 from serving.http.cors import Cors
@@ -28,6 +30,9 @@ from serving.stream import Streams
 
 if TYPE_CHECKING:
     from serving.engine import Engine
+    from serving.gate import Gate
+    from serving.logs import RequestLog
+    from serving.telemetry import Tracing
 
 logger = logging.getLogger("lotse.app")
 
@@ -45,6 +50,10 @@ class App:
 
     def __init__(self) -> None:
         self.streams = Streams()
+        self.gate: Gate | None = None
+        self.draining = False
+        self.log: RequestLog | None = None
+        self.tracing: Tracing | None = None
         self._engine: Engine | None = None
         self._cors: Cors | None = None
         self._concerns = _CONCERNS
@@ -72,6 +81,7 @@ class App:
     @engine.setter
     def engine(self, engine: Engine) -> None:
         self._engine = engine
+        self.gate = open_gate(engine.settings)
         if engine.settings.cors.origins:
             self._cors = Cors(engine.settings.cors)
             self._concerns = _CONCERNS | {b"origin"}
@@ -93,6 +103,8 @@ class App:
         out = [(b"cache-control", b"no-store"), (b"x-request-id", request_id)]
         if more:
             out += more
+        if self.draining:
+            out.append((b"connection", b"close"))
         if self._cors is not None:
             out += self._cors.headers(headers.get(b"origin", b""))
         if not isinstance(body, bytes):
@@ -106,16 +118,18 @@ class App:
     async def _answer(self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], request_id: bytes) -> Reply:
         """The answer to a request, counted; whatever is wrong is a problem."""
         path, method, engine = scope["path"], scope["method"], self._engine
+        begin = time.perf_counter()
         label, rest, methods = path, "", self.routes.get(path)
         if methods is None:
             label, rest, methods = self._found(path)
+        span = self.tracing.begin(label, scope) if self.tracing is not None else None
         try:
-            # API keys and limits belong here: what they need of `headers` is added to _CONCERNS
-            if engine is None:
+            if engine is None or self.gate is None:
                 raise Problem(503, "the service is starting", retry_after_seconds=1)
+            admission = self.gate.admit(scope)
             handler = methods.get(method)
             if handler is not None:
-                reply = await handler(Call(engine, scope, receive, headers, rest))
+                reply = await handler(Call(engine, scope, receive, headers, rest, admission))
             else:
                 reply = self._unhandled(methods, method, headers.get(b"origin", b""))
         except Problem as problem:
@@ -129,6 +143,10 @@ class App:
             reply = _refusal(Problem(500, "an error of ours; the service's log tells more"), request_id)
         if engine is not None:
             engine.metrics.requests[label, reply.status] += 1
+        if self.tracing is not None:
+            self.tracing.end(span, reply.status)
+        if self.log is not None:
+            self.log.note(label, method, reply.status, time.perf_counter() - begin)
         return reply
 
     def _found(self, path: str) -> tuple[str, str, dict[str, Handler]]:

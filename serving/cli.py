@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import ssl
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from features.settings import SettingsError
+
+if TYPE_CHECKING:
+    from serving.settings import ServingSettings, TlsSettings
 
 
 def serve(
@@ -32,6 +38,8 @@ def serve(
     overrides += [f"server.port={port}"] if port is not None else []
     settings = load_serving(config, overrides)  # mistakes are told here, not in a worker's log
     load_shop(shop)
+    _check_open(settings)
+    _check_store(settings)
     environment = {
         **os.environ,
         **to_environment(config, shop, overrides),
@@ -42,5 +50,64 @@ def serve(
     }
     command = ["bentoml", "serve", "serving.service:Lotse", "--host", settings.server.host]
     command += ["--port", str(settings.server.port), "--working-dir", str(Path.cwd())]
+    command += ["--timeout-keep-alive", str(settings.server.keep_alive_seconds)]
+    command += ["--timeout-graceful-shutdown", str(settings.server.stop_seconds)]
+    command += _tls(settings.tls)
     # this process becomes the supervisor: a signal to `lotse serve` reaches it, and nothing stands between
     os.execve(sys.executable, [sys.executable, "-m", *command], environment)
+
+
+def _tls(tls: TlsSettings) -> list[str]:
+    """BentoML's options.
+
+    Raises
+    ------
+    SettingsError
+        A file is missing.
+    """
+    for name, path in tls.model_dump().items():
+        if path and not Path(path).is_file():
+            raise SettingsError(f"tls.{name} = {path!r}: there is no such file")
+    if not tls.certificate:
+        return []
+    options = ["--ssl-certfile", tls.certificate, "--ssl-keyfile", tls.key]
+    if tls.client_ca:
+        options += ["--ssl-ca-certs", tls.client_ca, "--ssl-cert-reqs", str(int(ssl.CERT_REQUIRED))]
+    return options
+
+
+def _check_open(settings: ServingSettings) -> None:
+    """Without keys only this machine may ask.
+
+    Raises
+    ------
+    SettingsError
+        Others could reach the service, and it has no keys.
+    """
+    from serving.keys import KeyFile  # noqa: PLC0415
+
+    keys, host = settings.keys, settings.server.host
+    if keys.required is False or (keys.required == "auto" and (host == "::1" or host.startswith("127."))):
+        return
+    file = KeyFile(Path(keys.folder))
+    if not file.read():
+        raise SettingsError(
+            f"server.host = {host!r} can be reached from other machines and there are no keys in {file.path}; "
+            "run: lotse keys create --kind secret --name <name> (and --kind public for browsers), "
+            "or set keys.required=false to be open to everybody"
+        )
+
+
+def _check_store(settings: ServingSettings) -> None:
+    """A store that cannot be opened is told once, here, and not by every worker again and again.
+
+    Raises
+    ------
+    SettingsError
+        There is no such store, or what lies there needs another key.
+    """
+    from serving.stores import open_store  # noqa: PLC0415
+
+    if settings.store.url.startswith("embedded:"):
+        store = open_store(settings.store)
+        store.close()

@@ -1,22 +1,23 @@
-"""What the service counts, in plain integers on the hot path, as Prometheus text when asked."""
+"""What one worker counts, in plain integers on the hot path."""
 
 from __future__ import annotations
 
+import platform
+import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.registry import Collector
 
-from features.sessions import STATUS_NAMES
+from serving.exposition import LATENCY_SECONDS, METRICS, SCORE_TENTHS, Sample, cumulated, samples_of, text
 
 if TYPE_CHECKING:
-    from serving.scorer import Scorer
-
-_LATENCY_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
-_SCORE_TENTHS: Final = tuple(tenth / 10 for tenth in range(1, 11))
+    from serving.connections import Watch
+    from serving.workers import WorkerFiles
 
 
 class Tally:
@@ -34,73 +35,115 @@ class Tally:
 
     def buckets(self) -> tuple[list[tuple[str, float]], float]:
         """Cumulative counts by upper bound, and the sum, as Prometheus wants them."""
-        total, out = 0, []
-        for bound, count in zip((*map(str, self._bounds), "+Inf"), self.counts, strict=True):
-            total += count
-            out.append((bound, float(total)))
-        return out, self.sum
+        return cumulated(self._bounds, self.values())
+
+    def values(self) -> list[float]:
+        """Counts of the buckets, and the sum."""
+        return [*self.counts, self.sum]
 
 
 class Metrics:
-    """Counters of one worker process."""
+    """Counters of one worker process.
 
-    def __init__(self, scorer: Callable[[], Scorer]) -> None:
+    Attributes
+    ----------
+    registered: when versions were registered, seconds since 1970, by head and version, where that is known.
+    watch: the worker's connections; files: what the workers tell each other; set when it serves.
+    """
+
+    def __init__(self, versions: Callable[[], dict[str, str]], feature_digest: str = "") -> None:
         self.requests: Counter[tuple[str, int]] = Counter()
-        self._statuses: Counter[int] = Counter()
+        self.events: Counter[str] = Counter()
+        self.fallbacks: Counter[tuple[str, str]] = Counter()
+        self.store_errors: Counter[str] = Counter()
         self.retired_records = 0
         self.swept_records = 0
         self.closed_sessions = 0
-        self.latency = Tally(_LATENCY_SECONDS)
+        self.buffered_events = 0
+        self.latency = Tally(LATENCY_SECONDS)
         self.scores: dict[str, Tally] = {}
         self.records = 0
-        self._scorer = scorer
-        self._registry = CollectorRegistry()
-        self._registry.register(self)  # type: ignore[arg-type]
+        self.registered: dict[tuple[str, str], float] = {}
+        self.watch: Watch | None = None
+        self.files: WorkerFiles | None = None
+        self._versions = versions
+        self._collectors: list[Collector] = []
+        self._loaded: dict[tuple[str, str], float] = {}
+        self._process = ProcessCollector(registry=CollectorRegistry())
+        self._build = (_release(), platform.python_version(), feature_digest)
 
-    def folded(self, statuses: list[int]) -> None:
-        """Count events by what was done with them."""
-        self._statuses.update(statuses)
+    def register(self, collector: Collector) -> None:
+        """Tell what somebody else counts, too."""
+        self._collectors.append(collector)
 
-    def scored(self, tally: Mapping[str, tuple[list[int], float]]) -> None:
-        """Count scores, as `Scorer.tally` tells them."""
-        for head, (counts, total) in tally.items():
-            known = self.scores.setdefault(head, Tally(_SCORE_TENTHS))
-            known.counts = [one + more for one, more in zip(known.counts, counts, strict=True)]
-            known.sum += total
+    def scored(self, scores: dict[str, float]) -> None:
+        """Count the scores of one answer."""
+        for head, value in scores.items():
+            tally = self.scores.get(head)
+            if tally is None:
+                tally = self.scores[head] = Tally(SCORE_TENTHS)
+            tally.counts[bisect_left(SCORE_TENTHS, value)] += 1  # Tally.add pasted: it is called for every head
+            tally.sum += value
+
+    def fell_back(self, reasons: dict[str, str]) -> None:
+        """Count the heads of one answer that had no model."""
+        for head, reason in reasons.items():
+            self.fallbacks[head, reason] += 1
 
     def text(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
+        """What all workers counted, as Prometheus text."""
+        samples = self.files.all(self.samples()) if self.files is not None else self.samples()
+        # of the store, not of a worker: what others counted of it is older
+        return text([*samples, Sample("lotse_session_records", (), [self.records])])
 
-    def describe(self) -> Iterable[Metric]:
-        """Nothing is known before it is collected."""
-        return ()
+    def samples(self) -> list[Sample]:
+        """What this worker counted until now."""
+        found = [Sample("lotse_requests", (path, str(status)), [n]) for (path, status), n in self.requests.items()]
+        found += [Sample("lotse_events", (status,), [count]) for status, count in self.events.items()]
+        found += [Sample("lotse_fallbacks", each, [count]) for each, count in self.fallbacks.items()]
+        found += [Sample("lotse_store_errors", (what,), [count]) for what, count in self.store_errors.items()]
+        found += [Sample("lotse_events_seconds", (), self.latency.values())]
+        found += [Sample("lotse_score", (head,), tally.values()) for head, tally in self.scores.items()]
+        plain = {
+            "lotse_buffered_events": self.buffered_events,
+            "lotse_retired_records": self.retired_records,
+            "lotse_swept_records": self.swept_records,
+            "lotse_closed_sessions": self.closed_sessions,
+            "lotse_workers": 1,
+        }
+        if self.watch is not None:
+            plain |= {
+                "lotse_connections": len(self.watch.connections),
+                "lotse_cut_connections": self.watch.cut,
+                "lotse_refused_connections": self.watch.refused,
+            }
+        found += [Sample(name, (), [value]) for name, value in plain.items()]
+        found += [Sample("lotse_build_info", self._build, [1])]
+        for collector in self._collectors:
+            found += samples_of(collector)
+        return [*found, *self._models(), *self._of_process()]
 
-    def collect(self) -> Iterable[Metric]:
-        """Called by Prometheus' registry."""
-        requests = CounterMetricFamily("lotse_requests", "Requests by path and status.", labels=["path", "status"])
-        for (path, status), count in self.requests.items():
-            requests.add_metric([path, str(status)], count)
-        events = CounterMetricFamily("lotse_events", "Events by what was done with them.", labels=["status"])
-        for status, count in self._statuses.items():
-            events.add_metric([STATUS_NAMES[status]], count)
-        latency = HistogramMetricFamily("lotse_events_seconds", "Time to answer POST /v1/events, after the body came.")
-        latency.add_metric([], *self.latency.buckets())
-        self.scored(self._scorer().tally())
-        scores = HistogramMetricFamily("lotse_score", "Scores answered.", labels=["head"])
-        for head, tally in self.scores.items():
-            scores.add_metric([head], *tally.buckets())
-        models = GaugeMetricFamily(
-            "lotse_model_info", "The version of each head that scores.", labels=["head", "version"]
-        )
-        for head, version in self._scorer().versions.items():
-            models.add_metric([head, version], 1)
-        yield from (requests, events, latency, scores, models)
-        yield GaugeMetricFamily("lotse_session_records", "Records in the store.", value=self.records)
-        yield CounterMetricFamily(
-            "lotse_retired_records", "Records of older fields put away.", value=self.retired_records
-        )
-        yield CounterMetricFamily("lotse_swept_records", "Records forgotten.", value=self.swept_records)
-        yield CounterMetricFamily(
-            "lotse_closed_sessions", "Sessions that were over and handed on.", value=self.closed_sessions
-        )
+    def _models(self) -> list[Sample]:
+        now, found = time.time(), []
+        current = self._versions()
+        self._loaded = {each: self._loaded.get(each, now) for each in current.items()}
+        for each, loaded_at in self._loaded.items():
+            found.append(Sample("lotse_model_info", each, [1]))
+            age = max(now - self.registered.get(each, loaded_at), 0)
+            found.append(Sample("lotse_model_age_seconds", each[:1], [age]))
+        return found
+
+    def _of_process(self) -> list[Sample]:
+        """CPU, memory and files, where the system tells them."""
+        return [
+            Sample(family.name, (), [family.samples[0].value])
+            for family in self._process.collect()
+            if family.name in METRICS
+        ]
+
+
+def _release() -> str:
+    try:
+        return version("lotse")
+    except PackageNotFoundError:  # a Bento holds the modules without the distribution
+        return "unknown"

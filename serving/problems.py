@@ -11,11 +11,13 @@ CONTENT_TYPE: Final = b"application/problem+json"
 
 TITLES: Final = {
     400: "The request cannot be read",
-    401: "The session token is not ours",
+    401: "The key or the session token is not ours",
     403: "That is not allowed with this key",
     404: "There is nothing here",
     405: "The method is not allowed here",
+    408: "The request took too long to come",
     409: "The same is being done already",
+    411: "The length is missing",
     413: "The body is too large",
     415: "The content type is not supported",
     422: "The content breaks the contract",

@@ -11,21 +11,33 @@ import gc
 import logging
 import signal
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import bentoml
 
 from serving.app import App
+from serving.connections import Watch, install
+from serving.front import Front
+from serving.logs import RequestLog, configure
 from serving.settings import from_environment
+from serving.shutdown import drain_on
 from serving.supervision import end_with_supervisor
+from serving.telemetry import Tracing
+from serving.workers import WorkerFiles
 
 logger = logging.getLogger("lotse.service")
 
 _settings, _shop = from_environment()
 app = App()
+_watch = Watch(_settings.limits, _settings.server.workers)
+install(_watch, lambda theirs: Front(app, theirs, _settings.server.body_limit_bytes))
+
+_FOLLOW_SECONDS = 0.5
+_TELL_SECONDS = 1.0
 
 
-async def _again_and_again(what: str, work: Callable[[], Awaitable[int]], seconds: float) -> None:
+async def _again_and_again(what: str, work: Callable[[], Awaitable[object]], seconds: float) -> None:
     while True:
         await asyncio.sleep(seconds)
         try:
@@ -54,6 +66,11 @@ class Lotse:
 
         self.engine = Engine(_settings, _shop)
         app.engine = self.engine
+        self.engine.metrics.watch = _watch
+        self._files = self.engine.metrics.files = WorkerFiles(Path(_settings.server.run))
+        configure(_settings.logs)
+        app.log = RequestLog(_settings.logs.sample)
+        app.tracing = Tracing(_settings.telemetry) if _settings.telemetry.enabled else None
         self._housekeeping: list[asyncio.Task[None]] = []
         # what is loaded now lives as long as the process: collecting it again and again is where p99 goes
         gc.collect()
@@ -64,11 +81,25 @@ class Lotse:
     async def start_housekeeping(self) -> None:
         """Close sessions that are over, and hand them on."""
         app.streams.end_on(asyncio.get_running_loop(), signal.SIGTERM, signal.SIGINT)
+        loop, server = asyncio.get_running_loop(), _settings.server
+        drain_on(loop, server.drain_seconds, self._drain, signal.SIGTERM, signal.SIGINT)
         store = _settings.store
         self._housekeeping = [
             asyncio.create_task(_again_and_again("sweeping", self.engine.sweep, store.sweep_seconds)),
             asyncio.create_task(_again_and_again("handing on", self.engine.hand_over, store.closed_seconds)),
+            asyncio.create_task(_again_and_again("reading the keys", self._follow_keys, _FOLLOW_SECONDS)),
+            asyncio.create_task(_again_and_again("telling the metrics", self._tell_metrics, _TELL_SECONDS)),
+            asyncio.create_task(_watch.run()),
         ]
+
+    def _drain(self) -> None:
+        app.draining = True
+
+    async def _tell_metrics(self) -> None:
+        self._files.write(self.engine.metrics.samples())
+
+    async def _follow_keys(self) -> bool:
+        return app.gate is not None and app.gate.keys.follow()
 
     @bentoml.on_shutdown  # type: ignore[attr-defined,untyped-decorator,unused-ignore]
     async def stop(self) -> None:
@@ -76,7 +107,10 @@ class Lotse:
         for task in self._housekeeping:
             task.cancel()
         await asyncio.gather(*self._housekeeping, return_exceptions=True)
+        await self._tell_metrics()
         await self.engine.close()
+        if app.tracing is not None:
+            app.tracing.close()
 
     @bentoml.api  # type: ignore[untyped-decorator,unused-ignore]
     def score(self, rows: list[dict[str, float | None]]) -> list[dict[str, float]]:
@@ -97,4 +131,4 @@ class Lotse:
         wrong = self.engine.scorer.ready()
         for message in wrong:
             logger.error(message)
-        return not wrong
+        return not wrong and not app.draining

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -17,6 +18,8 @@ from features.shop import ShopSettings, load_shop
 
 # BentoML starts workers as processes of their own: they find the configuration here.
 ENVIRONMENT: Final = "LOTSE_SERVING"
+# Where `lotse build` puts what belongs to the code.
+_PACKED: Final = Path(__file__).parents[1]
 
 
 class ServerSettings(Settings):
@@ -27,6 +30,10 @@ class ServerSettings(Settings):
     workers: int = Field(1, ge=1)
     body_limit_bytes: int = Field(1_000_000, ge=1_000)
     batch_limit: int = Field(1_000, ge=1)
+    run: str = "lotse-data/run"
+    keep_alive_seconds: int = Field(60, ge=1)
+    drain_seconds: float = Field(0, ge=0)
+    stop_seconds: int = Field(20, ge=1)
     bulk_body_limit_bytes: int = Field(1_000_000_000, ge=1_000)
     bulk_rows: int = Field(1_000_000, ge=1)
     bulk_at_once: int = Field(1, ge=1)
@@ -105,13 +112,73 @@ class ModelSettings(Settings):
     uri: str = "sqlite:///lotse-data/mlflow.db"
     prefix: str = "lotse"
     alias: str = "champion"
+    folder: str = ""
     heads: tuple[str, ...] = ("bounce", "conversion", "exit")
 
 
+class TlsSettings(Settings):
+    """Encrypted connections."""
+
+    certificate: str = ""
+    key: str = ""
+    client_ca: str = ""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("tls.certificate and tls.key belong together; give both or none")
+        if self.client_ca and not self.certificate:
+            raise ValueError("tls.client_ca needs tls.certificate and tls.key")
+        return self
+
+
 class KeySettings(Settings):
-    """Where the secret keys are."""
+    """Where the keys are, and whether a request needs one."""
 
     folder: str = "lotse-data"
+    required: bool | Literal["auto"] = "auto"
+
+
+class LimitSettings(Settings):
+    """How much may come, from whom, and how slowly."""
+
+    key_events_per_second: float = Field(0, ge=0)
+    address_events_per_second: float = Field(200, ge=0)
+    burst_seconds: float = Field(5, gt=0)
+    trusted_proxies: tuple[str, ...] = ()
+    connections: int = Field(10_000, ge=1)
+    header_seconds: float = Field(10, gt=0)
+    body_seconds: float = Field(10, gt=0)
+    body_bytes_per_second: float = Field(50_000, gt=0)
+    read_seconds: float = Field(30, gt=0)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            try:
+                ip_network(proxy)
+            except ValueError as error:
+                raise ValueError(f"{error}; expected addresses or networks such as 10.0.0.0/8") from None
+        return proxies
+
+
+class LogSettings(Settings):
+    """What is told on stderr."""
+
+    format: Literal["auto", "json", "text"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    sample: float = Field(0.01, ge=0, le=1)
+    errors_per_second: float = Field(10, gt=0)
+
+
+class TelemetrySettings(Settings):
+    """OpenTelemetry's spans."""
+
+    enabled: bool = False
+    endpoint: str = "http://127.0.0.1:4318/v1/traces"
+    service: str = "lotse"
+    sample: float = Field(0.01, ge=0, le=1)
 
 
 class ServingSettings(Settings):
@@ -125,6 +192,10 @@ class ServingSettings(Settings):
     models: ModelSettings = ModelSettings()
     prior: dict[str, float] = Field(default_factory=lambda: {"bounce": 0.4, "conversion": 0.03, "exit": 0.2})
     keys: KeySettings = KeySettings()
+    limits: LimitSettings = LimitSettings()
+    tls: TlsSettings = TlsSettings()
+    logs: LogSettings = LogSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @field_validator("prior")
     @classmethod
@@ -148,5 +219,10 @@ def to_environment(config: Path, shop: Path, overrides: Sequence[str]) -> dict[s
 def from_environment() -> tuple[ServingSettings, ShopSettings]:
     """The configuration this process was started with; the files in configs/ if it was started by hand."""
     named = json.loads(os.environ.get(ENVIRONMENT, "{}"))
-    settings = load_serving(named.get("config", "configs/serving.toml"), named.get("overrides", ()))
-    return settings, load_shop(named.get("shop", "configs/shop.toml"))
+    # a Bento holds a configuration and models; files where it is started come first
+    here = Path() if Path("configs/serving.toml").exists() else _PACKED
+    settings = load_serving(named.get("config", here / "configs/serving.toml"), named.get("overrides", ()))
+    if not settings.models.folder and (_PACKED / "models").exists():
+        models = settings.models.model_copy(update={"folder": str(_PACKED / "models")})
+        settings = settings.model_copy(update={"models": models})
+    return settings, load_shop(named.get("shop", here / "configs/shop.toml"))

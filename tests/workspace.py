@@ -7,9 +7,11 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -41,12 +43,21 @@ def lotse(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def wait_until(true: Callable[[], bool], seconds: float = 30) -> None:
+    """Ask again until it is so."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.05)
+
+
 class Service:
     """`lotse serve` as a process."""
 
     def __init__(self, folder: Path, *overrides: str) -> None:
         self.folder, self.overrides = folder, overrides
         self.log = folder / "serve.log"
+        self.scheme, self.verify = "http", ""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
@@ -54,7 +65,7 @@ class Service:
     def start(self) -> Service:
         """Start and wait until it is ready."""
         self.begin()
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=20)
+        self.http = self.client()
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.log.read_text()
@@ -63,6 +74,11 @@ class Service:
                     return self
             time.sleep(0.1)
         raise AssertionError(f"not ready: {self.log.read_text()}")
+
+    def client(self) -> httpx.Client:
+        """A client of its own connections; `verify` names the certificate that the service is to show."""
+        verify = ssl.create_default_context(cafile=self.verify) if self.verify else True
+        return httpx.Client(base_url=f"{self.scheme}://127.0.0.1:{self.port}", timeout=20, verify=verify)
 
     def begin(self) -> None:
         """Start without waiting."""

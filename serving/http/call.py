@@ -10,6 +10,7 @@ from serving.http.query import parse
 
 if TYPE_CHECKING:
     from serving.engine import Engine
+    from serving.gate import Admission
 
 Scope = dict[str, Any]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -31,13 +32,21 @@ class Call:
     ----------
     headers: by lower-case name those that came and concern more than one path; see `header` for others.
     rest: what of the path comes behind the route's, such as a session's token.
+    admission: what the request was let in with, to be told how many events it brought.
     """
 
-    __slots__ = ("engine", "headers", "receive", "rest", "scope")
+    __slots__ = ("admission", "engine", "headers", "receive", "rest", "scope")
 
     def __init__(
-        self, engine: Engine, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], rest: str
+        self,
+        engine: Engine,
+        scope: Scope,
+        receive: Receive,
+        headers: Mapping[bytes, bytes],
+        rest: str,
+        admission: Admission,
     ) -> None:
+        self.admission = admission
         self.engine, self.scope, self.receive, self.headers, self.rest = engine, scope, receive, headers, rest
 
     async def body(self) -> bytes:

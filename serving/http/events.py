@@ -39,7 +39,12 @@ class Events:
         body = await call.body()
         if call.scope["query_string"] or b"idempotency-key" in call.headers:
             return await self._special(call, body)
-        return Reply(JSON, await self._taken(call.engine, Request(body)))
+        request = Request(body)
+        try:
+            return Reply(JSON, await self._taken(call.engine, request))
+        finally:
+            if request.many:
+                call.admission.brought(len(request.events))
 
     async def _special(self, call: Call, body: bytes) -> Reply:
         engine, query = call.engine, call.query("scores", "explain")
@@ -51,11 +56,15 @@ class Events:
         key = name_of(call.headers[b"idempotency-key"]) if b"idempotency-key" in call.headers else ""
         request = Request(body, scored=wanted == "all", explained=explained, key=key)
         headers: tuple[tuple[bytes, bytes], ...] = ()
-        if key:
-            replayed = await self._once(engine, request, call.scope["query_string"])
-            headers = _REPLAYED if replayed else ()
-        else:
-            await self._taken(engine, request)
+        try:
+            if key:
+                replayed = await self._once(engine, request, call.scope["query_string"])
+                headers = _REPLAYED if replayed else ()
+            else:
+                await self._taken(engine, request)
+        finally:
+            if request.many:
+                call.admission.brought(len(request.events))
         if explained:
             answers = request.answer if isinstance(request.answer, list) else [request.answer]
             most = engine.settings.server.explain_features

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import inspect
 import multiprocessing
 import os
@@ -98,11 +99,15 @@ def settings_of(kind: str, folder: Path, request: pytest.FixtureRequest) -> Stor
         return StoreSettings(url="memory:")
     if kind.startswith("embedded"):
         durability = "disk" if kind == "embedded on disk" else "process"
+        if kind == "embedded encrypted":
+            request.getfixturevalue("monkeypatch").setenv("LOTSE_STORE_KEY", base64.b64encode(b"k" * 32).decode())
         return StoreSettings(url=f"embedded:{folder / 'live'}", size_gib=0.1, durability=durability)
     return StoreSettings(url=request.getfixturevalue(kind), prefix=f"t{time.time_ns()}", timeout_seconds=5)
 
 
-@pytest.fixture(params=["memory", "embedded", "embedded on disk", "redis", "redis_nodes", "cassandra"])
+@pytest.fixture(
+    params=["memory", "embedded", "embedded on disk", "embedded encrypted", "redis", "redis_nodes", "cassandra"]
+)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     opened = open_store(settings_of(request.param, tmp_path, request))
     yield opened

@@ -1,0 +1,150 @@
+"""Connections: how many there may be, and how long a client may take with what it began.
+
+BentoML starts uvicorn itself and passes on no limit and no timeout but keep-alive's; uvicorn has none for headers,
+bodies and slow readers. So its protocol is extended: nothing is added to a request, but every connection is looked at
+once a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import uvicorn.config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from serving.problems import CONTENT_TYPE, Problem
+
+if TYPE_CHECKING:
+    from serving.settings import LimitSettings
+
+logger = logging.getLogger("lotse.connections")
+
+
+class Watch:
+    """The connections of one worker.
+
+    Attributes
+    ----------
+    connections: those that are open; cut, refused: how many were, because of slowness and of their number.
+    """
+
+    def __init__(self, limits: LimitSettings, workers: int) -> None:
+        self._limits, self._most = limits, max(1, limits.connections // workers)
+        self.connections: set[Connection] = set()
+        self.cut = self.refused = 0
+        self._since: dict[Connection, tuple[object, float]] = {}
+
+    def enter(self, connection: Connection) -> bool:
+        """Note a new connection; False if there are too many."""
+        if len(self.connections) >= self._most:
+            self.refused += 1
+            return False
+        self.connections.add(connection)
+        return True
+
+    def leave(self, connection: Connection) -> None:
+        """Forget it."""
+        self.connections.discard(connection)
+
+    async def run(self, every_seconds: float = 1) -> None:
+        """Look after the connections for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(every_seconds)
+            self.look(loop.time())
+
+    def look(self, now: float) -> None:
+        """Cut those whose client has been at the same thing for too long."""
+        since: dict[Connection, tuple[object, float]] = {}
+        for connection in list(self.connections):
+            what, limit_seconds = self._waits_for(connection)
+            if what is None:
+                continue
+            before, begun = self._since.get(connection, (None, now))
+            if before is not what:
+                begun = now
+            since[connection] = (what, begun)
+            if now - begun >= limit_seconds:
+                self.cut += 1
+                connection.cut()
+        self._since = since
+
+    def _waits_for(self, connection: Connection) -> tuple[object | None, float]:
+        """What is to come from the client, and how long it may take; None if nothing is."""
+        limits, cycle, scope = self._limits, connection.cycle, connection.scope
+        if connection.flow.write_paused:
+            return connection.flow, limits.read_seconds
+        if connection.pipeline:
+            return None, 0  # an earlier request is being answered
+        if cycle is None:
+            return scope or connection, limits.header_seconds
+        if cycle.scope is scope and cycle.more_body:
+            # even if it was refused before all of it came
+            return cycle, limits.body_seconds + (
+                0 if cycle.response_complete else _length(cycle) / limits.body_bytes_per_second
+            )
+        if cycle.scope is not scope and cycle.response_complete:
+            return scope, limits.header_seconds
+        return None, 0  # it is being answered, or idle: that is for uvicorn's keep-alive timeout
+
+
+def _length(cycle: Any) -> int:
+    """How long the body is said to be; 0 where that is not said."""
+    length = dict(cycle.scope["headers"]).get(b"content-length", b"")
+    return int(length) if length.isdigit() else 0
+
+
+class Connection(HttpToolsProtocol):
+    """One connection; `watch` is set by `install`."""
+
+    watch: Watch
+    front: Callable[[Any], Any]
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.app = self.front(self.app)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client came."""
+        super().connection_made(transport)
+        if not self.watch.enter(self):
+            problem = Problem(503, "too many connections; try again soon", headers=[(b"retry-after", b"1")])
+            self._say(problem)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It went."""
+        self.watch.leave(self)
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """The service stops: close what is idle. A client that does not answer a TLS farewell is not waited for."""
+        super().shutdown()
+        if self.transport.is_closing():
+            self.loop.call_later(1, self.transport.abort)
+
+    def cut(self) -> None:
+        """End what takes too long: with an answer where none has begun."""
+        cycle = self.cycle
+        if self.flow.write_paused:
+            self.transport.abort()  # what is buffered would never be read
+        elif self.scope is None or (cycle is not None and cycle.scope is self.scope and cycle.response_started):
+            self.transport.close()
+        else:
+            self._say(Problem(408, "the request did not come in time; send it again, faster"))
+
+    def _say(self, problem: Problem) -> None:
+        body = problem.body()
+        head = [STATUS_LINE[problem.status], b"content-type: ", CONTENT_TYPE, b"\r\nconnection: close\r\n"]
+        for name, value in problem.headers:
+            head += [name, b": ", value, b"\r\n"]
+        self.transport.write(b"".join([*head, b"content-length: %d\r\n\r\n" % len(body), body]))
+        self.transport.close()
+
+
+def install(watch: Watch, front: Callable[[Any], Any]) -> None:
+    """Let uvicorn use this protocol, and ask `front` for the application to serve, given its own."""
+    own: Any = type("Connection", (Connection,), {"watch": watch, "front": staticmethod(front)})
+    uvicorn.config.HTTP_PROTOCOLS["auto"] = own  # a name or the class itself

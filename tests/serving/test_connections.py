@@ -1,0 +1,181 @@
+"""Slow clients and too many of them, with real sockets against uvicorn with our protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+
+from serving.connections import Connection, Watch
+from serving.settings import LimitSettings
+from tests.workspace import wait_until
+
+LIMITS = {"header_seconds": 0.4, "body_seconds": 0.4, "read_seconds": 0.4}
+HEAD = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 20\r\n\r\n"
+
+
+async def application(scope: dict[str, Any], receive: Callable[[], Any], send: Callable[[Any], Any]) -> None:
+    """Reads the body; `/refuse` answers before, `/large` with 50 MB, `/stream` until the client goes."""
+    start = {"type": "http.response.start", "status": 200, "headers": []}
+    if scope["path"] == "/stream":
+        await send(start)
+        for _ in range(40):
+            await send({"type": "http.response.body", "body": b"tick\n", "more_body": True})
+            await asyncio.sleep(0.05)
+    elif scope["path"] != "/refuse":
+        while (message := await receive()).get("more_body"):
+            pass
+        if message["type"] == "http.disconnect":
+            return
+        await send(start)
+    else:
+        await send(start)
+    body = b"x" * 50_000_000 if scope["path"] == "/large" else b"done"
+    await send({"type": "http.response.body", "body": body})
+
+
+@contextmanager
+def serving(**limits: Any) -> Iterator[tuple[int, Watch]]:
+    watch = Watch(LimitSettings(**{**LIMITS, **limits}), workers=1)
+    protocol = type("Own", (Connection,), {"watch": watch, "front": staticmethod(lambda theirs: theirs)})
+    config = uvicorn.Config(application, http=protocol, lifespan="off", log_config=None, timeout_keep_alive=30)
+    server = uvicorn.Server(config)
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    async def run() -> None:
+        looking = asyncio.create_task(watch.run(every_seconds=0.05))
+        await server.serve(sockets=[listening])
+        looking.cancel()
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    try:
+        wait_until(lambda: server.started)
+        yield listening.getsockname()[1], watch
+    finally:
+        server.should_exit = True
+        server.force_exit = True
+        thread.join(20)
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=20)
+
+
+def until_closed(client: socket.socket) -> bytes:
+    received = b""
+    while part := client.recv(65_536):
+        received += part
+    return received
+
+
+def answered(client: socket.socket) -> bool:
+    """Whether the request is answered with 200; reads all of the answer."""
+    received = b""
+    while not received.endswith(b"0\r\n\r\n"):
+        part = client.recv(65_536)
+        if not part:
+            return False
+        received += part
+    return received.startswith(b"HTTP/1.1 200")
+
+
+def trickle(client: socket.socket, text: bytes) -> bytes:
+    """Send a byte every 50 ms until the service has enough; returns what it answered."""
+    client.settimeout(0.05)
+    received = b""
+    for number in range(400):
+        try:
+            client.sendall(text[number % len(text) :][:1])
+            part = client.recv(65_536)
+        except TimeoutError:
+            continue
+        except OSError:
+            return received
+        if not part:
+            return received
+        received += part
+    raise AssertionError("nobody stopped it")
+
+
+@pytest.mark.parametrize(
+    ("sent", "text"),
+    [
+        (b"POST / HTTP/1.1\r\nhost: x\r\n", b"x-slow: loris\r\n"),
+        (HEAD.replace(b"20", b"2000"), b"slow"),
+        (HEAD.replace(b"content-length: 20", b"transfer-encoding: chunked"), b"1\r\nx\r\n"),
+    ],
+    ids=["headers", "body", "chunks"],
+)
+def test_what_trickles_is_cut(sent: bytes, text: bytes) -> None:
+    with serving() as (port, watch), connect(port) as client:
+        client.sendall(sent)
+        answer = trickle(client, text)
+        assert answer.startswith(b"HTTP/1.1 408 ") and b"application/problem+json" in answer
+        assert watch.cut == 1
+        wait_until(lambda: not watch.connections)
+
+
+def test_headers_that_trickle_after_a_good_request_are_cut() -> None:
+    with serving() as (port, watch), connect(port) as client:
+        client.sendall(HEAD + b"x" * 20)
+        assert answered(client)
+        client.sendall(b"GET / HTTP/1.1\r\n")
+        assert b" 408 " in trickle(client, b"a: b\r\n")
+        assert watch.cut == 1
+
+
+def test_who_says_nothing_is_cut_and_who_waits_between_requests_is_not() -> None:
+    with serving() as (port, watch), connect(port) as silent, connect(port) as idle:
+        idle.sendall(HEAD + b"x" * 20)
+        assert answered(idle)
+        assert until_closed(silent) == b""
+        assert watch.cut == 1
+        idle.sendall(HEAD + b"x" * 20)
+        assert answered(idle)
+
+
+def test_a_body_that_goes_on_after_the_refusal_is_cut() -> None:
+    with serving() as (port, watch), connect(port) as client:
+        client.sendall(HEAD.replace(b"POST /", b"POST /refuse").replace(b"20", b"2000"))
+        assert answered(client)
+        assert b"408" not in trickle(client, b"slow")
+        assert watch.cut == 1
+
+
+def test_who_does_not_read_is_cut() -> None:
+    with serving() as (port, watch), connect(port) as client:
+        client.sendall(HEAD.replace(b"POST /", b"POST /large") + b"x" * 20)
+        wait_until(lambda: watch.cut == 1)
+        wait_until(lambda: not watch.connections)
+
+
+def test_a_stream_lasts_longer_than_every_limit() -> None:
+    with serving() as (port, watch), connect(port) as client:
+        begin = time.monotonic()
+        client.sendall(b"GET /stream HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert until_closed(client).count(b"tick") == 40
+        assert watch.cut == 0 and time.monotonic() - begin > 1
+
+
+def test_too_many_connections_are_told_so() -> None:
+    with serving(connections=3, header_seconds=60) as (port, watch):
+        held = [connect(port) for _ in range(3)]
+        wait_until(lambda: len(watch.connections) == 3)
+        with connect(port) as fourth:
+            answer = until_closed(fourth)
+        assert answer.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1" in answer
+        assert watch.refused == 1
+        for client in held:
+            client.close()
+        wait_until(lambda: not watch.connections)
+        with connect(port) as client:
+            client.sendall(HEAD + b"x" * 20)
+            assert answered(client)

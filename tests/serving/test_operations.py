@@ -1,0 +1,123 @@
+"""A service as it is operated: TLS, several workers, an orderly end."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import socket
+import threading
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from serving.exposition import METRICS
+from serving.settings import StoreSettings
+from serving.stores import open_store
+from tests.workspace import ROOT, Service, lotse, wait_until, workspace
+
+EVENT = {"visitor": "jane", "name": "page_view"}
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for this machine, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    now = datetime.now(UTC)
+    built = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    built = built.serial_number(1).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    signed = built.add_extension(names, critical=False).sign(key, hashes.SHA256())
+    paths = folder / "certificate.pem", folder / "key.pem"
+    paths[0].write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    formats = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, *formats))
+    return paths
+
+
+class Client(threading.Thread):
+    """Sends events over one connection until the service asks it to close."""
+
+    def __init__(self, running: Service, number: int) -> None:
+        super().__init__()
+        self.http, self.number = running.client(), number
+        self.acknowledged, self.failed = 0, ""
+
+    def run(self) -> None:
+        event = {**EVENT, "visitor": f"visitor-{self.number}"}
+        try:
+            while True:
+                answer = self.http.post("/v1/events", json=event)
+                assert answer.status_code == 200, answer.text
+                self.acknowledged += 1
+                assert answer.json()["events"] == self.acknowledged
+                if answer.headers.get("connection") == "close":
+                    return
+        except Exception as error:
+            self.failed = repr(error)
+        finally:
+            self.http.close()
+
+
+@pytest.mark.slow
+def test_workers_behind_tls_end_in_good_order(trained: Path, tmp_path: Path) -> None:
+    """Eight clients are served by two workers when the service is told to stop: nobody's request fails."""
+    folder = workspace(tmp_path / "work")
+    shown, key = certificate(tmp_path)
+    tls = f"tls.certificate={shown}", f"tls.key={key}"
+    models = f"models.uri=sqlite:///{trained}/lotse-data/mlflow.db"
+    running = Service(folder, models, *tls, "server.workers=2", "server.drain_seconds=3")
+    running.scheme, running.verify = "https", str(shown)
+    running.start()
+    try:
+        with pytest.raises(httpx.TransportError):
+            httpx.post(f"http://127.0.0.1:{running.port}/v1/events", json=EVENT)
+        with socket.create_connection(("127.0.0.1", running.port)) as plain, contextlib.suppress(OSError):
+            plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert not plain.recv(100).startswith(b"HTTP")
+        wait_until(lambda: "lotse_workers 2.0" in running.http.get("/metrics").text)
+        clients = [Client(running, number) for number in range(8)]
+        for client in clients:
+            client.start()
+        wait_until(lambda: all(client.acknowledged > 10 or client.failed for client in clients))
+        running.process.send_signal(signal.SIGTERM)
+        with running.client() as balancer:
+            wait_until(lambda: balancer.get("/readyz").status_code == 503)
+            # who comes all the same is served
+            assert balancer.post("/v1/events", json=EVENT).headers["connection"] == "close"
+        for client in clients:
+            client.join(30)
+        assert [client.failed for client in clients] == [""] * 8
+        running.process.wait(timeout=30)
+        left = open_store(StoreSettings(url=f"embedded:{folder}/lotse-data/live"))
+        assert left.count() == 9  # every client's session, and the balancer's
+        left.close()
+    finally:
+        running.stop()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "detail"),
+    [
+        (("tls.certificate=a.pem",), "belong together"),
+        (("tls.client_ca=a.pem",), "needs tls.certificate"),
+        (("tls.certificate=a.pem", "tls.key=b.pem"), "there is no such file"),
+    ],
+)
+def test_half_a_tls_configuration_is_refused(tmp_path: Path, overrides: tuple[str, ...], detail: str) -> None:
+    arguments = [part for override in overrides for part in ("--set", override)]
+    refused = lotse(workspace(tmp_path / "work"), "serve", *arguments)
+    assert refused.returncode == 2 and detail in refused.stderr
+
+
+def test_every_metric_is_documented() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    for name, about in METRICS.items():
+        shown = f"{name}_total" if about.kind == "counter" else name
+        assert re.search(rf"`{shown}(\{{{', '.join(about.labels)}\}})?`", page), shown
