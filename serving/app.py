@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from serving.problems import CONTENT_TYPE, Problem
+from serving.refresh import refresh
 from serving.requests import Request
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _SESSIONS: Final = "/v1/sessions/"
 _METHODS: Final = {
     "/v1/events": "POST",
     "/v1/score": "POST",
+    "/v1/models/refresh": "POST",
     "/v1/features": "GET",
     "/v1/openapi.json": "GET",
     "/metrics": "GET",
@@ -83,6 +85,8 @@ class App:
             return _JSON, self._encode(await engine.look(path[len(_SESSIONS) :]))
         if path == "/v1/score":
             return _JSON, self._encode(self._score(engine, await self._body(engine, scope, receive)))
+        if path == "/v1/models/refresh":
+            return _JSON, refresh(engine.watcher.cache, scope["headers"], await self._body(engine, scope, receive))
         if path == "/metrics":
             await engine.count()
             return _METRICS, engine.metrics.text()

@@ -23,8 +23,8 @@ from features.sessions import HEADER_EVENTS, HEADER_LAST_AT, HEADER_STARTED_AT, 
 from features.shop import ShopSettings
 from serving.handover import ParquetSink
 from serving.intake import FieldError, Intake
+from serving.lineup import Lineup
 from serving.metrics import Metrics
-from serving.models import load_scorer
 from serving.problems import Problem
 from serving.pseudonyms import DAY_MS, RotatingPseudonyms
 from serving.requests import Answer, Request
@@ -33,6 +33,7 @@ from serving.sessions import EventVisit, Expiry, Sessions, is_handed_on, key_of
 from serving.settings import ServingSettings
 from serving.stores import open_store
 from serving.tokens import BadTokenError, Tokens
+from serving.watcher import Watcher
 
 # Sweeping shares the interpreter with the hot path: it takes 0.1 ms at a time and then steps aside.
 _SWEEP_STEP: Final = 100
@@ -48,10 +49,13 @@ class Engine:
     def __init__(self, settings: ServingSettings, shop: ShopSettings) -> None:
         folder = Path(settings.keys.folder)
         self.settings = settings
+        self.watcher = Watcher(settings)
         self.fold = compile_fold()
-        self.scorer = load_scorer(settings, self.fold)
+        self.lineup = self.watcher.start(self.fold)
         self.store = open_store(settings.store)
         self.metrics = Metrics(lambda: self.scorer.versions)
+        self.metrics.register(self.watcher)
+        self.metrics.register(self.watcher.comparison)
         self._pseudonyms = RotatingPseudonyms(folder)
         self._tokens = Tokens(load_key(folder / "token.key"))
         self._intake = Intake(shop, settings.session.consent, round(settings.session.max_age_hours * 3_600_000))
@@ -59,6 +63,18 @@ class Engine:
         self.sessions = Sessions(self.fold, timeout_ms, round(settings.store.linked_days * DAY_MS))
         self._sink = ParquetSink(Path(settings.store.closed), self.fold, sync=settings.store.durability == "disk")
         self._warm_up()
+
+    @property
+    def scorer(self) -> Scorer:
+        """The champions."""
+        return self.lineup.champions
+
+    async def follow_models(self) -> None:
+        """Swap in what the registry says, for ever. What has begun ends with what it began with."""
+        await self.watcher.run(self._swap)
+
+    def _swap(self, lineup: Lineup) -> None:
+        self.lineup = lineup
 
     def take(self, requests: Sequence[Request], received_ms: int | None = None) -> Awaitable[None] | None:
         """Fold the events of some requests and score their sessions: each gets its answer or its problem.
@@ -68,53 +84,59 @@ class Engine:
         """
         received = time.time_ns() // 1_000_000 if received_ms is None else received_ms
         visits: dict[int, EventVisit] = {}
-        scorer, place = self.scorer, 0
-        sheet = scorer.sheet()
+        lineup, place = self.lineup, 0
+        sheets: dict[Scorer, Sheet] = {}
         for request in requests:
             try:
                 self._read(request, received)
             except Exception as problem:
                 request.problem = problem
                 continue
-            sheet.extend(place + len(request.events))
             for event, raw in zip(request.events, request.raws, strict=True):
                 visit = visits.get(event.visitor)
                 if visit is None:
                     visit = visits[event.visitor] = self._visit(event, raw, received)
+                    scorer = visit.scorer = lineup.scorer(event.visitor)
+                    sheet = sheets.get(scorer)
+                    if sheet is None:
+                        sheet = sheets[scorer] = scorer.sheet()
+                    visit.sheet = sheet
                 request.visits.append((visit, len(visit.events)))
                 visit.events.append(event)
                 visit.places.append(place)
-                visit.readings.append(sheet.readings[place])
+                visit.sheet.extend(place + 1)
+                visit.readings.append(visit.sheet.readings[place])
                 place += 1
         waiting = self.store.apply(list(visits.values())) if visits else None
         if waiting is None:
-            self._answer_all(requests, scorer, sheet)
+            self._answer_all(requests, sheets)
             return None
-        return self._answer_later(waiting, requests, scorer, sheet)
+        return self._answer_later(waiting, requests, sheets)
 
     async def _answer_later(
-        self, waiting: Awaitable[None], requests: Sequence[Request], scorer: Scorer, sheet: Sheet
+        self, waiting: Awaitable[None], requests: Sequence[Request], sheets: dict[Scorer, Sheet]
     ) -> None:
         await waiting
-        self._answer_all(requests, scorer, sheet)
+        self._answer_all(requests, sheets)
 
-    def _answer_all(self, requests: Sequence[Request], scorer: Scorer, sheet: Sheet) -> None:
+    def _answer_all(self, requests: Sequence[Request], sheets: dict[Scorer, Sheet]) -> None:
         for request in requests:
             if request.problem is None:
-                answers = [self._answer(visit, number, scorer, sheet) for visit, number in request.visits]
+                answers = [self._answer(visit, number) for visit, number in request.visits]
                 request.answer = answers if request.many else answers[0]
-        scorer.give_back(sheet)
+        for scorer, sheet in sheets.items():
+            scorer.give_back(sheet)
 
-    def _answer(self, visit: EventVisit, number: int, scorer: Scorer, sheet: Sheet) -> Answer:
+    def _answer(self, visit: EventVisit, number: int) -> Answer:
         started_at, status, count = visit.folded[number]
         name = STATUS_NAMES[status]
         self.metrics.events[name] += 1
         if not number:
             self.metrics.retired_records += visit.retired
-        scores, decided, reasons = sheet.score(visit.places[number])
+        scores, decided, reasons = visit.sheet.score(visit.places[number])
         self.metrics.scored(scores)
         token = self._tokens.sign(visit.events[number].visitor, started_at)
-        return Answer(token, name, count, scores, scorer.versions, decided, reasons)
+        return Answer(token, name, count, scores, visit.scorer.versions, decided, reasons)
 
     def _visit(self, event: Event, raw: str, received: int) -> EventVisit:
         linked = bool(event.consent & CONSENT_LINK)
@@ -188,7 +210,7 @@ class Engine:
         header = sessions.header
         if header[HEADER_STARTED_AT] != started or now - header[HEADER_LAST_AT] > sessions.timeout_ms:
             raise over
-        scorer = self.scorer
+        scorer = self.lineup.scorer(visitor)
         sheet = scorer.sheet()
         sheet.extend(1)
         for tables, row in sheet.readings[0]:
@@ -213,12 +235,13 @@ class Engine:
         matrix = np.empty((len(rows), len(self.fold.names)), np.float32)
         for index, row in enumerate(rows):
             matrix[index] = self._vector(index, row)
-        columns = {name: head.scores(matrix).tolist() for name, head in self.scorer.heads.items()}
+        scorer = self.scorer  # BentoML calls in a thread: it may be another one in the next line
+        columns = {name: head.scores(matrix).tolist() for name, head in scorer.heads.items()}
         scores = [
             {name: column[index] for name, column in columns.items() if not math.isnan(column[index])}
             for index in range(len(rows))
         ]
-        priors = {name: prior for name, prior in self.settings.prior.items() if name in self.scorer.reasons}
+        priors = {name: prior for name, prior in self.settings.prior.items() if name in scorer.reasons}
         for line in scores:
             line.update(priors)
         return scores
@@ -246,8 +269,9 @@ class Engine:
     def describe(self) -> dict[str, Any]:
         """What scores here: heads, versions, features."""
         return {
-            "heads": self.scorer.describe(),
+            "heads": self.lineup.describe(),
             "reasons": self.scorer.reasons,
+            **self.watcher.status(),
             "feature_digest": self.fold.digest,
             "features": list(self.fold.names),
             "record_bytes": self.fold.record_bytes,
@@ -298,7 +322,8 @@ class Engine:
         self.scorer.give_back(sheet)
 
     async def close(self) -> None:
-        """Let go of the store."""
+        """Let go of the store and the models."""
+        self.watcher.close()
         await _done(self.store.close())
 
 

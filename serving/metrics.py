@@ -9,6 +9,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 _LATENCY_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 _SCORE_TENTHS: Final = tuple(tenth / 10 for tenth in range(1, 11))
@@ -51,6 +52,10 @@ class Metrics:
         self._versions = versions
         self._registry = CollectorRegistry()
         self._registry.register(self)  # type: ignore[arg-type]
+
+    def register(self, collector: Collector) -> None:
+        """Tell what somebody else counts, too."""
+        self._registry.register(collector)
 
     def scored(self, scores: dict[str, float]) -> None:
         """Count the scores of one answer."""

@@ -1,93 +1,133 @@
-"""The champions of the MLflow registry, as heads that score; what cannot be used is left out with its reason."""
+"""From versions in the cache to heads that score, and to the lineup of the service."""
 
 from __future__ import annotations
 
 import logging
-import os
-from pathlib import Path
-from typing import Any
+from typing import Final
 
 from features.compiler import Fold
+from serving.lineup import Lineup
+from serving.model_cache import Followed, ModelCache, State, Version
 from serving.scorer import GOLDEN_TOLERANCE, Head, ModelError, Scorer
 from serving.settings import ServingSettings
+from serving.shadow import Comparison
 
 logger = logging.getLogger("lotse.models")
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("DO_NOT_TRACK", "true")
-
-NO_MODEL = "no_model"
-FEATURE_DIGEST_MISMATCH = "feature_digest_mismatch"
-MODEL_UNUSABLE = "model_unusable"
-REGISTRY_UNREACHABLE = "registry_unreachable"
+NO_MODEL: Final = "no_model"
+FEATURE_DIGEST_MISMATCH: Final = "feature_digest_mismatch"
+MODEL_UNUSABLE: Final = "model_unusable"
+REGISTRY_UNREACHABLE: Final = "registry_unreachable"
 
 
-def load_scorer(settings: ServingSettings, fold: Fold) -> Scorer:
-    """A scorer with every head whose champion can be used; the others answer their prior, with a reason."""
-    heads: dict[str, Head] = {}
-    reasons: dict[str, str] = {}
-    try:
-        client = _client(settings)
-    except Exception as error:
-        logger.error("the registry cannot be reached (%s); every head answers its prior", type(error).__name__)
-        reasons = dict.fromkeys(settings.models.heads, REGISTRY_UNREACHABLE)
-        return Scorer({}, settings.prior, reasons, fold)
-    for name in settings.models.heads:
-        try:
-            heads[name] = _load(client, settings, name, fold)
-        except _Unusable as unusable:
-            logger.warning("%s: %s; the head answers its prior %s", name, unusable, settings.prior.get(name))
-            reasons[name] = unusable.reason
-    return Scorer(heads, settings.prior, reasons, fold)
+class UnusableError(Exception):
+    """A version that cannot score here; reason: as an answer tells it."""
 
-
-class _Unusable(Exception):  # noqa: N818
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
 
-def _client(settings: ServingSettings) -> Any:
-    from mlflow import MlflowClient  # noqa: PLC0415  (seconds of imports)
+def load(cache: ModelCache, name: str, version: Version, digest: str, features: tuple[str, ...]) -> Head:
+    """A version of the cache as a head that was seen to score as in training.
 
-    for name in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or settings.models.uri
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    digest, features: of the fold that its rows come from; name: of the registered model, for messages.
 
-
-def _load(client: Any, settings: ServingSettings, name: str, fold: Fold) -> Head:
-    from mlflow.artifacts import download_artifacts  # noqa: PLC0415
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
-
-    registered = f"{settings.models.prefix}-{name}"
+    Raises
+    ------
+    UnusableError
+        Its files cannot be read, it was trained on other features, or its golden row is off.
+    """
+    which = f"{name} version {version.number}"
     try:
-        version = client.get_model_version_by_alias(registered, settings.models.alias)
-    except MlflowException:
-        raise _Unusable(
-            NO_MODEL, f"the registry has no {registered} with the alias {settings.models.alias!r}; run lotse train"
-        ) from None
-    digest = version.tags.get("feature_digest", "")
-    if digest and digest != fold.digest:
-        raise _Unusable(
-            FEATURE_DIGEST_MISMATCH,
-            f"{registered} version {version.version} was trained on the features {digest}, this service computes "
-            f"{fold.digest}; train again with this release, or serve with the release it was trained with",
-        )
-    try:
-        folder = Path(download_artifacts(client.get_model_version_download_uri(registered, version.version)))
-        head = Head(folder / "artifacts", str(version.version))
-    except (MlflowException, OSError, ModelError) as error:
-        raise _Unusable(MODEL_UNUSABLE, f"{registered} version {version.version}: {error}") from None
-    if head.about.feature_digest != fold.digest or tuple(head.about.features) != fold.names:
-        raise _Unusable(
-            FEATURE_DIGEST_MISMATCH,
-            f"{registered} version {version.version} names the features {head.about.feature_digest}, not {fold.digest}",
-        )
+        head = Head(cache.path(version), version.number)
+    except ModelError as error:
+        raise UnusableError(MODEL_UNUSABLE, f"{which}: {error}") from None
+    if head.about.feature_digest != digest or tuple(head.about.features) != features:
+        raise UnusableError(FEATURE_DIGEST_MISMATCH, other_features(which, head.about.feature_digest, digest))
     off = head.golden_error()
     if not off <= GOLDEN_TOLERANCE:
-        raise _Unusable(MODEL_UNUSABLE, f"{registered} version {version.version}: the golden row is {off:.3g} off")
-    logger.info("%s version %s scores", registered, version.version)
+        raise UnusableError(MODEL_UNUSABLE, f"{which}: the golden row is {off:.3g} off")
     return head
+
+
+def other_features(which: str, its: str, digest: str) -> str:
+    """What is said of a version that was trained on other features than this service computes."""
+    return (
+        f"{which} was trained on the features {its}, this service computes {digest}; train again with this release, "
+        "or serve with the release it was trained with"
+    )
+
+
+class Models:
+    """The heads that a worker has in memory. Not for several threads at once."""
+
+    def __init__(self, settings: ServingSettings, cache: ModelCache, fold: Fold, comparison: Comparison) -> None:
+        self._settings, self._cache, self._fold = settings, cache, fold
+        self._comparison = comparison
+        # of each head its loaded versions by folder, the one that scored last at the end
+        self._loaded: dict[str, dict[str, Head]] = {name: {} for name in settings.models.heads}
+        self._champions: dict[str, Head] = {}
+        self._told: set[str] = set()
+
+    def lineup(self, state: State) -> Lineup:
+        """What scores as the state says; blocks while versions are loaded.
+
+        A head whose version cannot be loaded keeps the one it has; without any it answers its prior, with the reason.
+        """
+        reasons: dict[str, str] = {}
+        challengers: dict[str, Head] = {}
+        for name in self._settings.models.heads:
+            followed = state.heads.get(name, Followed())
+            champion = self._head(name, followed.champion)
+            if champion is not None:
+                self._champions[name] = champion
+            elif name not in self._champions:
+                reasons[name] = self._reason(followed, state)
+            challenger = self._head(name, followed.challenger)
+            if challenger is not None and name in self._champions:
+                challengers[name] = challenger
+            self._forget(name, followed)
+        settings = self._settings.models
+        return Lineup(
+            Scorer(self._champions, self._settings.prior, reasons, self._fold),
+            challengers,
+            self._fold,
+            self._settings.prior,
+            self._comparison,
+            shadow_share=settings.shadow_share,
+            canary_share=settings.canary_share,
+        )
+
+    def _head(self, name: str, version: Version | None) -> Head | None:
+        if version is None:
+            return None
+        loaded = self._loaded[name]
+        head = loaded.pop(version.folder, None)
+        if head is None:
+            registered = f"{self._settings.models.prefix}-{name}"
+            try:
+                head = load(self._cache, registered, version, self._fold.digest, self._fold.names)
+            except UnusableError as error:
+                if version.folder not in self._told:
+                    self._told.add(version.folder)
+                    logger.error("%s; what scored before goes on", error)
+                return None
+        loaded[version.folder] = head
+        return head
+
+    def _forget(self, name: str, followed: Followed) -> None:
+        """Let go of all but those that score and `models.kept` others, the latest."""
+        loaded = self._loaded[name]
+        used = {version.folder for version in (followed.champion, followed.challenger) if version is not None}
+        others = [folder for folder in loaded if folder not in used]
+        for folder in others[: max(0, len(others) - self._settings.models.kept + 1)]:
+            del loaded[folder]
+
+    @staticmethod
+    def _reason(followed: Followed, state: State) -> str:
+        refused = next(iter(followed.refused.values()), None)
+        if refused is not None:
+            return refused.reason
+        # without a word of the follower, it is the registry that keeps it waiting
+        return REGISTRY_UNREACHABLE if state.unreachable_since_ms or not state.run else NO_MODEL

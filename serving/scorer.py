@@ -239,7 +239,9 @@ class Sheet:
     """Places at which records are described and then scored, by all heads of one scorer."""
 
     def __init__(self, scorer: Scorer) -> None:
-        self._scorer = scorer
+        # not the scorer: it holds its sheets, and a circle would outlive a swap until the garbage collector comes
+        self._heads, self._tables, self._width = scorer.heads, scorer.tables, scorer.width
+        self._priors, self._reasons = scorer.priors, scorer.reasons
         self.readings: list[tuple[Reading, ...]] = []
         self._asked: list[list[tuple[str, Head, np.ndarray, Call]]] = []
 
@@ -249,13 +251,10 @@ class Sheet:
     def extend(self, places: int) -> None:
         """Have at least so many places."""
         while len(self.readings) < places:
-            rows = {digest: np.zeros(self._scorer.width, np.float32) for digest in self._scorer.tables}
-            self.readings.append(tuple(Reading(self._scorer.tables[digest], row) for digest, row in rows.items()))
+            rows = {digest: np.zeros(self._width, np.float32) for digest in self._tables}
+            self.readings.append(tuple(Reading(self._tables[digest], row) for digest, row in rows.items()))
             self._asked.append(
-                [
-                    (name, head, row := rows[head.tables.digest], head.call(row))
-                    for name, head in self._scorer.heads.items()
-                ]
+                [(name, head, row := rows[head.tables.digest], head.call(row)) for name, head in self._heads.items()]
             )
 
     def score(self, place: int = 0) -> tuple[dict[str, float], list[str], dict[str, str]]:
@@ -263,7 +262,7 @@ class Sheet:
         have no score of a model."""
         scores: dict[str, float] = {}
         decided: list[str] = []
-        reasons = self._scorer.reasons
+        reasons = self._reasons
         for name, head, row, call in self._asked[place]:
             if head.decided(row):
                 scores[name] = head.value
@@ -272,8 +271,8 @@ class Sheet:
                 reasons = {**reasons, name: NOT_LINKED}
             else:
                 scores[name] = head.score_in_place(row, call)
-        if self._scorer.priors:
-            scores.update(self._scorer.priors)
+        if self._priors:
+            scores.update(self._priors)
         return scores, decided, reasons
 
 

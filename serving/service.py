@@ -62,6 +62,7 @@ class Lotse:
         self._housekeeping = [
             asyncio.create_task(_again_and_again("sweeping", self.engine.sweep, store.sweep_seconds)),
             asyncio.create_task(_again_and_again("handing on", self.engine.hand_over, store.closed_seconds)),
+            asyncio.create_task(self.engine.follow_models()),
         ]
 
     @bentoml.on_shutdown  # type: ignore[attr-defined,untyped-decorator,unused-ignore]
@@ -82,8 +83,9 @@ class Lotse:
         """Heads, versions and features: what GET /v1/features does."""
         return self.engine.describe()
 
-    def __is_ready__(self) -> bool:
+    async def __is_ready__(self) -> bool:
         """Whether every head scores its golden row as in training."""
+        # not in a thread, where BentoML would put a plain function: heads are scored by one at a time
         wrong = self.engine.scorer.ready()
         for message in wrong:
             logger.error(message)

@@ -23,7 +23,7 @@ from features.sessions import (
     HEADER_WORDS,
     STARTED,
 )
-from serving.scorer import Reading
+from serving.scorer import Reading, Scorer, Sheet
 from serving.stores import Change, Closed, Entry, Moved, Value
 
 STATE_BYTES: Final = 16
@@ -73,6 +73,7 @@ class EventVisit:
     Attributes
     ----------
     events, readings: the events, and for each where the features right after it go; places: of them on their sheet.
+    scorer, sheet: who scores the visitor, and where.
     folded: what became of each; retired: records of other fields that were put away.
     """
 
@@ -87,6 +88,8 @@ class EventVisit:
         "places",
         "readings",
         "retired",
+        "scorer",
+        "sheet",
     )
 
     def __init__(self, sessions: Sessions, key: bytes, others: Callable[[], Sequence[bytes]], received_ms: int) -> None:
@@ -97,6 +100,8 @@ class EventVisit:
         self.places: list[int] = []
         self.folded: list[Folded] = []
         self.retired = 0
+        self.scorer: Scorer
+        self.sheet: Sheet
         self._sessions, self._received = sessions, received_ms
 
     def advance(self, value: Value | None, others: Sequence[tuple[bytes, Value]] = ()) -> Change:

@@ -61,12 +61,19 @@ class StoreSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """Which registered models score."""
+    """Which registered models score, and how closely they are followed."""
 
     uri: str = "sqlite:///lotse-data/mlflow.db"
     prefix: str = "lotse"
     alias: str = "champion"
+    challenger: str = "challenger"
     heads: tuple[str, ...] = ("bounce", "conversion", "exit")
+    poll_seconds: float = Field(10, gt=0)
+    wait_seconds: float = Field(5, ge=0)
+    cache: str = "lotse-data/models"
+    kept: int = Field(2, ge=1)
+    shadow_share: float = Field(0.1, ge=0, le=1)
+    canary_share: float = Field(0, ge=0, le=1)
 
 
 class KeySettings(Settings):
