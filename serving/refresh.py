@@ -28,11 +28,11 @@ def refresh(cache: ModelCache, headers: Iterable[tuple[bytes, bytes]], body: byt
     Raises
     ------
     Problem
-        403 where no secret is set; 401 for a signature that is not made with it, or too old.
+        401: no secret is set, or the signature is not made with it, or too old.
     """
     secret = os.environ.get(SECRET, "")
     if not secret:
-        raise Problem(403, f"webhooks are not accepted here; set {SECRET} to the secret of the webhook")
+        raise Problem(401, f"webhooks are not accepted here; set {SECRET} to the secret of the webhook")
     given = dict(headers)
     delivery, timestamp = given.get(b"x-mlflow-delivery-id", b""), given.get(b"x-mlflow-timestamp", b"")
     signed = hmac.new(secret.encode(), b".".join((delivery, timestamp, body)), hashlib.sha256).digest()

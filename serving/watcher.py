@@ -148,6 +148,9 @@ class Watcher:
                 logger.error("the registry has not been asked for %.0f s; the follower is started again", silent)
                 self._end(self._follower)
             return
+        if self._follower is not None:
+            self._end(self._follower)
+            self._follower = None
         run = uuid4().hex
         lock = self.cache.lock(run)
         if lock is None:
@@ -186,7 +189,8 @@ class Watcher:
     @staticmethod
     def _end(follower: subprocess.Popen[bytes]) -> None:
         assert follower.stdin is not None
-        follower.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            follower.stdin.close()
         follower.terminate()
         try:
             follower.wait(timeout=5)
