@@ -23,13 +23,13 @@ from features.sessions import HEADER_EVENTS, HEADER_LAST_AT, HEADER_STARTED_AT, 
 from features.shop import ShopSettings
 from serving.handover import ParquetSink
 from serving.intake import FieldError, Intake
-from serving.lineup import Lineup
+from serving.lineup import Lineup, Turn
 from serving.metrics import Metrics
 from serving.problems import Problem
-from serving.pseudonyms import DAY_MS, RotatingPseudonyms
+from serving.pseudonyms import RotatingPseudonyms
 from serving.requests import Answer, Request
-from serving.scorer import Scorer, Sheet
-from serving.sessions import EventVisit, Expiry, Sessions, is_handed_on, key_of
+from serving.scorer import Scorer
+from serving.sessions import EventVisit, Expiry, is_handed_on, key_of
 from serving.settings import ServingSettings
 from serving.stores import open_store
 from serving.tokens import BadTokenError, Tokens
@@ -50,8 +50,7 @@ class Engine:
         folder = Path(settings.keys.folder)
         self.settings = settings
         self.watcher = Watcher(settings)
-        self.fold = compile_fold()
-        self.lineup = self.watcher.start(self.fold)
+        self._swap(self.watcher.start(compile_fold()))
         self.store = open_store(settings.store)
         self.metrics = Metrics(lambda: self.scorer.versions)
         self.metrics.register(self.watcher)
@@ -59,10 +58,6 @@ class Engine:
         self._pseudonyms = RotatingPseudonyms(folder)
         self._tokens = Tokens(load_key(folder / "token.key"))
         self._intake = Intake(shop, settings.session.consent, round(settings.session.max_age_hours * 3_600_000))
-        timeout_ms = round(settings.session.timeout_minutes * 60_000)
-        self.sessions = Sessions(self.fold, timeout_ms, round(settings.store.linked_days * DAY_MS))
-        self._sink = ParquetSink(Path(settings.store.closed), self.fold, sync=settings.store.durability == "disk")
-        self._warm_up()
 
     @property
     def scorer(self) -> Scorer:
@@ -74,7 +69,9 @@ class Engine:
         await self.watcher.run(self._swap)
 
     def _swap(self, lineup: Lineup) -> None:
-        self.lineup = lineup
+        self.lineup, self.fold, self.sessions = lineup, lineup.fold, lineup.newest.sessions
+        store = self.settings.store
+        self._sink = ParquetSink(Path(store.closed), self.fold, sync=store.durability == "disk")
 
     def take(self, requests: Sequence[Request], received_ms: int | None = None) -> Awaitable[None] | None:
         """Fold the events of some requests and score their sessions: each gets its answer or its problem.
@@ -84,8 +81,7 @@ class Engine:
         """
         received = time.time_ns() // 1_000_000 if received_ms is None else received_ms
         visits: dict[int, EventVisit] = {}
-        lineup, place = self.lineup, 0
-        sheets: dict[Scorer, Sheet] = {}
+        turn, place = Turn(self.lineup), 0
         for request in requests:
             try:
                 self._read(request, received)
@@ -95,12 +91,7 @@ class Engine:
             for event, raw in zip(request.events, request.raws, strict=True):
                 visit = visits.get(event.visitor)
                 if visit is None:
-                    visit = visits[event.visitor] = self._visit(event, raw, received)
-                    scorer = visit.scorer = lineup.scorer(event.visitor)
-                    sheet = sheets.get(scorer)
-                    if sheet is None:
-                        sheet = sheets[scorer] = scorer.sheet()
-                    visit.sheet = sheet
+                    visit = visits[event.visitor] = self._visit(event, raw, received, turn)
                 request.visits.append((visit, len(visit.events)))
                 visit.events.append(event)
                 visit.places.append(place)
@@ -109,23 +100,20 @@ class Engine:
                 place += 1
         waiting = self.store.apply(list(visits.values())) if visits else None
         if waiting is None:
-            self._answer_all(requests, sheets)
+            self._answer_all(requests, turn)
             return None
-        return self._answer_later(waiting, requests, sheets)
+        return self._answer_later(waiting, requests, turn)
 
-    async def _answer_later(
-        self, waiting: Awaitable[None], requests: Sequence[Request], sheets: dict[Scorer, Sheet]
-    ) -> None:
+    async def _answer_later(self, waiting: Awaitable[None], requests: Sequence[Request], turn: Turn) -> None:
         await waiting
-        self._answer_all(requests, sheets)
+        self._answer_all(requests, turn)
 
-    def _answer_all(self, requests: Sequence[Request], sheets: dict[Scorer, Sheet]) -> None:
+    def _answer_all(self, requests: Sequence[Request], turn: Turn) -> None:
         for request in requests:
             if request.problem is None:
                 answers = [self._answer(visit, number) for visit, number in request.visits]
                 request.answer = answers if request.many else answers[0]
-        for scorer, sheet in sheets.items():
-            scorer.give_back(sheet)
+        turn.give_back()
 
     def _answer(self, visit: EventVisit, number: int) -> Answer:
         started_at, status, count = visit.folded[number]
@@ -138,14 +126,18 @@ class Engine:
         token = self._tokens.sign(visit.events[number].visitor, started_at)
         return Answer(token, name, count, scores, visit.scorer.versions, decided, reasons)
 
-    def _visit(self, event: Event, raw: str, received: int) -> EventVisit:
+    def _visit(self, event: Event, raw: str, received: int, turn: Turn) -> EventVisit:
         linked = bool(event.consent & CONSENT_LINK)
 
         def others() -> list[bytes]:
             # raw ids live as long as the request: an event may continue a session of another pseudonym
             return [key_of(visitor) for visitor in self._pseudonyms.earlier(raw, received, linked=linked)]
 
-        return EventVisit(self.sessions, key_of(event.visitor), others, received)
+        visit = EventVisit(turn.lineup.newest.sessions, key_of(event.visitor), others, received)
+        turn.seat(visit, event.visitor, turn.lineup.newest)
+        if len(turn.lineup.generations) > 1:
+            visit.turn = turn
+        return visit
 
     def _read(self, request: Request, received: int) -> None:
         """The events of a body.
@@ -203,18 +195,19 @@ class Engine:
         found = self.store.read(key_of(visitor))
         value = await found if isinstance(found, Awaitable) else found
         over = Problem(404, "the session is over or was never here; a new event begins another one")
-        sessions = self.sessions
-        if value is None or not sessions.fits(value) or is_handed_on(value):
+        generation = None if value is None else self.lineup.generation(value)
+        if value is None or generation is None or is_handed_on(value):
             raise over
+        sessions = generation.sessions
         sessions.value[:] = value
         header = sessions.header
         if header[HEADER_STARTED_AT] != started or now - header[HEADER_LAST_AT] > sessions.timeout_ms:
             raise over
-        scorer = self.lineup.scorer(visitor)
+        scorer = generation.scorer(visitor)
         sheet = scorer.sheet()
         sheet.extend(1)
         for tables, row in sheet.readings[0]:
-            self.fold.read(sessions.record, now, row, tables)
+            sessions.fold.read(sessions.record, now, row, tables)
         scores, decided, reasons = sheet.score()
         scorer.give_back(sheet)
         self.metrics.scored(scores)
@@ -269,7 +262,7 @@ class Engine:
     def describe(self) -> dict[str, Any]:
         """What scores here: heads, versions, features."""
         return {
-            "heads": self.lineup.describe(),
+            "heads": self.lineup.newest.describe(),
             "reasons": self.scorer.reasons,
             **self.watcher.status(),
             "feature_digest": self.fold.digest,
@@ -308,18 +301,6 @@ class Engine:
     async def count(self) -> None:
         """Note for the metrics how many records there are."""
         self.metrics.records = await _done(self.store.count())
-
-    def _warm_up(self) -> None:
-        """Compile what the first request would otherwise wait for."""
-        sheet = self.scorer.sheet()
-        sheet.extend(1)
-        for tables, row in sheet.readings[0]:
-            record = self.fold.new_record()
-            event = Event(visitor=1, time=1_700_000_000_000)
-            self.fold.advance(record, row, self.sessions.timeout_ms, tables, *event)
-            self.fold.read(record, 1_700_000_001_000, row, tables)
-        sheet.score()
-        self.scorer.give_back(sheet)
 
     async def close(self) -> None:
         """Let go of the store and the models."""

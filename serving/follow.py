@@ -22,8 +22,9 @@ from typing import Final
 
 import msgspec
 
+from features.compiler import compile_fold
 from serving.model_cache import Followed, ModelCache, Refused, State, Version
-from serving.models import FEATURE_DIGEST_MISMATCH, MODEL_UNUSABLE, NO_MODEL, UnusableError, load, other_features
+from serving.models import MODEL_UNUSABLE, NO_MODEL, Folds, UnusableError, load
 from serving.registry import Registered, Registry, RegistryError
 
 logger = logging.getLogger("lotse.models")
@@ -33,7 +34,7 @@ LOOK_SECONDS: Final = 0.05
 
 
 class Orders(msgspec.Struct):
-    """What a follower is told when it starts; feature_digest, features: of the fold that the service computes."""
+    """What a follower is told when it starts."""
 
     run: str
     cache: str
@@ -44,15 +45,13 @@ class Orders(msgspec.Struct):
     heads: list[str]
     poll_seconds: float
     kept: int
-    feature_digest: str
-    features: list[str]
 
 
 class Follower:
     """What the registry's aliases lead to, poll by poll."""
 
     def __init__(self, orders: Orders) -> None:
-        self._orders = orders
+        self._orders, self._folds = orders, Folds(compile_fold())
         self._cache = ModelCache(Path(orders.cache))
         self._registry: Registry | None = None
         self._unusable: dict[str, Refused] = {}  # by folder: what was found wrong with a version
@@ -103,9 +102,9 @@ class Follower:
             return False
         return True
 
-    def _load(self, head: str, version: Version) -> None:
-        orders = self._orders
-        load(self._cache, self._name(head), version, orders.feature_digest, tuple(orders.features))
+    def _load(self, head: str, version: Version, tagged: str | None = None) -> None:
+        # a fold that a model brings along is compiled here first: workers then load machine code from the disk
+        load(self._cache, self._name(head), version, self._folds, tagged)
 
     def _follow(self, registry: Registry, head: str, followed: Followed) -> None:
         orders, name = self._orders, self._name(head)
@@ -140,20 +139,16 @@ class Follower:
             return version
         if version.folder in self._unusable:
             return self._unusable[version.folder]
-        which, digest = f"{name} version {found.number}", found.tags.get("feature_digest", "")
-        if digest and digest != self._orders.feature_digest:
-            detail = other_features(which, digest, self._orders.feature_digest)
-            return self._never(version, Refused(found.number, FEATURE_DIGEST_MISMATCH, detail), name)
         try:
             if not self._cache.has(version):
                 with self._cache.beside() as folder:
                     self._cache.keep(version, registry.download(name, found.number, Path(folder, "download")))
-            self._load(head, version)
+            self._load(head, version, found.tags.get("feature_digest", ""))
         except UnusableError as error:
             return self._never(version, Refused(found.number, error.reason, str(error)), name)
         except (RegistryError, OSError) as error:
             # it may be there the next time
-            detail = f"{which} cannot be downloaded: {error}"
+            detail = f"{name} version {found.number} cannot be downloaded: {error}"
             return self._refuse(Refused(found.number, MODEL_UNUSABLE, detail), name)
         return version
 

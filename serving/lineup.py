@@ -1,16 +1,23 @@
-"""Who scores a visitor: the champions; the champions while challengers look on; or, as a canary, the challengers.
+"""Who folds and scores a visitor: generations by the fold that records are folded with, and in each who scores.
 
-A visitor's part is taken from its pseudonym, so it stays the same for all of a session, in every worker.
+In a generation the champions score; or the champions while challengers look on; or, as a canary, the challengers. A
+visitor's part is taken from its pseudonym, so it stays the same for all of a session, in every worker.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from features.compiler import Fold
-from serving.scorer import Head, Scorer
+from features.sessions import HEADER_LAST_AT
+from serving.scorer import Head, Scorer, Sheet
+from serving.sessions import Sessions, is_handed_on, word_of
 from serving.shadow import Comparison, Shadowed
+from serving.stores import Value
+
+if TYPE_CHECKING:
+    from serving.sessions import EventVisit
 
 # Pseudonyms are keyed hashes: any of their bits are as good as random. Two parts take different ones.
 _SHADOW_SHIFT: Final = 8
@@ -18,35 +25,37 @@ _CANARY_SHIFT: Final = 32
 _PARTS: Final = 1 << 16
 
 
-class Lineup:
-    """What scores at a time. It is never changed: a swap is another lineup.
+class Generation:
+    """One fold, its buffer, and what scores its features.
 
     Attributes
     ----------
-    champions: the scorer of all who are in no other part.
+    champions: the scorer of all who are in no other part; used: whether a running session was folded with it since
+    somebody looked.
     """
 
     def __init__(
         self,
+        sessions: Sessions,
         champions: Scorer,
         challengers: Mapping[str, Head],
-        fold: Fold,
         prior: Mapping[str, float],
         comparison: Comparison,
         *,
         shadow_share: float,
         canary_share: float,
     ) -> None:
-        self.champions = champions
+        self.sessions, self.fold, self.champions = sessions, sessions.fold, champions
+        self.used = False
         self._challengers = dict(challengers)
         self._shadow_below = round(shadow_share * _PARTS) if challengers else 0
         self._canary_below = round(canary_share * _PARTS) if challengers else 0
         self._alone = not (self._shadow_below or self._canary_below)
         self._shadowed = self._canary = champions
         if self._shadow_below:
-            self._shadowed = Shadowed(champions, self._challengers, prior, fold, comparison)
+            self._shadowed = Shadowed(champions, self._challengers, prior, self.fold, comparison)
         if self._canary_below:
-            self._canary = Scorer({**champions.heads, **self._challengers}, prior, champions.reasons, fold)
+            self._canary = Scorer({**champions.heads, **self._challengers}, prior, champions.reasons, self.fold)
 
     def scorer(self, visitor: int) -> Scorer:
         """Who scores the visitor, a pseudonym."""
@@ -64,3 +73,72 @@ class Lineup:
         for name, head in self._challengers.items():
             described[name]["challenger"] = head.version
         return described
+
+
+class Lineup:
+    """What serves at a time. It is never changed: a swap is another lineup.
+
+    Attributes
+    ----------
+    generations: the first is the one in which new sessions start; running ones end in the one they started in.
+    """
+
+    def __init__(self, generations: Sequence[Generation]) -> None:
+        self.generations = tuple(generations)
+        self.newest = self.generations[0]
+
+    @property
+    def champions(self) -> Scorer:
+        """Of the newest generation."""
+        return self.newest.champions
+
+    @property
+    def fold(self) -> Fold:
+        """Of the newest generation."""
+        return self.newest.fold
+
+    def generation(self, value: Value) -> Generation | None:
+        """The generation whose fold a record was made with, if there is one."""
+        for one in self.generations:
+            if one.sessions.fits(value):
+                return one
+        return None
+
+
+class Turn:
+    """The sheets that one turn of the engine writes on, by their scorers."""
+
+    def __init__(self, lineup: Lineup) -> None:
+        self.lineup = lineup
+        self._sheets: dict[Scorer, Sheet] = {}
+
+    def seat(self, visit: EventVisit, visitor: int, generation: Generation) -> None:
+        """Give a visit its scorer, and its events, if it has any yet, their places on the scorer's sheet."""
+        scorer = generation.scorer(visitor)
+        sheet = self._sheets.get(scorer)
+        if sheet is None:
+            sheet = self._sheets[scorer] = scorer.sheet()
+        visit.scorer, visit.sheet = scorer, sheet
+        if visit.places:
+            sheet.extend(max(visit.places) + 1)
+            visit.readings = [sheet.readings[place] for place in visit.places]
+
+    def home(self, visit: EventVisit, values: Sequence[Value]) -> Sessions:
+        """Where a visit is folded, now that its visitor's records are known; asked for as often as they change.
+
+        A session that runs stays in its generation; all others begin in the newest.
+        """
+        generation, event = self.lineup.newest, visit.events[0]
+        for value in values:
+            found = self.lineup.generation(value)
+            if found is None or found is self.lineup.newest or is_handed_on(value):
+                continue
+            if event.time - word_of(value, HEADER_LAST_AT) <= found.sessions.timeout_ms:
+                generation, found.used = found, True
+        self.seat(visit, event.visitor, generation)
+        return generation.sessions
+
+    def give_back(self) -> None:
+        """What stands on the sheets is not needed any more."""
+        for scorer, sheet in self._sheets.items():
+            scorer.give_back(sheet)

@@ -1,7 +1,7 @@
 """The folder of models on this machine: what the follower found usable, what the workers score with, what survives.
 
     <cache>/state.json              which version of each head is followed by which alias (`State`), replaced as a whole
-    <cache>/<registered name>/3-1f2e3d4c/   one version: head.json, booster.txt, tables.npz
+    <cache>/<registered name>/3-1f2e3d4c/   one version: head.json, booster.txt, tables.npz, fold.json
     <cache>/lock                    held by the follower; names its run
     <cache>/polled, <cache>/refresh when the registry was last asked, when it was last asked to be asked
 
@@ -22,8 +22,10 @@ from typing import Final
 
 import msgspec
 
+from features import carried
+
 # What a service reads of a model; `artifacts` of an MLflow model holds more.
-FILES: Final = ("head.json", "booster.txt", "tables.npz")
+FILES: Final = ("head.json", "booster.txt", "tables.npz", carried.FILE)
 _BESIDE: Final = ".beside-"
 
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Final
 
+import numpy as np
+
+from features import carried
 from features.compiler import Fold
-from serving.lineup import Lineup
+from features.declare import CatalogueError
+from features.events import Event
+from serving.lineup import Generation, Lineup
 from serving.model_cache import Followed, ModelCache, State, Version
+from serving.pseudonyms import DAY_MS
 from serving.scorer import GOLDEN_TOLERANCE, Head, ModelError, Scorer
+from serving.sessions import Sessions
 from serving.settings import ServingSettings
 from serving.shadow import Comparison
 
@@ -28,106 +38,231 @@ class UnusableError(Exception):
         self.reason = reason
 
 
-def load(cache: ModelCache, name: str, version: Version, digest: str, features: tuple[str, ...]) -> Head:
+class Folds:
+    """Compiled folds by feature digest: this release's own, and those that models brought along."""
+
+    def __init__(self, own: Fold) -> None:
+        self.own = own
+        self._folds = {own.digest: own}
+
+    def find(self, digest: str, folder: Path) -> Fold:
+        """The fold of this digest; a model's folder may hold it.
+
+        Raises
+        ------
+        CatalogueError
+            It is not ours, and the model has none that can be used.
+        """
+        if digest not in self._folds:
+            path = folder / carried.FILE
+            if not path.exists():
+                raise CatalogueError(
+                    f"this service computes {self.own.digest}, and the model does not bring its own along; "
+                    "train again with this release"
+                )
+            fold = carried.load(path.read_text(), digest)
+            warm_up(fold, fold.nothing_learned)
+            self._folds[digest] = fold
+        return self._folds[digest]
+
+    def known(self, digest: str) -> Fold:
+        """A fold that was found before."""
+        return self._folds[digest]
+
+    def forget(self, kept: Iterable[str]) -> None:
+        """Let go of folds with other digests."""
+        digests = {self.own.digest, *kept}
+        self._folds = {digest: fold for digest, fold in self._folds.items() if digest in digests}
+
+
+def warm_up(fold: Fold, tables: np.ndarray) -> None:
+    """Compile, or load, what the first request would otherwise wait for."""
+    record, row = fold.new_record(), fold.new_row()
+    fold.advance(record, row, 1_800_000, tables, *Event(visitor=1, time=1_700_000_000_000))
+    fold.read(record, 1_700_000_001_000, row, tables)
+
+
+def load(cache: ModelCache, name: str, version: Version, folds: Folds, tagged: str | None = None) -> Head:
     """A version of the cache as a head that was seen to score as in training.
 
-    digest, features: of the fold that its rows come from; name: of the registered model, for messages.
+    name: of the registered model, for messages; tagged: the feature digest that the registry has for it, None where
+    that was compared before.
 
     Raises
     ------
     UnusableError
-        Its files cannot be read, it was trained on other features, or its golden row is off.
+        Its files cannot be read, its features cannot be computed, or its golden row is off.
     """
-    which = f"{name} version {version.number}"
+    which, folder = f"{name} version {version.number}", cache.path(version)
     try:
-        head = Head(cache.path(version), version.number)
+        head = Head(folder, version.number)
     except ModelError as error:
         raise UnusableError(MODEL_UNUSABLE, f"{which}: {error}") from None
-    if head.about.feature_digest != digest or tuple(head.about.features) != features:
-        raise UnusableError(FEATURE_DIGEST_MISMATCH, other_features(which, head.about.feature_digest, digest))
+    digest = head.about.feature_digest
+    if tagged is not None and digest != (tagged or folds.own.digest):
+        message = (
+            f"{which} is tagged with the features {tagged or 'none'}, its files are of {digest}; "
+            "train again with this release"
+        )
+        raise UnusableError(FEATURE_DIGEST_MISMATCH, message)
+    try:
+        fold = folds.find(digest, folder)
+    except CatalogueError as error:
+        message = f"{which} was trained on the features {digest}: {error}"
+        raise UnusableError(FEATURE_DIGEST_MISMATCH, message) from None
+    if tuple(head.about.features) != fold.names:
+        raise UnusableError(MODEL_UNUSABLE, f"{which}: head.json names other features than those of {digest}")
     off = head.golden_error()
     if not off <= GOLDEN_TOLERANCE:
         raise UnusableError(MODEL_UNUSABLE, f"{which}: the golden row is {off:.3g} off")
     return head
 
 
-def other_features(which: str, its: str, digest: str) -> str:
-    """What is said of a version that was trained on other features than this service computes."""
-    return (
-        f"{which} was trained on the features {its}, this service computes {digest}; train again with this release, "
-        "or serve with the release it was trained with"
-    )
-
-
 class Models:
-    """The heads that a worker has in memory. Not for several threads at once."""
+    """The heads and folds that a worker has in memory. Not for several threads at once."""
 
-    def __init__(self, settings: ServingSettings, cache: ModelCache, fold: Fold, comparison: Comparison) -> None:
-        self._settings, self._cache, self._fold = settings, cache, fold
-        self._comparison = comparison
-        # of each head its loaded versions by folder, the one that scored last at the end
-        self._loaded: dict[str, dict[str, Head]] = {name: {} for name in settings.models.heads}
-        self._champions: dict[str, Head] = {}
+    def __init__(self, settings: ServingSettings, cache: ModelCache, own: Fold, comparison: Comparison) -> None:
+        self._settings, self._cache, self._comparison = settings, cache, comparison
+        self._folds = Folds(own)
+        self._loaded: dict[str, Head] = {}  # by folder
         self._told: set[str] = set()
+        # by feature digest: what scores there, by name, as long as sessions may run in it; the newest is the last
+        self._heads: dict[str, dict[str, Head]] = {}
+        self._sessions: dict[str, Sessions] = {}
+        self._used_at: dict[str, float] = {}
+        self._lineup: Lineup | None = None
 
     def lineup(self, state: State) -> Lineup:
-        """What scores as the state says; blocks while versions are loaded.
+        """What serves as the state says; blocks while versions are loaded and folds are compiled.
 
         A head whose version cannot be loaded keeps the one it has; without any it answers its prior, with the reason.
+        New sessions start with another fold as soon as there is a champion for it of every head that is scored now.
         """
-        reasons: dict[str, str] = {}
+        names = self._settings.models.heads
+        champions: dict[str, Head] = {}
+        found: dict[str, dict[str, Head]] = {}
+        loaded: dict[str, Head] = {}
         challengers: dict[str, Head] = {}
-        for name in self._settings.models.heads:
+        for name in names:
             followed = state.heads.get(name, Followed())
-            champion = self._head(name, followed.champion)
-            if champion is not None:
-                self._champions[name] = champion
-            elif name not in self._champions:
-                reasons[name] = self._reason(followed, state)
-            challenger = self._head(name, followed.challenger)
-            if challenger is not None and name in self._champions:
-                challengers[name] = challenger
-            self._forget(name, followed)
-        settings = self._settings.models
-        return Lineup(
-            Scorer(self._champions, self._settings.prior, reasons, self._fold),
+            for version in followed.versions():
+                head = self._head(name, version)
+                if head is None:
+                    continue
+                loaded[version.folder] = head
+                if version == followed.challenger:
+                    challengers[name] = head
+                    continue
+                if version == followed.champion:
+                    champions[name] = head
+                found.setdefault(head.about.feature_digest, {}).setdefault(name, head)
+        self._loaded = loaded
+        newest = self._newest(champions, found)
+        self._tell_waiting(champions, newest)
+        for digest, heads in found.items():
+            # at the start all that may have running sessions; later those that had
+            if digest in self._heads or digest == newest or not self._lineup:
+                self._heads[digest] = {**self._heads.get(digest, {}), **heads}
+        self._heads[newest] = self._heads.pop(newest, {})
+        self._let_go(newest)
+        reasons = {name: self._reason(name, state, champions) for name in names if name not in self._heads[newest]}
+        ours = {name: head for name, head in challengers.items() if head.about.feature_digest == newest}
+        self._lineup = Lineup(
+            [
+                self._generation(digest, reasons, ours if digest == newest else {})
+                for digest in reversed(self._heads)
+            ]
+        )  # fmt: skip
+        return self._lineup
+
+    def outlived(self) -> bool:
+        """Whether a generation is still there in which no session can run any more."""
+        self._note_use()
+        return any(self._is_over(digest) for digest in list(self._heads)[:-1])
+
+    def _newest(self, champions: Mapping[str, Head], found: Mapping[str, Mapping[str, Head]]) -> str:
+        """The digest of the fold in which new sessions start."""
+        now = next(reversed(self._heads), None)
+        served = set(self._heads[now]) if now else set(champions)
+        digests = {head.about.feature_digest for head in champions.values()}
+        for digest in digests:
+            whole = {name for name, head in champions.items() if head.about.feature_digest == digest}
+            if whole and served <= whole:
+                return digest
+        if now:
+            return now
+        # a start in the middle of a change: the fold that most heads have a version for, ours where it is as good
+        own = self._folds.own.digest
+        return max(found, key=lambda digest: (len(found[digest]), digest == own), default=own)
+
+    def _tell_waiting(self, champions: Mapping[str, Head], newest: str) -> None:
+        for name, head in champions.items():
+            digest = head.about.feature_digest
+            if digest != newest and (what := f"{name} version {head.version} of {digest}") not in self._told:
+                self._told.add(what)
+                logger.warning("%s scores once every head has a champion for these features", what)
+
+    def _generation(self, digest: str, reasons: Mapping[str, str], challengers: Mapping[str, Head]) -> Generation:
+        fold = self._folds.known(digest)
+        if digest not in self._sessions:
+            timeout_ms = round(self._settings.session.timeout_minutes * 60_000)
+            self._sessions[digest] = Sessions(fold, timeout_ms, round(self._settings.store.linked_days * DAY_MS))
+        settings, prior = self._settings.models, self._settings.prior
+        scorer = Scorer(self._heads[digest], prior, reasons, fold)
+        for tables in scorer.tables.values():
+            warm_up(fold, tables)
+        return Generation(
+            self._sessions[digest],
+            scorer,
             challengers,
-            self._fold,
-            self._settings.prior,
+            prior,
             self._comparison,
             shadow_share=settings.shadow_share,
             canary_share=settings.canary_share,
         )
 
-    def _head(self, name: str, version: Version | None) -> Head | None:
-        if version is None:
-            return None
-        loaded = self._loaded[name]
-        head = loaded.pop(version.folder, None)
+    def _note_use(self) -> None:
+        if self._lineup is None:
+            return
+        now = time.monotonic()
+        for one in self._lineup.generations:
+            if one.used or one is self._lineup.newest:
+                self._used_at[one.fold.digest], one.used = now, False
+
+    def _is_over(self, digest: str) -> bool:
+        """Another worker may have had the session's latest event, hence two timeouts."""
+        return time.monotonic() - self._used_at[digest] > 2 * self._settings.session.timeout_minutes * 60
+
+    def _let_go(self, newest: str) -> None:
+        self._note_use()
+        for digest in list(self._heads):
+            self._used_at.setdefault(digest, time.monotonic())
+            if digest != newest and self._is_over(digest):
+                logger.info("no session runs with the features %s any more", digest)
+                for kept in (self._heads, self._sessions, self._used_at):
+                    kept.pop(digest, None)
+        self._folds.forget(self._heads)
+
+    def _head(self, name: str, version: Version) -> Head | None:
+        head = self._loaded.get(version.folder)
         if head is None:
-            registered = f"{self._settings.models.prefix}-{name}"
             try:
-                head = load(self._cache, registered, version, self._fold.digest, self._fold.names)
+                head = load(self._cache, f"{self._settings.models.prefix}-{name}", version, self._folds)
             except UnusableError as error:
                 if version.folder not in self._told:
                     self._told.add(version.folder)
                     logger.error("%s; what scored before goes on", error)
-                return None
-        loaded[version.folder] = head
         return head
 
-    def _forget(self, name: str, followed: Followed) -> None:
-        """Let go of all but those that score and `models.kept` others, the latest."""
-        loaded = self._loaded[name]
-        used = {version.folder for version in (followed.champion, followed.challenger) if version is not None}
-        others = [folder for folder in loaded if folder not in used]
-        for folder in others[: max(0, len(others) - self._settings.models.kept + 1)]:
-            del loaded[folder]
-
     @staticmethod
-    def _reason(followed: Followed, state: State) -> str:
+    def _reason(name: str, state: State, champions: Mapping[str, Head]) -> str:
+        followed = state.heads.get(name, Followed())
+        if name in champions:
+            return FEATURE_DIGEST_MISMATCH
         refused = next(iter(followed.refused.values()), None)
         if refused is not None:
             return refused.reason
+        if followed.champion is not None:
+            return MODEL_UNUSABLE
         # without a word of the follower, it is the registry that keeps it waiting
         return REGISTRY_UNREACHABLE if state.unreachable_since_ms or not state.run else NO_MODEL

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from features.sessions import (
 )
 from serving.scorer import Reading, Scorer, Sheet
 from serving.stores import Change, Closed, Entry, Moved, Value
+
+if TYPE_CHECKING:
+    from serving.lineup import Turn
 
 STATE_BYTES: Final = 16
 _STATE: Final = Struct("<qq")
@@ -73,7 +76,7 @@ class EventVisit:
     Attributes
     ----------
     events, readings: the events, and for each where the features right after it go; places: of them on their sheet.
-    scorer, sheet: who scores the visitor, and where.
+    scorer, sheet: who scores the visitor, and where; turn: who says where it is folded, where there is a choice.
     folded: what became of each; retired: records of other fields that were put away.
     """
 
@@ -90,6 +93,7 @@ class EventVisit:
         "retired",
         "scorer",
         "sheet",
+        "turn",
     )
 
     def __init__(self, sessions: Sessions, key: bytes, others: Callable[[], Sequence[bytes]], received_ms: int) -> None:
@@ -102,10 +106,14 @@ class EventVisit:
         self.retired = 0
         self.scorer: Scorer
         self.sheet: Sheet
+        self.turn: Turn | None = None
         self._sessions, self._received = sessions, received_ms
 
     def advance(self, value: Value | None, others: Sequence[tuple[bytes, Value]] = ()) -> Change:
         """Fold every event."""
+        if self.turn is not None:
+            records = [] if value is None else [value]
+            self._sessions = self.turn.home(self, [*records, *(other for _, other in others)])
         sessions, folded = self._sessions, []
         buffer, header, record = sessions.value, sessions.header, sessions.record
         closed: list[Closed] = []
@@ -190,7 +198,7 @@ class Expiry:
             handed_on, closed = 1, [Closed(name_of(self.key, value), bytes(value))]
         due_ms = over_ms
         if handed_on:
-            linked = _header(value, HEADER_CONSENT) & CONSENT_LINK and self._sessions.fits(value)
+            linked = word_of(value, HEADER_CONSENT) & CONSENT_LINK and self._sessions.fits(value)
             due_ms = received + self._sessions.linked_ms if linked else 0
             if self._now >= due_ms:
                 self.forgotten = True
@@ -230,9 +238,10 @@ def is_handed_on(value: Value) -> bool:
 
 def name_of(key: bytes, value: Value) -> bytes:
     """The name of a value's session, unlike that of every other: key and start, 16 bytes."""
-    return key + _MOMENT.pack(_header(value, HEADER_STARTED_AT))
+    return key + _MOMENT.pack(word_of(value, HEADER_STARTED_AT))
 
 
-def _header(value: Value, place: int) -> int:
+def word_of(value: Value, place: int) -> int:
+    """A word of the header of a value's record, see `features.sessions`."""
     word: int = _WORD.unpack_from(value, STATE_BYTES + 8 * place)[0]
     return word

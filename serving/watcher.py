@@ -46,7 +46,7 @@ class Watcher:
         self.cache = ModelCache(Path(settings.models.cache))
         self.comparison = Comparison()
         self._settings = settings
-        self._fold: Fold | None = None
+        self._started = False
         self._follower: subprocess.Popen[bytes] | None = None
         self._run = ""
         self._tried_at = self._followed_at = -_START_SECONDS
@@ -61,8 +61,8 @@ class Watcher:
     def start(self, fold: Fold) -> Lineup:
         """What scores first: what the registry says, or, where it takes too long to say it, what the cache has."""
         begin = time.monotonic()
-        self._fold = fold
-        self._order(fold)
+        self._started = True
+        self._order()
         self._models = Models(self._settings, self.cache, fold, self.comparison)
         self._mark, self._state = self.cache.mark(), self.cache.state()
         cached = all(
@@ -88,7 +88,7 @@ class Watcher:
             try:
                 self._follow()
                 mark = self.cache.mark()
-                if mark == self._mark:
+                if mark == self._mark and not self._models.outlived():
                     continue
                 state = self.cache.state()
                 lineup = await loop.run_in_executor(self._thread, self._models.lineup, state)
@@ -160,10 +160,10 @@ class Watcher:
         self._follower = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(lock,))
         os.close(lock)
         self._followed_at, self._run = self._tried_at, run
-        if self._fold is not None:
-            self._order(self._fold)
+        if self._started:
+            self._order()
 
-    def _order(self, fold: Fold) -> None:
+    def _order(self) -> None:
         """Tell our follower what to do."""
         if self._follower is None:
             return
@@ -178,8 +178,6 @@ class Watcher:
             heads=list(models.heads),
             poll_seconds=models.poll_seconds,
             kept=models.kept,
-            feature_digest=fold.digest,
-            features=list(fold.names),
         )
         assert self._follower.stdin is not None
         with contextlib.suppress(BrokenPipeError):

@@ -38,7 +38,6 @@ class Followed:
         models = self.settings.models
         return Orders(
             run, models.cache, models.uri, "lotse", "champion", "challenger", list(HEADS), 1.0, models.kept,
-            self.fold.digest, list(self.fold.names),
         )  # fmt: skip
 
     def poll(self) -> dict[str, str]:

@@ -93,7 +93,7 @@ class Running:
     async def until(self, **expected: str) -> None:
         """Wait until the champions are these versions."""
         self.engine.watcher.cache.ask()
-        for _ in range(6_000):
+        for _ in range(30_000):
             if expected.items() <= self.engine.scorer.versions.items():
                 return
             await asyncio.sleep(0.01)
@@ -302,6 +302,7 @@ def test_a_registry_that_hangs_does_not_keep_a_service_from_starting(running: Ru
         asyncio.run(other.engine.close())
 
 
+@pytest.mark.slow
 def test_a_follower_that_was_killed_is_replaced(running: Running, versions: Versions) -> None:
     async def kill() -> None:
         following = asyncio.create_task(running.engine.follow_models())
