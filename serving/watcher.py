@@ -34,7 +34,7 @@ logger = logging.getLogger("lotse.models")
 LOOK_SECONDS: Final = 0.05
 _START_SECONDS: Final = 1.0
 # A first start has nothing to score with: the follower's import and its first downloads are waited for.
-_FIRST_WAIT_SECONDS: Final = 60
+_FIRST_WAIT_SECONDS: Final = 120
 # A follower that is silent for so long after it should have asked hangs, and is started again.
 _SILENT_SECONDS: Final = 60
 

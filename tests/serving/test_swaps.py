@@ -19,7 +19,7 @@ import socket
 import time
 import weakref
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from serving.shadow import Comparison
 from serving.stores import Visit
 from serving.stores.memory import MemoryStore
 from tests.serving.versions import HEADS, Versions
+from training.loading import Registered
 
 NAMES = ("page_view", "view_item", "add_to_cart", "view_item", "page_view")
 
@@ -65,11 +66,10 @@ class Running:
         self.engine = Engine(self.settings, ShopSettings())
         self.now = time.time_ns() // 1_000_000
 
-    async def send(self, visitor: str, number: int) -> Answer:
-        """Event `number` of a visitor, at the same time for all of them."""
-        event = {"visitor": visitor, "name": NAMES[number], "item": f"sku-{number}", "time": self.now + 3_000 * number}
-        request = Request(json.dumps(event).encode())
-        later = self.engine.take([request], self.now + 60_000)
+    async def send(self, visitor: str, number: int, at: int = 0) -> Answer:
+        """Event `number` of a visitor, at the same time for all of them, or at another, ms UTC."""
+        request = Request(wire(self, number, visitor, at))
+        later = self.engine.take([request], max(at, self.now + 60_000))
         if later is not None:
             await later
         assert request.problem is None, request.problem
@@ -82,9 +82,8 @@ class Running:
         sheet = engine.scorer.sheet()
         sheet.extend(1)
         record = engine.fold.new_record()
-        for number, name in enumerate(NAMES):
-            wire = {"visitor": "x", "name": name, "item": f"sku-{number}", "time": self.now + 3_000 * number}
-            event = engine._intake.event(json.dumps(wire).encode(), self.now + 60_000, lambda raw, linked: 1)
+        for number in range(len(NAMES)):
+            event = engine._intake.event(wire(self, number), self.now + 60_000, lambda raw, linked: 1)
             ((tables, row),) = sheet.readings[0]
             engine.fold.advance(record, row, 1_800_000, tables, *event)
             rows.append(row.copy())
@@ -98,6 +97,12 @@ class Running:
                 return
             await asyncio.sleep(0.01)
         raise AssertionError(f"{self.engine.scorer.versions}, expected {expected}")
+
+
+def wire(running: Running, number: int, visitor: str = "x", at: int = 0) -> bytes:
+    """Event `number` of a visitor."""
+    time_ms = at or running.now + 3_000 * number
+    return json.dumps({"visitor": visitor, "name": NAMES[number], "item": f"sku-{number}", "time": time_ms}).encode()
 
 
 @pytest.fixture(scope="module")
@@ -122,9 +127,9 @@ def running(one_engine: Running, versions: Versions) -> Running:
     return one_engine
 
 
-def scores(versions: Versions, rows: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
+def scores(loaded: Mapping[tuple[str, str], Registered], rows: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
     """What training says each version makes of the rows, by head and number."""
-    return {key: one.model.score(rows) for key, one in versions.loaded.items()}
+    return {key: one.model.score(rows) for key, one in loaded.items()}
 
 
 def check(
@@ -142,7 +147,7 @@ def check(
 @pytest.mark.slow
 def test_swaps_under_load(running: Running, versions: Versions) -> None:
     """Sixty moves of all heads' aliases between three versions, of which two stay in memory."""
-    expected = scores(versions, running.rows())
+    expected = scores(versions.loaded, running.rows())
     for head in HEADS:
         one, two, three = (expected[head, number] for number in "123")
         assert min(np.abs(one - two).min(), np.abs(one - three).min(), np.abs(two - three).min()) > 1e-6
@@ -201,7 +206,7 @@ class Held(MemoryStore):
 def test_an_answer_that_waits_for_its_store_ends_with_the_version_it_began_with(
     running: Running, versions: Versions
 ) -> None:
-    expected, embedded = scores(versions, running.rows()), running.engine.store
+    expected, embedded = scores(versions.loaded, running.rows()), running.engine.store
 
     async def both() -> tuple[Answer, Answer]:
         running.engine.store = store = Held()
@@ -238,7 +243,7 @@ def challenged(running: Running, **shares: float) -> Comparison:
 
 def answers_of(running: Running, versions: Versions, visitors: str) -> list[list[Answer]]:
     """Three answers to each of sixty visitors, all checked."""
-    expected = scores(versions, running.rows())
+    expected = scores(versions.loaded, running.rows())
 
     async def ask() -> list[list[Answer]]:
         return [[await running.send(f"{visitors}-{who}", number) for number in range(3)] for who in range(60)]

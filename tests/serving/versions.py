@@ -10,6 +10,9 @@ from typing import Any
 import lightgbm as lgb
 import numpy as np
 
+from features import carried
+from features.compiler import Fold
+from features.tables import Tables
 from training.loading import Registered, load_version
 
 HEADS = ("bounce", "conversion", "exit")
@@ -54,8 +57,36 @@ class Versions:
         score = float(one.model.calibration(booster.predict(row, raw_score=True), *ages)[0])
         golden = {**one.about["golden"], "score": score}
         (folder / "head.json").write_text(json.dumps({**one.about, "golden": golden, **changes}))
-        tags = {"feature_digest": str(changes.get("feature_digest", one.about["feature_digest"]))}
-        made = self.client.create_model_version(self.name(head), folder.parent.as_uri(), tags=tags)
+        return self._register(head, folder, str(changes.get("feature_digest", one.about["feature_digest"])))
+
+    def add_for(self, head: str, fold: Fold, rows: np.ndarray) -> str:
+        """Register a version of a head that was trained on another fold, which it brings along; returns the number.
+
+        rows: float32 (n, F) of the fold, which the model tells from each other.
+        """
+        one = self.loaded[head, "1"]
+        folder = self.folder / f"{head}-{len(self.loaded)}" / "artifacts"
+        folder.mkdir(parents=True)
+        # fifty of each row, of which the later rows have more answers
+        data, places = np.repeat(rows, 50, axis=0), np.arange(50 * len(rows))
+        answer = places % 50 < 5 * (1 + places // 50)
+        parameters = {"objective": "binary", "verbosity": -1, "num_threads": 1, "min_data_in_leaf": 5}
+        lgb.train(parameters, lgb.Dataset(data, answer), 5).save_model(str(folder / "booster.txt"))
+        (folder / "tables.npz").write_bytes(Tables({}).dump())
+        (folder / "fold.json").write_text(carried.dump(fold))
+        about = {**one.about, "features": list(fold.names), "feature_digest": fold.digest, "decided": None}
+        about["tables_digest"] = Tables({}).digest
+        margin = lgb.Booster(model_file=str(folder / "booster.txt")).predict(rows[:1], raw_score=True)
+        ages = (rows[:1, fold.names.index(name)] for name in ("events", "idle_seconds"))
+        score = float(one.model.calibration(margin, *ages)[0])
+        about["golden"] = {"row": [None if np.isnan(v) else float(v) for v in rows[0]], "score": score}
+        (folder / "head.json").write_text(json.dumps(about))
+        return self._register(head, folder, fold.digest)
+
+    def _register(self, head: str, folder: Path, digest: str) -> str:
+        made = self.client.create_model_version(
+            self.name(head), folder.parent.as_uri(), tags={"feature_digest": digest}
+        )
         self._load(head, str(made.version))
         return str(made.version)
 
