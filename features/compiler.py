@@ -106,7 +106,17 @@ def compile_fold(catalogue: Catalogue | None = None, dtype: str = "f4") -> Fold:
 
         catalogue = CATALOGUE
     catalogue.check()
-    generated = generate(catalogue, dtype)
+    return assemble(catalogue, generate(catalogue, dtype), dtype)
+
+
+def assemble(catalogue: Catalogue, generated: Generated, dtype: str) -> Fold:
+    """The fold of a generated module, compiled.
+
+    Raises
+    ------
+    CatalogueError
+        Something in it cannot be compiled.
+    """
     digest = hashlib.sha256(generated.text.encode()).hexdigest()[:16]
     field_digest = int.from_bytes(hashlib.sha256(generated.fields.encode()).digest()[:8], "little", signed=True)
     record_bytes = layout_of(catalogue.fields.values()).record_bytes

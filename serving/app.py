@@ -25,6 +25,7 @@ from serving.http.events import JSON, Events, encode
 from serving.http.query import switch
 from serving.http.request_ids import accepted, maker
 from serving.problems import CONTENT_TYPE, Problem
+from serving.refresh import refresh
 from serving.stores import StoreError
 from serving.stream import Streams
 
@@ -66,6 +67,7 @@ class App:
             f"{_TOKEN}/events": {"GET": self.streams.listen},
             "/v1/score": {"POST": self._score},
             "/v1/features": {"GET": _features},
+            "/v1/models/refresh": {"POST": _refresh},
             "/v1/openapi.json": {"GET": _document},
             "/metrics": {"GET": _metrics},
         }
@@ -210,6 +212,10 @@ async def _document(call: Call) -> Reply:
     from serving.openapi import document  # noqa: PLC0415  (asked for once in a while)
 
     return Reply(JSON, encode(document(call.engine)))
+
+
+async def _refresh(call: Call) -> Reply:
+    return Reply(JSON, refresh(call.engine.watcher.cache, call.scope["headers"], await call.body()))
 
 
 async def _metrics(call: Call) -> Reply:

@@ -44,7 +44,7 @@ def build(
     Serve it anywhere: bentoml serve <tag or folder>
     """
     from features.shop import load_shop  # noqa: PLC0415
-    from serving.models import pack  # noqa: PLC0415  (MLflow takes seconds)
+    from serving.follow import pack  # noqa: PLC0415  (MLflow takes seconds)
     from serving.settings import load_serving  # noqa: PLC0415
 
     settings = load_serving(config, set_ or ())

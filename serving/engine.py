@@ -17,23 +17,24 @@ import msgspec
 import numpy as np
 
 from features.compiler import compile_fold
-from features.events import Event
+from features.events import CONSENT_LINK, hash64
 from features.pseudonyms import load_key
-from features.sessions import HEADER_EVENTS, HEADER_LAST_AT, HEADER_STARTED_AT, STATUS_NAMES
+from features.sessions import DUPLICATE, HEADER_EVENTS, HEADER_LAST_AT, HEADER_STARTED_AT, STATUS_NAMES
 from features.shop import ShopSettings
 from serving.handover import ParquetSink
 from serving.intake import FieldError, Intake
+from serving.lineup import Lineup
 from serving.metrics import Metrics
-from serving.models import load_scorer
 from serving.problems import Problem
-from serving.pseudonyms import DAY_MS, RotatingPseudonyms
-from serving.requests import Answer, Request
-from serving.scorer import Scorer, size_for
-from serving.sessions import Expiry, Sessions, is_handed_on, key_of
+from serving.pseudonyms import RotatingPseudonyms
+from serving.requests import Answer, Request, View
+from serving.scorer import Scorer
+from serving.sessions import Expiry, is_handed_on, key_of
 from serving.settings import ServingSettings
-from serving.stores import Found, open_store
+from serving.stores import open_store
 from serving.tokens import BadTokenError, Tokens
 from serving.turn import Turn
+from serving.watcher import Watcher
 
 # Sweeping shares the interpreter with the hot path: it takes 0.1 ms at a time and then steps aside.
 _SWEEP_STEP: Final = 100
@@ -49,19 +50,29 @@ class Engine:
     def __init__(self, settings: ServingSettings, shop: ShopSettings) -> None:
         folder = Path(settings.keys.folder)
         self.settings = settings
-        self.fold = compile_fold()
-        self.scorer = load_scorer(settings, self.fold)
+        self.watcher = Watcher(settings)
+        self.metrics = Metrics(lambda: self.lineup)
+        self._swap(self.watcher.start(compile_fold()))
         self.store = open_store(settings.store)
-        self.metrics = Metrics(lambda: self.scorer)
+        self.metrics.register(self.watcher)
+        self.metrics.register(self.watcher.comparison)
         self._pseudonyms = RotatingPseudonyms(folder)
         self._tokens = Tokens(load_key(folder / "token.key"))
         self._intake = Intake(shop, settings.session.consent, round(settings.session.max_age_hours * 3_600_000))
-        timeout_ms = round(settings.session.timeout_minutes * 60_000)
-        linked_ms = round(settings.store.linked_days * DAY_MS)
-        self.sessions = Sessions(self.fold, timeout_ms, linked_ms)
-        self._free: dict[int, list[Turn]] = {}
-        self._sink = ParquetSink(Path(settings.store.closed), self.fold, sync=settings.store.durability == "disk")
-        self._warm_up()
+
+    @property
+    def scorer(self) -> Scorer:
+        """The champions."""
+        return self.lineup.champions
+
+    async def follow_models(self) -> None:
+        """Swap in what the registry says, for ever. What has begun ends with what it began with."""
+        await self.watcher.run(self._swap)
+
+    def _swap(self, lineup: Lineup) -> None:
+        self.lineup, self.fold, self.sessions = lineup, lineup.fold, lineup.newest.sessions
+        store = self.settings.store
+        self._sink = ParquetSink(Path(store.closed), self.fold, sync=store.durability == "disk")
 
     def take(self, requests: Sequence[Request], received_ms: int | None = None) -> Awaitable[None] | None:
         """Fold the events of some requests and score their sessions: each gets its answer or its problem.
@@ -78,48 +89,46 @@ class Engine:
             except Exception as problem:
                 request.problem = problem
                 request.events.clear()
-        scorer = self.scorer
-        turn = self._turn(count)
-        turn.begin(scorer.sheet(count), received)
+                request.raws.clear()
+        turn = Turn(self.lineup, count, received, self._earlier)
         for request in requests:
-            request.first = len(turn)
-            turn.add(request.events, request.raws)
+            request.seats = turn.add(request.events, request.raws, once=bool(request.key))
         waiting = self.store.apply(list(turn.visits.values()), turn.advance) if count else None
         if waiting is None:
-            self._answer_all(requests, scorer, turn)
+            self._answer_all(requests, turn)
             return None
-        return self._answer_later(waiting, requests, scorer, turn)
+        return self._answer_later(waiting, requests, turn)
 
-    def _turn(self, events: int) -> Turn:
-        """A turn with room for so many events."""
-        size = size_for(events)
-        free = self._free.get(size)
-        return free.pop() if free else Turn(self.sessions, size, self._earlier)
-
-    async def _answer_later(
-        self, waiting: Awaitable[None], requests: Sequence[Request], scorer: Scorer, turn: Turn
-    ) -> None:
+    async def _answer_later(self, waiting: Awaitable[None], requests: Sequence[Request], turn: Turn) -> None:
         await waiting
-        self._answer_all(requests, scorer, turn)
+        self._answer_all(requests, turn)
 
-    def _answer_all(self, requests: Sequence[Request], scorer: Scorer, turn: Turn) -> None:
-        sheet = turn.score()
-        self.metrics.folded(turn.statuses)
-        self.metrics.retired_records += turn.retired
-        starts, counts, statuses = turn.starts, turn.counts, turn.statuses
-        sign, versions, scores_of = self._tokens.sign, scorer.versions, sheet.scores
+    def _answer_all(self, requests: Sequence[Request], turn: Turn) -> None:
+        turn.finish(scored=any(request.scored for request in requests))
+        sign = self._tokens.sign
         for request in requests:
             if request.problem is not None:
                 continue
             answers = []
-            for place, event in enumerate(request.events, request.first):
-                scores, decided, reasons = scores_of(place)
-                token = sign(event.visitor, starts[place])
-                status = STATUS_NAMES[statuses[place]]
-                answers.append(Answer(token, status, counts[place], scores, versions, decided, reasons))
+            for event, (visit, number) in zip(request.events, request.seats, strict=True):
+                group, place = visit.group, visit.events[number]
+                token, status = sign(event.visitor, group.starts[place]), STATUS_NAMES[group.statuses[place]]
+                if not request.scored:
+                    answers.append(Answer(token, status, group.counts[place]))
+                    continue
+                scores, decided, reasons = group.sheet.scores(place)
+                if reasons:
+                    self.metrics.fell_back(reasons)
+                versions = group.scorer.versions
+                answers.append(Answer(token, status, group.counts[place], scores, versions, decided, reasons))
+                if request.explained:
+                    request.asked.append(group.sheet.asked(place))
+            self.metrics.events.update([answer.status for answer in answers])
             request.answer = answers if request.many else answers[0]
-        scorer.give_back(sheet)
-        self._free.setdefault(turn.size, []).append(turn)
+        self.metrics.retired_records += sum(group.retired for group in turn.groups.values())
+        turn.close()
+        if turn.lineup is not self.lineup:
+            self.metrics.scored(turn.lineup.tally())
 
     def _earlier(self, raw: str, linked: bool, now_ms: int) -> list[bytes]:
         """Keys under which a visitor's open session may lie; raw ids live as long as the request."""
@@ -139,7 +148,8 @@ class Engine:
             raise Problem(400, f"the body is not JSON: {error}") from None
         except RecursionError:
             raise Problem(400, "the body is nested too deeply for an event") from None
-        limit = self.settings.server.batch_limit
+        server = self.settings.server
+        limit = server.explain_limit if request.explained else server.batch_limit
         if len(raws) > limit:
             raise Problem(422, f"{len(raws)} events in one request; at most {limit}: send them in several")
 
@@ -153,7 +163,11 @@ class Engine:
         errors = []
         for index, raw in enumerate(raws):
             try:
-                request.events.append(self._intake.event(raw, received, pseudonym))
+                event = self._intake.event(raw, received, pseudonym)
+                if request.key and not event.id:
+                    # a record knows the event again although the request came under its key only
+                    event = event._replace(id=hash64(f"{request.key}\n{index}"))
+                request.events.append(event)
             except FieldError as error:
                 errors.append({"index": index, "field": error.field, "found": error.found, "expected": error.expected})
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -168,7 +182,20 @@ class Engine:
                 errors=errors,
             )
 
-    async def look(self, token: str, now_ms: int | None = None) -> Answer:
+    def opened(self, token: str) -> tuple[int, int]:
+        """(visitor, started_at) of a session's token.
+
+        Raises
+        ------
+        Problem
+            401: it is not ours.
+        """
+        try:
+            return self._tokens.open(token)
+        except BadTokenError as error:
+            raise Problem(401, f"{error}; use the token that POST /v1/events answered with") from None
+
+    async def look(self, token: str, now_ms: int | None = None) -> tuple[Answer, View]:
         """A session scored as of now: idle time counts.
 
         Raises
@@ -176,28 +203,62 @@ class Engine:
         Problem
             401 for a token that is not ours, 404 for a session that is over or forgotten.
         """
+        view = await self.view(*self.opened(token), now_ms=now_ms)
+        if view is None:
+            raise Problem(404, "the session is over or was never here; a new event begins another one")
+        return Answer(token, "read", view.events, view.scores, view.models, view.decided, view.reasons), view
+
+    async def view(self, visitor: int, started_at: int | None = None, *, now_ms: int | None = None) -> View | None:
+        """A visitor's running session as of now, None if there is none or another one than that."""
+        value = await _done(self.store.read(key_of(visitor)))
         now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-        try:
-            visitor, started = self._tokens.open(token)
-        except BadTokenError as error:
-            raise Problem(401, f"{error}; use the token that POST /v1/events answered with") from None
-        found = self.store.read(key_of(visitor))
-        value = await found if isinstance(found, Awaitable) else found
-        over = Problem(404, "the session is over or was never here; a new event begins another one")
-        sessions = self.sessions
-        if value is None or not sessions.fits(value) or is_handed_on(value):
-            raise over
+        generation = None if value is None else self.lineup.generation(value)
+        if value is None or generation is None or is_handed_on(value):
+            return None
+        sessions = generation.sessions
         sessions.value[:] = value
         header = sessions.header
-        if header[HEADER_STARTED_AT] != started or now - header[HEADER_LAST_AT] > sessions.timeout_ms:
-            raise over
-        scorer = self.scorer
+        started, idle_ms = int(header[HEADER_STARTED_AT]), now - int(header[HEADER_LAST_AT])
+        if started_at not in (None, started) or idle_ms > sessions.timeout_ms:
+            return None
+        scorer = generation.scorer(visitor)
         sheet = scorer.sheet()
-        sheet.read(self.fold, sessions.record, now)
+        sheet.read(sessions.fold, sessions.record, now)
         sheet.score(1)
         scores, decided, reasons = sheet.scores()
+        asked = sheet.asked()
         scorer.give_back(sheet)
-        return Answer(token, "read", int(header[HEADER_EVENTS]), scores, scorer.versions, decided, reasons)
+        events = int(header[HEADER_EVENTS])
+        return View(started, events, max(idle_ms, 0) / 1000, scores, scorer.versions, decided, reasons, asked)
+
+    async def recall(self, request: Request, received_ms: int | None = None) -> None:
+        """Answer a request whose events were folded before: as duplicates, with their sessions' scores as of now.
+
+        A session that is over meanwhile is answered with no events and no scores.
+
+        Raises
+        ------
+        Problem
+            As of `take`.
+        """
+        received = time.time_ns() // 1_000_000 if received_ms is None else received_ms
+        self._read(request, received)
+        answers = []
+        for event, raw in zip(request.events, request.raws, strict=True):
+            linked = bool(event.consent & CONSENT_LINK)
+            visitors = [event.visitor, *self._pseudonyms.earlier(raw, received, linked=linked)]
+            answer, asked = Answer(self._tokens.sign(event.visitor, 0), STATUS_NAMES[DUPLICATE], 0), []
+            for visitor in visitors:
+                view = await self.view(visitor, now_ms=received)
+                if view is not None:
+                    answer = Answer(self._tokens.sign(visitor, view.started_at), STATUS_NAMES[DUPLICATE], view.events)
+                    if request.scored:
+                        answer.scores, answer.models = view.scores, view.models
+                        answer.decided, answer.reasons, asked = view.decided, view.reasons, view.asked
+                    break
+            answers.append(answer)
+            request.asked.append(asked)
+        request.answer = answers if request.many else answers[0]
 
     def score_rows(self, rows: Any) -> list[dict[str, float]]:
         """Scores of given feature vectors: a list of {feature: number or null}.
@@ -214,12 +275,13 @@ class Engine:
         matrix = np.empty((len(rows), len(self.fold.names)), np.float32)
         for index, row in enumerate(rows):
             matrix[index] = self._vector(index, row)
-        columns = {name: head.scores(matrix).tolist() for name, head in self.scorer.heads.items()}
+        scorer = self.scorer  # BentoML calls in a thread: it may be another one in the next line
+        columns = {name: head.scores(matrix).tolist() for name, head in scorer.heads.items()}
         scores = [
             {name: column[index] for name, column in columns.items() if not math.isnan(column[index])}
             for index in range(len(rows))
         ]
-        priors = {name: prior for name, prior in self.settings.prior.items() if name in self.scorer.reasons}
+        priors = {name: prior for name, prior in self.settings.prior.items() if name in scorer.reasons}
         for line in scores:
             line.update(priors)
         return scores
@@ -247,8 +309,9 @@ class Engine:
     def describe(self) -> dict[str, Any]:
         """What scores here: heads, versions, features."""
         return {
-            "heads": self.scorer.describe(),
+            "heads": self.lineup.newest.describe(),
             "reasons": self.scorer.reasons,
+            **self.watcher.status(),
             "feature_digest": self.fold.digest,
             "features": list(self.fold.names),
             "record_bytes": self.fold.record_bytes,
@@ -286,18 +349,9 @@ class Engine:
         """Note for the metrics how many records there are."""
         self.metrics.records = await _done(self.store.count())
 
-    def _warm_up(self) -> None:
-        """Compile what the first request would otherwise wait for."""
-        turn, sheet = self._turn(1), self.scorer.sheet()
-        turn.begin(sheet, 1_700_000_000_000)
-        turn.add([Event(visitor=1, time=1_700_000_000_000)], [""])
-        turn.advance([Found(visit, None, ()) for visit in turn.visits.values()])
-        sheet.read(self.fold, self.sessions.record, 1_700_000_001_000)
-        self.scorer.give_back(turn.score())
-        self.scorer.tally()  # nobody was scored
-
     async def close(self) -> None:
-        """Let go of the store."""
+        """Let go of the store and the models."""
+        self.watcher.close()
         await _done(self.store.close())
 
 

@@ -6,7 +6,7 @@ import platform
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from serving.exposition import LATENCY_SECONDS, METRICS, SCORE_TENTHS, Sample, c
 
 if TYPE_CHECKING:
     from serving.connections import Watch
+    from serving.lineup import Lineup
     from serving.workers import WorkerFiles
 
 
@@ -51,7 +52,7 @@ class Metrics:
     watch: the worker's connections; files: what the workers tell each other; set when it serves.
     """
 
-    def __init__(self, versions: Callable[[], dict[str, str]], feature_digest: str = "") -> None:
+    def __init__(self, lineup: Callable[[], Lineup]) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()
         self.events: Counter[str] = Counter()
         self.fallbacks: Counter[tuple[str, str]] = Counter()
@@ -66,24 +67,22 @@ class Metrics:
         self.registered: dict[tuple[str, str], float] = {}
         self.watch: Watch | None = None
         self.files: WorkerFiles | None = None
-        self._versions = versions
+        self._lineup = lineup
         self._collectors: list[Collector] = []
         self._loaded: dict[tuple[str, str], float] = {}
         self._process = ProcessCollector(registry=CollectorRegistry())
-        self._build = (_release(), platform.python_version(), feature_digest)
 
     def register(self, collector: Collector) -> None:
         """Tell what somebody else counts, too."""
         self._collectors.append(collector)
 
-    def scored(self, scores: dict[str, float]) -> None:
-        """Count the scores of one answer."""
-        for head, value in scores.items():
-            tally = self.scores.get(head)
-            if tally is None:
-                tally = self.scores[head] = Tally(SCORE_TENTHS)
-            tally.counts[bisect_left(SCORE_TENTHS, value)] += 1  # Tally.add pasted: it is called for every head
-            tally.sum += value
+    def scored(self, tallies: Iterable[Mapping[str, tuple[list[int], float]]]) -> None:
+        """Count scores, as `Lineup.tally` tells them."""
+        for tally in tallies:
+            for head, (counts, total) in tally.items():
+                known = self.scores.setdefault(head, Tally(SCORE_TENTHS))
+                known.counts = [one + more for one, more in zip(known.counts, counts, strict=True)]
+                known.sum += total
 
     def fell_back(self, reasons: dict[str, str]) -> None:
         """Count the heads of one answer that had no model."""
@@ -98,6 +97,8 @@ class Metrics:
 
     def samples(self) -> list[Sample]:
         """What this worker counted until now."""
+        lineup = self._lineup()
+        self.scored(lineup.tally())
         found = [Sample("lotse_requests", (path, str(status)), [n]) for (path, status), n in self.requests.items()]
         found += [Sample("lotse_events", (status,), [count]) for status, count in self.events.items()]
         found += [Sample("lotse_fallbacks", each, [count]) for each, count in self.fallbacks.items()]
@@ -118,14 +119,15 @@ class Metrics:
                 "lotse_refused_connections": self.watch.refused,
             }
         found += [Sample(name, (), [value]) for name, value in plain.items()]
-        found += [Sample("lotse_build_info", self._build, [1])]
+        build = (_release(), platform.python_version(), lineup.fold.digest)
+        found += [Sample("lotse_build_info", build, [1])]
         for collector in self._collectors:
             found += samples_of(collector)
         return [*found, *self._models(), *self._of_process()]
 
     def _models(self) -> list[Sample]:
         now, found = time.time(), []
-        current = self._versions()
+        current = self._lineup().champions.versions
         self._loaded = {each: self._loaded.get(each, now) for each in current.items()}
         for each, loaded_at in self._loaded.items():
             found.append(Sample("lotse_model_info", each, [1]))

@@ -10,7 +10,7 @@ from serving.explain import Asked, Explanation
 
 if TYPE_CHECKING:
     from features.events import Event
-    from serving.sessions import EventVisit
+    from serving.turn import Seat
 
 
 class Answer(msgspec.Struct, omit_defaults=True):
@@ -47,7 +47,7 @@ class Request:
 
     Attributes
     ----------
-    events: canonical; visits: of each event the visit it is part of and its number there.
+    events: canonical; raws: their visitors' ids as the tracker gave them; seats: of each event its place in a turn.
     scored: whether scores are asked for, else the events are only folded; explained: whether to keep in `asked`, for
     each event, what its scores were made of.
     key: the Idempotency-Key, from which events without an id get one.
@@ -65,7 +65,7 @@ class Request:
         "problem",
         "raws",
         "scored",
-        "visits",
+        "seats",
     )
 
     def __init__(self, body: bytes, *, scored: bool = True, explained: bool = False, key: str = "") -> None:
@@ -74,6 +74,6 @@ class Request:
         self.asked: list[list[Asked]] = []
         self.events: list[Event] = []
         self.raws: list[str] = []
-        self.visits: list[tuple[EventVisit, int]] = []
+        self.seats: list[Seat] = []
         self.answer: Answer | list[Answer] | None = None
         self.problem: Exception | None = None

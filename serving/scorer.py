@@ -39,24 +39,25 @@ class Sheet:
     """
 
     def __init__(self, scorer: Scorer, size: int) -> None:
-        self._scorer, self.size = scorer, size
-        self.tables, self.tables_at = scorer.tables, scorer.tables_at
+        # not the scorer: it holds its sheets, and a circle would outlive a swap until the garbage collector comes
+        self._panels, self._names, self._sharing = scorer.panels, scorer.names, scorer.sharing
+        self._heads, self._priors, self._reasons = scorer.heads, scorer.priors, scorer.reasons
+        self.size, self.tables, self.tables_at = size, scorer.tables, scorer.tables_at
         self.rows = np.zeros((len(self.tables_at) - 1, size, scorer.width), np.float32)
         self._scores = [np.zeros((panel.heads, size)) for panel in scorer.panels]
         self._states = [np.zeros((panel.heads, size), np.uint8) for panel in scorer.panels]
         self._lines: list[list[float]] = []
         self._special: list[list[int]] | None = None
 
-    def read(self, fold: Fold, record: np.ndarray, now_ms: int) -> None:
-        """Describe a record as of now at the first place."""
+    def read(self, fold: Fold, record: np.ndarray, now_ms: int, place: int = 0) -> None:
+        """Describe a record as of now at a place."""
         for number, rows in enumerate(self.rows):
             tables = self.tables[self.tables_at[number] : self.tables_at[number + 1]]
-            fold.read(record, now_ms, rows[0], tables)
+            fold.read(record, now_ms, rows[place], tables)
 
     def score(self, count: int) -> None:
         """Score what stands at the first places."""
-        panels = self._scorer.panels
-        for panel, rows, scores, states in zip(panels, self.rows, self._scores, self._states, strict=False):
+        for panel, rows, scores, states in zip(self._panels, self.rows, self._scores, self._states, strict=False):
             panel.score(rows, count, scores, states)
         self._lines = _by_place(self._scores, count)
         special = any(states[:, :count].any() for states in self._states)
@@ -64,31 +65,29 @@ class Sheet:
 
     def scores(self, place: int = 0) -> Scores:
         """What was said of a place."""
-        scorer = self._scorer
-        scores = dict(zip(scorer.names, self._lines[place], strict=True))
-        decided, reasons = _NOTHING, scorer.reasons
+        scores = dict(zip(self._names, self._lines[place], strict=True))
+        decided, reasons = _NOTHING, self._reasons
         if self._special is not None:
             states = self._special[place]
             if DECIDED in states:
-                decided = [name for name, state in zip(scorer.names, states, strict=True) if state == DECIDED]
+                decided = [name for name, state in zip(self._names, states, strict=True) if state == DECIDED]
             if NOT_ASKED in states:
-                left = [name for name, state in zip(scorer.names, states, strict=True) if state == NOT_ASKED]
+                left = [name for name, state in zip(self._names, states, strict=True) if state == NOT_ASKED]
                 scores = {name: score for name, score in scores.items() if name not in left}
                 reasons = {**reasons, **dict.fromkeys(left, NOT_LINKED)}
-        if scorer.priors:
-            scores.update(scorer.priors)
+        if self._priors:
+            scores.update(self._priors)
         return Scores(scores, decided, reasons)
 
     def asked(self, place: int = 0) -> list[Asked]:
         """Copies of a place's rows, for the heads whose model was asked about them."""
-        scorer, states = self._scorer, self._states[place]
-        found, number = [], 0
-        for reading, names in zip(self.readings[place], scorer.sharing, strict=False):
-            for name in names:
-                if states is None or states[number] == MODEL:
-                    found.append(Asked(scorer.heads[name], reading.row.copy()))
-                number += 1
-        return found
+        states = None if self._special is None else dict(zip(self._names, self._special[place], strict=True))
+        return [
+            Asked(self._heads[name], rows[place].copy())
+            for rows, names in zip(self.rows, self._sharing, strict=False)
+            for name in names
+            if states is None or states[name] == MODEL
+        ]
 
 
 def _by_place(lines: Sequence[np.ndarray], count: int) -> list[list[Any]]:
@@ -147,7 +146,10 @@ class Scorer:
         """A sheet of at least so many places that nobody else writes on until it is given back."""
         size = size_for(places)
         free = self._free.get(size)
-        return free.pop() if free else Sheet(self, size)
+        return free.pop() if free else self._made(size)
+
+    def _made(self, size: int) -> Sheet:
+        return Sheet(self, size)
 
     def give_back(self, sheet: Sheet) -> None:
         """What stands on the sheet is not needed any more."""

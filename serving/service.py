@@ -90,6 +90,7 @@ class Lotse:
             asyncio.create_task(_again_and_again("reading the keys", self._follow_keys, _FOLLOW_SECONDS)),
             asyncio.create_task(_again_and_again("telling the metrics", self._tell_metrics, _TELL_SECONDS)),
             asyncio.create_task(_watch.run()),
+            asyncio.create_task(self.engine.follow_models()),
         ]
 
     def _drain(self) -> None:

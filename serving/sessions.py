@@ -16,13 +16,14 @@ from xxhash import xxh3_64_digest
 
 from features.compiler import Fold
 from features.events import CONSENT_LINK
-from features.sessions import HEADER_CONSENT, HEADER_STARTED_AT, HEADER_WORDS
+from features.sessions import HEADER_CONSENT, HEADER_RECENT, HEADER_STARTED_AT, HEADER_WORDS, RECENT_IDS
 from serving.stores import Change, Closed, Entry, Value
 
 STATE_BYTES: Final = 16
 STATE: Final = Struct("<qq")
 _WORD: Final = Struct("<q")
 _MOMENT: Final = Struct(">Q")
+_RECENT: Final = Struct(f"<{RECENT_IDS}q")
 
 
 class Sessions:
@@ -78,7 +79,7 @@ class Expiry:
             handed_on, closed = 1, [Closed(name_of(self.key, value), bytes(value))]
         due_ms = over_ms
         if handed_on:
-            linked = _header(value, HEADER_CONSENT) & CONSENT_LINK and self._sessions.fits(value)
+            linked = word_of(value, HEADER_CONSENT) & CONSENT_LINK and self._sessions.fits(value)
             due_ms = received + self._sessions.linked_ms if linked else 0
             if self._now >= due_ms:
                 self.forgotten = True
@@ -121,9 +122,14 @@ def name_of(key: bytes, value: Value) -> bytes:
 
     Two sessions of a visitor may start at the same time: named ones, or by events whose times were clamped.
     """
-    return key + _MOMENT.pack(_header(value, HEADER_STARTED_AT)) + xxh3_64_digest(value)
+    return key + _MOMENT.pack(word_of(value, HEADER_STARTED_AT)) + xxh3_64_digest(value)
 
 
-def _header(value: Value, place: int) -> int:
+def word_of(value: Value, place: int) -> int:
     word: int = _WORD.unpack_from(value, STATE_BYTES + 8 * place)[0]
     return word
+
+
+def has_recent(value: Value, identity: int) -> bool:
+    """Whether an event id is one of the latest that a value's record knows."""
+    return identity in _RECENT.unpack_from(value, STATE_BYTES + 8 * HEADER_RECENT)

@@ -107,13 +107,19 @@ class StoreSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """Which registered models score."""
+    """Which registered models score, and how closely they are followed."""
 
     uri: str = "sqlite:///lotse-data/mlflow.db"
     prefix: str = "lotse"
     alias: str = "champion"
-    folder: str = ""
+    challenger: str = "challenger"
     heads: tuple[str, ...] = ("bounce", "conversion", "exit")
+    poll_seconds: float = Field(10, gt=0)
+    wait_seconds: float = Field(5, ge=0)
+    cache: str = "lotse-data/models"
+    kept: int = Field(2, ge=1)
+    shadow_share: float = Field(0.1, ge=0, le=1)
+    canary_share: float = Field(0, ge=0, le=1)
 
 
 class TlsSettings(Settings):
@@ -222,7 +228,7 @@ def from_environment() -> tuple[ServingSettings, ShopSettings]:
     # a Bento holds a configuration and models; files where it is started come first
     here = Path() if Path("configs/serving.toml").exists() else _PACKED
     settings = load_serving(named.get("config", here / "configs/serving.toml"), named.get("overrides", ()))
-    if not settings.models.folder and (_PACKED / "models").exists():
-        models = settings.models.model_copy(update={"folder": str(_PACKED / "models")})
+    if here is _PACKED and (_PACKED / "models").exists():
+        models = settings.models.model_copy(update={"uri": "", "cache": str(_PACKED / "models")})
         settings = settings.model_copy(update={"models": models})
     return settings, load_shop(named.get("shop", here / "configs/shop.toml"))

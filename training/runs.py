@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from features import carried
+from features.compiler import compile_fold
 from features.settings import SettingsError
 from training import registry, tracking
 from training.baselines import baseline_scores
@@ -145,7 +147,11 @@ def _train_head(
     )
     # of the test: rows that the model has not seen, the nearest to those it will
     histogram = Histogram.of(test, scores["lotse"], head.task)
-    extras = {"histogram.json": histogram.as_json(), "card.md": model_card(about, found)}
+    extras = {
+        "histogram.json": histogram.as_json(),
+        "card.md": model_card(about, found),
+        carried.FILE: carried.dump(compile_fold()),
+    }
     _log_findings(mlflow, found, extras["card.md"])
     version = registry.register(
         mlflow,

@@ -153,7 +153,7 @@ class Events:
     def _told(self, requests: list[Request]) -> None:
         """Wake those who listen to the sessions that went on."""
         for request in requests:
-            for visit, _ in request.visits:
+            for visit, _ in request.seats:
                 self._streams.wake(visit.key)
 
 

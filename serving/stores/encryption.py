@@ -14,14 +14,14 @@ import hmac
 import os
 from collections.abc import Awaitable, Sequence
 from struct import Struct
-from typing import Any, Final
+from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from features.settings import SettingsError
 from serving.settings import StoreSettings
-from serving.stores import Batch, Change, Closed, Entry, StoreError, Value, Visit
+from serving.stores import Batch, Change, Closed, StoreError, Value, Visit
 from serving.stores.embedded import EmbeddedStore
 
 ENVIRONMENT: Final = "LOTSE_STORE_KEY"
@@ -122,10 +122,24 @@ class SealedStore(EmbeddedStore):
             elif not hmac.compare_digest(found, self._seal.mark):
                 raise SettingsError(f"the store in {place} is encrypted with another key than {ENVIRONMENT}")
 
-    def apply(self, visits: Sequence[Visit]) -> Awaitable[None] | None:
-        """Advance visits, all in one transaction."""
+    def apply(self, visits: Sequence[Visit], advance: Advance = one_by_one) -> Awaitable[None] | None:
+        """Advance visits, all in one transaction; they see what the store's values mean."""
         seal = self._seal
-        return super().apply(visits if seal is None else [_SealedVisit(visit, seal) for visit in visits])
+        if seal is None:
+            return super().apply(visits, advance)
+
+        def sealed(found: Sequence[Found]) -> list[Change | None]:
+            opened = [
+                Found(
+                    visit,
+                    None if value is None else seal.open(value, visit.key),
+                    [(key, seal.open(other, key)) for key, other in others],
+                )
+                for visit, value, others in found
+            ]
+            return [_closed(seal, one.visit.key, change) for one, change in zip(found, advance(opened), strict=True)]
+
+        return super().apply(visits, sealed)
 
     def read(self, key: bytes) -> bytes | None:
         """One record."""
@@ -139,30 +153,13 @@ class SealedStore(EmbeddedStore):
         return Batch(batch.name, [Closed(name, seal.open(value, name)) for name, value in batch.sessions])
 
 
-class _SealedVisit:
-    """A visit that sees what the store's values mean."""
-
-    __slots__ = ("_seal", "_visit", "entry", "key")
-
-    def __init__(self, visit: Visit, seal: Seal) -> None:
-        self._visit, self._seal = visit, seal
-        self.key = visit.key
-        self.entry: Entry | None = visit.entry
-
-    def others(self) -> Sequence[bytes]:
-        """The visit's."""
-        return self._visit.others()
-
-    def advance(self, value: Value | None, others: Sequence[tuple[bytes, Value]] = ()) -> Change | None:
-        """The visit's change, encrypted."""
-        seal, key = self._seal, self.key
-        opened: Any = None if value is None else seal.open(value, key)
-        change = self._visit.advance(opened, [(other, seal.open(found, other)) for other, found in others])
-        if change is None:
-            return None
-        return Change(
-            None if change.value is None else seal.close(change.value, key),
-            change.due_ms,
-            change.moved,
-            [Closed(name, seal.close(closed, name)) for name, closed in change.closed] if change.closed else (),
-        )
+def _closed(seal: Seal, key: bytes, change: Change | None) -> Change | None:
+    """A change with its values encrypted."""
+    if change is None:
+        return None
+    return Change(
+        None if change.value is None else seal.close(change.value, key),
+        change.due_ms,
+        change.moved,
+        [Closed(name, seal.close(closed, name)) for name, closed in change.closed] if change.closed else (),
+    )

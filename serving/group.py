@@ -1,0 +1,307 @@
+"""A group: visits that one fold folds and one scorer scores, together.
+
+The store brings the visits' records in, one call of compiled code folds every event in the order of its coming and
+describes the session right after it, and the store takes the records back. What most visits need is done for all of
+them at once; a record of other fields, or under another key, is looked at by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from struct import Struct
+from typing import Final
+
+import numpy as np
+from numba import njit
+
+from features.events import COLUMNS, Event
+from features.sessions import DUPLICATE, HEADER_DIGEST, HEADER_EVENTS, HEADER_LAST_AT, HEADER_STARTED_AT
+from serving.scorer import Scorer, Sheet, size_for
+from serving.sessions import STATE, STATE_BYTES, Sessions, has_recent, is_handed_on, name_of, word_of
+from serving.stores import Change, Closed, Entry, Found, Moved, Value
+
+EVENT: Final = Struct("<" + "".join("d" if column.dtype.startswith("f") else "q" for column in COLUMNS.values()))
+TIME: Final = list(COLUMNS).index("time")
+_ID: Final = list(COLUMNS).index("id")
+_DIGEST: Final = STATE_BYTES // 8 + HEADER_DIGEST
+_NOT_CLOSED: Final[list[Closed]] = []
+
+# The keys under which a visitor (raw id, may visits be linked, now in ms) may have a session that began under another.
+Earlier = Callable[[str, bool, int], Sequence[bytes]]
+
+
+class EventVisit:
+    """Events of one visitor, in the order in which they came.
+
+    Attributes
+    ----------
+    group: where they are folded; number: of the visit there; events: places of its events there.
+    once: whether none of them is to be folded again if the last one's id tells that all were.
+    homes: number and events in groups that it was in before.
+    """
+
+    __slots__ = ("_earlier", "entry", "events", "group", "homes", "key", "number", "once")
+    entry: Entry | None
+
+    def __init__(self, group: Group, key: bytes, earlier: tuple[Earlier, str, bool, int], once: bool) -> None:
+        self.group, self.number, self.key, self.once, self.entry = group, group.visits, key, once, None
+        self.events: list[int] = []
+        self.homes: dict[Group, tuple[int, list[int]]] | None = None
+        self._earlier = earlier
+        group.visits += 1
+
+    def others(self) -> Sequence[bytes]:
+        """Keys of the visitor before midnight, and before consent."""
+        earlier, raw, linked, now_ms = self._earlier
+        return earlier(raw, linked, now_ms)
+
+    def advance(self, value: Value | None, others: Sequence[tuple[bytes, Value]] = ()) -> Change | None:
+        """Events are advanced by their turn."""
+        raise NotImplementedError("hand Turn.advance to the store")
+
+
+class Memory:
+    """Arrays for some events and as many visits; kept from turn to turn."""
+
+    def __init__(self, sessions: Sessions, size: int) -> None:
+        self.size, value_bytes = size, len(sessions.empty)
+        self.packed = bytearray(size * EVENT.size)
+        self.events = np.frombuffer(self.packed, np.int64).reshape(size, -1)
+        self.numbers = np.frombuffer(self.packed, np.float64).reshape(size, -1)
+        self.records = np.zeros((size, value_bytes), np.uint8)
+        self.words = self.records.view(np.int64)
+        self.values = memoryview(self.records.reshape(-1).data)
+        self.before = np.empty((size, value_bytes), np.uint8)
+        self.closed, self.ended = np.zeros(size, np.bool_), np.zeros(size, np.bool_)
+        self.due = np.zeros(size, np.int64)
+        self.statuses, self.starts, self.counts = (np.zeros(size, np.int64) for _ in range(3))
+        self.all = np.arange(size)
+
+
+class Memories:
+    """Memory that nobody uses, by size."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self._free: dict[int, list[Memory]] = {}
+
+    def take(self, events: int) -> Memory:
+        """Room for so many events."""
+        size = size_for(events)
+        free = self._free.get(size)
+        return free.pop() if free else Memory(self._sessions, size)
+
+    def give_back(self, memory: Memory) -> None:
+        """It is not needed any more."""
+        self._free.setdefault(memory.size, []).append(memory)
+
+
+class Group:
+    """Visits of one turn.
+
+    Attributes
+    ----------
+    visits: how many; of: the number of each event's visit; partial: whether some went to another group.
+    statuses, starts, counts: of each event what became of it, when its session began (ms), its number there.
+    retired: records of other fields that were put away.
+    """
+
+    def __init__(self, sessions: Sessions, memories: Memories, scorer: Scorer, events: int, received_ms: int) -> None:
+        self.sessions, self.scorer = sessions, scorer
+        self.visits, self.retired, self.partial = 0, 0, False
+        self.of: list[int] = []
+        self.statuses: list[int] = []
+        self.starts: list[int] = []
+        self.counts: list[int] = []
+        self.memory = memories.take(events)
+        self._memories, self._received = memories, received_ms
+        self.sheet: Sheet = scorer.sheet(events)
+
+    def add(self, visit: EventVisit, event: Event) -> None:
+        """One more event of a visit."""
+        place = len(self.of)
+        EVENT.pack_into(self.memory.packed, place * EVENT.size, *event)
+        self.of.append(visit.number)
+        visit.events.append(place)
+
+    def move_in(self, visit: EventVisit) -> None:
+        """Take a visit over from another group."""
+        left, places = visit.group, visit.events
+        homes = visit.homes = visit.homes or {}
+        homes[left] = visit.number, places
+        left.partial = True
+        visit.group = self
+        if self in homes:
+            visit.number, visit.events = homes[self]
+            return
+        visit.number, visit.events = self.visits, []
+        self.visits += 1
+        for place in places:
+            at, to = place * EVENT.size, len(self.of) * EVENT.size
+            self.memory.packed[to : to + EVENT.size] = left.memory.packed[at : at + EVENT.size]
+            visit.events.append(len(self.of))
+            self.of.append(visit.number)
+
+    def advance(self, found: Sequence[Found]) -> list[Change | None]:
+        """Fold the events of some visits; asked again for those whose records were changed meanwhile."""
+        sessions, memory, sheet = self.sessions, self.memory, self.sheet
+        values, empty = memory.values, sessions.empty
+        width = len(empty)
+        self.retired = 0
+        odd: list[Found] = []
+        done: list[EventVisit] = []
+        for one in found:
+            visit, value, others = one
+            at = visit.number * width  # type: ignore[attr-defined]
+            if value is not None and len(value) == width:
+                values[at : at + width] = value
+            else:
+                values[at : at + width] = empty
+                if value is not None or others:
+                    odd.append(one)
+            if visit.once and self._was_done(one):  # type: ignore[attr-defined]
+                done.append(visit)  # type: ignore[arg-type]
+        numbers, which = memory.all[: self.visits], memory.all[: len(self.of)]
+        if self.partial or done or len(found) < self.visits:
+            left: list[EventVisit] = [one.visit for one in found if one.visit not in done]  # type: ignore[misc]
+            numbers = np.array([visit.number for visit in left], np.int64)
+            which = np.array(sorted(place for visit in left for place in visit.events), np.int64)
+        if _opened(memory.words, numbers, sessions.fold.field_digest, memory.due, memory.closed):
+            odd += [one for one in found if one.value is not None and not sessions.fits(one.value) and one not in odd]
+        special = {one.visit: self._special(one) for one in odd if one.visit not in done}
+        sessions.fold.advance_many(
+            which, np.array(self.of), memory.events, memory.numbers, memory.records, STATE_BYTES, memory.closed,
+            sessions.timeout_ms, sheet.tables, sheet.tables_at, sheet.rows,
+            memory.statuses, memory.starts, memory.counts, memory.before, memory.ended,
+        )  # fmt: skip
+        over_ms = self._received + sessions.timeout_ms
+        ended = _finished(
+            memory.words, numbers, which, self._received, over_ms, memory.due, memory.closed, memory.ended
+        )  # fmt: skip
+        due = memory.due[: self.visits].tolist()
+        changes: list[Change | None] = []
+        for visit, _, _ in found:
+            if done and visit in done:
+                changes.append(None)
+                continue
+            number = visit.number  # type: ignore[attr-defined]
+            moved, closed = special.get(visit, (None, _NOT_CLOSED)) if special else (None, _NOT_CLOSED)
+            if ended:
+                closed = closed + self._ended(visit)  # type: ignore[arg-type]
+            at = number * width
+            changes.append(Change(values[at : at + width], due[number] or None, moved, closed))
+        return changes
+
+    def _was_done(self, found: Found) -> bool:
+        """Whether a visit's events are in a record already; then they are answered from it.
+
+        A record remembers its latest seven ids, and a visit is kept whole or not at all: so an array of a thousand is
+        known again by its last event, as long as fewer than seven others came after it.
+        """
+        visit, sessions, memory = found.visit, self.sessions, self.memory
+        assert isinstance(visit, EventVisit)
+        last = int(memory.events[visit.events[-1], _ID])
+        for value in (found.value, *(other for _, other in found.others)):
+            if value is not None and sessions.fits(value) and has_recent(value, last):
+                sessions.value[:] = value
+                for place in visit.events:
+                    self.sheet.read(sessions.fold, sessions.record, word_of(value, HEADER_LAST_AT), place)
+                    memory.statuses[place] = DUPLICATE
+                    memory.starts[place] = word_of(value, HEADER_STARTED_AT)
+                    memory.counts[place] = word_of(value, HEADER_EVENTS)
+                return True
+        return False
+
+    def _special(self, found: Found) -> tuple[Moved | None, list[Closed]]:
+        """Look at a record of other fields, which is put away, and at those under other keys: one may go on."""
+        sessions, memory = self.sessions, self.memory
+        visit, value, others = found
+        assert isinstance(visit, EventVisit)
+        closed: list[Closed] = []
+        width = len(sessions.empty)
+        at = visit.number * width
+        memory.values[at : at + width] = sessions.empty
+        memory.due[visit.number], memory.closed[visit.number] = 0, False
+        if value is not None:
+            self.retired += 1
+            if not is_handed_on(value):
+                closed.append(Closed(name_of(visit.key, value), bytes(value)))
+        for key, other in others:
+            if sessions.fits(other) and not is_handed_on(other):
+                first = memory.events[visit.events[0], TIME]
+                if first - word_of(other, HEADER_LAST_AT) <= sessions.timeout_ms:
+                    # the open session goes on under today's pseudonym
+                    state, _ = STATE.unpack_from(other)
+                    memory.values[at : at + width] = other
+                    return Moved(key, STATE.pack(state, self._received) + other[STATE_BYTES:]), closed
+        return None, closed
+
+    def _ended(self, visit: EventVisit) -> list[Closed]:
+        """The sessions that the visit's events ended."""
+        memory = self.memory
+        found = [memory.before[place].tobytes() for place in visit.events if memory.ended[place]]
+        return [Closed(name_of(visit.key, before), before) for before in found]
+
+    def finish(self, *, scored: bool) -> None:
+        """Have what became of every event ready, and its scores if they are asked for."""
+        count, memory = len(self.of), self.memory
+        if scored:
+            self.sheet.score(count)
+        self.statuses = memory.statuses[:count].tolist()
+        self.starts = memory.starts[:count].tolist()
+        self.counts = memory.counts[:count].tolist()
+
+    def close(self) -> None:
+        """Everything was answered: the memory is for others."""
+        self.scorer.give_back(self.sheet)
+        self._memories.give_back(self.memory)
+
+
+def warm_up(sessions: Sessions, memories: Memories, scorer: Scorer) -> None:
+    """Compile, or load, what the first request would otherwise wait for."""
+    group = Group(sessions, memories, scorer, 1, 1_700_000_000_000)
+    visit = EventVisit(group, bytes(8), (lambda raw, linked, now_ms: (), "", False, 0), once=False)
+    group.add(visit, Event(visitor=1, time=1_700_000_000_000))
+    group.advance([Found(visit, None, ())])
+    group.sheet.read(sessions.fold, sessions.fold.new_record(), 1_700_000_001_000)
+    group.finish(scored=True)
+    group.close()
+    scorer.tally()  # nobody was scored
+
+
+@njit(cache=True)
+def _opened(
+    words: np.ndarray, numbers: np.ndarray, digest: int, due: np.ndarray, closed: np.ndarray
+) -> int:  # pragma: no cover
+    """Take the state of some values apart; returns how many were folded with other fields."""
+    others = 0
+    for number in numbers:
+        due[number] = words[number, 0] >> 1
+        closed[number] = words[number, 0] & 1
+        others += words[number, _DIGEST] != digest
+    return others
+
+
+@njit(cache=True)
+def _finished(
+    words: np.ndarray,
+    numbers: np.ndarray,
+    which: np.ndarray,
+    received: int,
+    over_ms: int,
+    due: np.ndarray,
+    closed: np.ndarray,
+    ended: np.ndarray,
+) -> bool:  # pragma: no cover
+    """Put the states of some values together; leaves in `due` when each is to be looked at, 0 if that is scheduled
+    already, and returns whether any session ended."""
+    for number in numbers:
+        # a linked visitor's record may be due in a year only
+        scheduled = 0 < due[number] <= over_ms
+        if not scheduled:
+            due[number] = over_ms
+        words[number, 0] = due[number] << 1 | closed[number]
+        words[number, 1] = received
+        if scheduled:
+            due[number] = 0
+    return bool(ended[which].any())

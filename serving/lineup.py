@@ -1,0 +1,112 @@
+"""Who folds and scores a visitor: generations by the fold that records are folded with, and in each who scores.
+
+In a generation the champions score; or the champions while challengers look on; or, as a canary, the challengers. A
+visitor's part is taken from its pseudonym, so it stays the same for all of a session, in every worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from features.compiler import Fold
+from serving.group import Memories
+from serving.heads import Head
+from serving.scorer import Scorer
+from serving.sessions import Sessions
+from serving.shadow import Comparison, Shadowed
+from serving.stores import Value
+
+# Pseudonyms are keyed hashes: any of their bits are as good as random. Two parts take different ones.
+_SHADOW_SHIFT: Final = 8
+_CANARY_SHIFT: Final = 32
+_PARTS: Final = 1 << 16
+
+
+class Generation:
+    """One fold, its buffer, and what scores its features.
+
+    Attributes
+    ----------
+    champions: the scorer of all who are in no other part; used: whether a running session was folded with it since
+    somebody looked.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        champions: Scorer,
+        challengers: Mapping[str, Head],
+        prior: Mapping[str, float],
+        comparison: Comparison,
+        *,
+        shadow_share: float,
+        canary_share: float,
+    ) -> None:
+        self.sessions, self.fold, self.champions = sessions, sessions.fold, champions
+        self.memories = Memories(sessions)
+        self.used = False
+        self._challengers = dict(challengers)
+        self._shadow_below = round(shadow_share * _PARTS) if challengers else 0
+        self._canary_below = round(canary_share * _PARTS) if challengers else 0
+        self._alone = not (self._shadow_below or self._canary_below)
+        self._shadowed = self._canary = champions
+        if self._shadow_below:
+            self._shadowed = Shadowed(champions, self._challengers, prior, self.fold, comparison)
+        if self._canary_below:
+            self._canary = Scorer({**champions.heads, **self._challengers}, prior, champions.reasons, self.fold)
+
+    def scorer(self, visitor: int) -> Scorer:
+        """Who scores the visitor, a pseudonym."""
+        if self._alone:
+            return self.champions
+        if (visitor >> _CANARY_SHIFT) % _PARTS < self._canary_below:
+            return self._canary
+        if (visitor >> _SHADOW_SHIFT) % _PARTS < self._shadow_below:
+            return self._shadowed
+        return self.champions
+
+    def tally(self) -> list[dict[str, tuple[list[int], float]]]:
+        """Of every scorer what `Scorer.tally` tells."""
+        return [scorer.tally() for scorer in {self.champions, self._shadowed, self._canary}]
+
+    def describe(self) -> dict[str, Any]:
+        """What scores here, for people."""
+        described = self.champions.describe()
+        for name, head in self._challengers.items():
+            described[name]["challenger"] = head.version
+        return described
+
+
+class Lineup:
+    """What serves at a time. It is never changed: a swap is another lineup.
+
+    Attributes
+    ----------
+    generations: the first is the one in which new sessions start; running ones end in the one they started in.
+    """
+
+    def __init__(self, generations: Sequence[Generation]) -> None:
+        self.generations = tuple(generations)
+        self.newest = self.generations[0]
+
+    @property
+    def champions(self) -> Scorer:
+        """Of the newest generation."""
+        return self.newest.champions
+
+    @property
+    def fold(self) -> Fold:
+        """Of the newest generation."""
+        return self.newest.fold
+
+    def tally(self) -> list[dict[str, tuple[list[int], float]]]:
+        """Of every scorer what `Scorer.tally` tells."""
+        return [tally for one in self.generations for tally in one.tally()]
+
+    def generation(self, value: Value) -> Generation | None:
+        """The generation whose fold a record was made with, if there is one."""
+        for one in self.generations:
+            if one.sessions.fits(value):
+                return one
+        return None

@@ -1,0 +1,197 @@
+"""A worker's side of following models: starts the follower where nobody has, and swaps when its state is another one.
+
+The registry may hang, be slow or be gone: that is the follower's business. A worker looks at one file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import msgspec
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from features.compiler import Fold
+from serving.follow import Orders
+from serving.lineup import Lineup
+from serving.model_cache import ModelCache, State
+from serving.models import Models
+from serving.settings import ServingSettings
+from serving.shadow import Comparison
+
+logger = logging.getLogger("lotse.models")
+
+LOOK_SECONDS: Final = 0.05
+_START_SECONDS: Final = 1.0
+# A first start has nothing to score with: the follower's import and its first downloads are waited for.
+_FIRST_WAIT_SECONDS: Final = 120
+# A follower that is silent for so long after it should have asked hangs, and is started again.
+_SILENT_SECONDS: Final = 60
+
+
+class Watcher:
+    """Follows the models of one worker."""
+
+    def __init__(self, settings: ServingSettings) -> None:
+        self.cache = ModelCache(Path(settings.models.cache))
+        self.comparison = Comparison()
+        self._settings = settings
+        self._started = False
+        self._follower: subprocess.Popen[bytes] | None = None
+        self._run = ""
+        self._tried_at = self._followed_at = -_START_SECONDS
+        # one thread: versions are loaded one after the other, and the allocator needs one arena for them
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lotse-models")
+        self._mark = (0, 0)
+        self._swaps = 0
+        self._state = State()
+        # it has MLflow to import, which takes seconds, while the fold is compiled here
+        self._follow()
+
+    def start(self, fold: Fold) -> Lineup:
+        """What scores first: what the registry says, or, where it takes too long to say it, what the cache has."""
+        begin = time.monotonic()
+        self._started = True
+        self._order()
+        self._models = Models(self._settings, self.cache, fold, self.comparison)
+        self._mark, self._state = self.cache.mark(), self.cache.state()
+        cached = all(
+            head in self._state.heads and self._state.heads[head].champion for head in self._settings.models.heads
+        )
+        seconds = self._settings.models.wait_seconds if cached else _FIRST_WAIT_SECONDS
+        while self._settings.models.uri:
+            self._follow()
+            self._mark, self._state = self.cache.mark(), self.cache.state()
+            if self._state.run and self._state.run == self.cache.run():
+                break
+            if time.monotonic() - begin > seconds:
+                logger.warning("the registry has not answered for %.0f s; the cache scores meanwhile", seconds)
+                break
+            time.sleep(0.05)
+        return self._thread.submit(self._models.lineup, self._state).result()
+
+    async def run(self, swap: Callable[[Lineup], None]) -> None:
+        """Call `swap` with each new lineup, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                self._follow()
+                mark = self.cache.mark()
+                if mark == self._mark and not self._models.outlived():
+                    continue
+                state = self.cache.state()
+                lineup = await loop.run_in_executor(self._thread, self._models.lineup, state)
+                # no other task runs between here and the end of `swap`
+                swap(lineup)
+                self._mark, self._state = mark, state
+                self._swaps += 1
+            except Exception:
+                logger.exception("the models cannot be followed; it is tried again")
+
+    def status(self) -> dict[str, Any]:
+        """The registry, and what its aliases lead to that cannot be used."""
+        state = self._state
+        refused = {
+            head: {alias: {"version": one.number, "reason": one.reason, "detail": one.detail}}
+            for head, followed in state.heads.items()
+            for alias, one in followed.refused.items()
+        }
+        since = state.unreachable_since_ms
+        registry = {"reachable": not since, "unreachable_since_ms": since} if since else {"reachable": True}
+        return {"registry": {**registry, "asked_ms": self.cache.polled_ms()}, "refused": refused}
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing is known before it is collected."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Called by Prometheus' registry."""
+        since = self._state.unreachable_since_ms / 1000
+        return [
+            GaugeMetricFamily(
+                "lotse_registry_unreachable_since_seconds", "Since when (Unix time); 0: it answers.", value=since
+            ),
+            GaugeMetricFamily(
+                "lotse_registry_asked_seconds", "When it was last asked (Unix time).",
+                value=self.cache.polled_ms() / 1000,
+            ),
+            GaugeMetricFamily("lotse_model_swaps", "Lineups that this worker has swapped in.", value=self._swaps),
+        ]  # fmt: skip
+
+    def close(self) -> None:
+        """End the follower, if this worker started it."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        if self._follower is not None:
+            self._end(self._follower)
+            self._follower = None
+
+    def _follow(self) -> None:
+        """See to it that there is a follower, and that it does not hang."""
+        if not self._settings.models.uri or time.monotonic() - self._tried_at < _START_SECONDS:
+            return
+        self._tried_at = time.monotonic()
+        if self._follower is not None and self._follower.poll() is None:
+            silent = time.time() - self.cache.polled_ms() / 1000
+            ours = self._tried_at - self._followed_at
+            if min(silent, ours) > self._settings.models.poll_seconds + _SILENT_SECONDS:
+                logger.error("the registry has not been asked for %.0f s; the follower is started again", silent)
+                self._end(self._follower)
+            return
+        if self._follower is not None:
+            self._end(self._follower)
+            self._follower = None
+        run = uuid4().hex
+        lock = self.cache.lock(run)
+        if lock is None:
+            return
+        # the open lock goes to the follower, which holds it as long as it lives
+        command = [sys.executable, "-m", "serving.follow"]
+        self._follower = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(lock,))
+        os.close(lock)
+        self._followed_at, self._run = self._tried_at, run
+        if self._started:
+            self._order()
+
+    def _order(self) -> None:
+        """Tell our follower what to do."""
+        if self._follower is None:
+            return
+        models = self._settings.models
+        orders = Orders(
+            run=self._run,
+            cache=models.cache,
+            uri=models.uri,
+            prefix=models.prefix,
+            champion=models.alias,
+            challenger=models.challenger,
+            heads=list(models.heads),
+            poll_seconds=models.poll_seconds,
+            kept=models.kept,
+        )
+        assert self._follower.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._follower.stdin.write(msgspec.json.encode(orders) + b"\n")
+            self._follower.stdin.flush()
+
+    @staticmethod
+    def _end(follower: subprocess.Popen[bytes]) -> None:
+        assert follower.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            follower.stdin.close()
+        follower.terminate()
+        try:
+            follower.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            follower.kill()
+            follower.wait()

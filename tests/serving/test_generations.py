@@ -1,0 +1,143 @@
+"""A new feature catalogue goes live with the models that need it: nothing is skewed, nothing is put away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features import carried
+from features.compiler import Fold, compile_fold
+from features.declare import CatalogueError
+from features.definitions import CATALOGUE
+from features.events import ADD_TO_CART
+from features.tables import NOTHING_LEARNED
+from serving.requests import Answer
+from tests.serving.test_swaps import NAMES, Running, check, scores, wire
+from tests.serving.versions import HEADS, Versions
+
+TIMEOUT_MS = 30 * 60_000
+
+
+@pytest.fixture(scope="module")
+def other_fold() -> Fold:
+    """Another release's: a few of our features, and one that we have not."""
+    catalogue = CATALOGUE.select(["events", "idle_seconds", "cart_adds", "local_hour"])
+
+    @catalogue.field("f8", feature=True)
+    def item_sum(item_sum: float, item: int, name: int) -> float:
+        """Not ours."""
+        return item_sum + (item % 7) * (1 + (name == ADD_TO_CART))
+
+    return compile_fold(catalogue.check())
+
+
+@pytest.fixture(scope="module")
+def versions(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Versions:
+    return Versions(trained, tmp_path_factory.mktemp("registry"))
+
+
+@pytest.fixture(scope="module")
+def running(versions: Versions, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    one = Running(tmp_path_factory.mktemp("engine"), versions.uri)
+    yield one
+    asyncio.run(one.engine.close())
+
+
+def rows_of(running: Running, fold: Fold) -> np.ndarray:
+    """What a fold makes of the events: float32 (5, F)."""
+    record, rows = fold.new_record(), []
+    tables = NOTHING_LEARNED.pack(tuple(fold.catalogue.tables))
+    for number in range(len(NAMES)):
+        event = running.engine._intake.event(wire(running, number), running.now + 60_000, lambda raw, linked: 1)
+        row = fold.new_row()
+        fold.advance(record, row, TIMEOUT_MS, tables, *event)
+        rows.append(row)
+    return np.array(rows)
+
+
+def test_a_fold_travels_as_text(other_fold: Fold) -> None:
+    text = carried.dump(other_fold)
+    there = carried.load(text, other_fold.digest)
+    assert (there.names, there.field_digest, there.record_bytes) == (
+        other_fold.names, other_fold.field_digest, other_fold.record_bytes,
+    )  # fmt: skip
+    content = json.loads(text)
+    field = content["fields"][0]
+    for change, message in (
+        ({"text": content["text"] + "import os\n"}, "hashes to"),
+        ({"fields": [[field[0], "f8", *field[2:]], *content["fields"][1:]]}, "fields are not those of its text"),
+        ({"format": 9}, "this release reads 1"),
+        ({"fields": 7}, "not a fold"),
+    ):
+        with pytest.raises(CatalogueError, match=message):
+            carried.load(json.dumps({**content, **change}), other_fold.digest)
+
+
+@pytest.mark.slow
+def test_sessions_end_in_the_generation_they_started_in(
+    running: Running, versions: Versions, other_fold: Fold, tmp_path: Path
+) -> None:
+    engine, new_rows = running.engine, rows_of(running, other_fold)
+    new = {head: versions.add_for(head, other_fold, new_rows) for head in HEADS}
+    expected = scores({key: one for key, one in versions.loaded.items() if key[1] == "1"}, running.rows())
+    expected |= scores({key: one for key, one in versions.loaded.items() if key[1] != "1"}, new_rows)
+    old = dict.fromkeys(HEADS, "1")
+
+    async def sent(visitor: str, number: int, versions_named: dict[str, str]) -> Answer:
+        answer = await running.send(visitor, number)
+        check(answer, number, expected)
+        assert answer.models == versions_named
+        assert answer.events == number + 1
+        return answer
+
+    async def change() -> None:
+        following = asyncio.create_task(engine.follow_models())
+        await sent("early", 0, old)
+        versions.point("exit", new["exit"])
+        engine.watcher.cache.ask()
+        while engine.watcher.cache.state().heads["exit"].champion.number == "1":  # type: ignore[union-attr]
+            await asyncio.sleep(0.01)
+        await sent("early", 1, old)
+        await sent("between", 0, old)  # the other heads have no version for the new features yet
+        for head in ("bounce", "conversion"):
+            versions.point(head, new[head])
+        await running.until(**new)
+        assert [one.fold.digest for one in engine.lineup.generations] == [other_fold.digest, compile_fold().digest]
+        late = await sent("late", 0, new)
+        await sent("early", 2, old)
+        await sent("between", 1, old)
+        await sent("late", 1, new)
+        looked = await engine.look(late.session, running.now + 5_000)
+        assert looked.models == new and looked.events == 2
+        # its session is over: the next one starts with the new features
+        over = await running.send("between", 2, at=running.now + 2 * TIMEOUT_MS)
+        assert (over.status, over.events, over.models) == ("started", 1, new)
+        # back again: what has begun in between stays where it is, too
+        for head in HEADS:
+            versions.point(head, "1")
+        await running.until(**old)
+        await sent("late", 2, new)
+        await sent("early", 3, old)
+        await sent("latest", 0, old)
+        for head in HEADS:
+            versions.point(head, new[head])
+        await running.until(**new)
+        # nobody was there for two timeouts
+        engine.watcher._models._used_at[compile_fold().digest] -= 3 * TIMEOUT_MS / 1000
+        engine.lineup.generations[1].used = False
+        while len(engine.lineup.generations) > 1:
+            await asyncio.sleep(0.01)
+        await sent("late", 3, new)
+        following.cancel()
+
+    asyncio.run(change())
+    assert engine.metrics.retired_records == 1  # "between", whose session was over
+    starts = Running(tmp_path, "", cache=running.settings.models.cache)
+    assert starts.engine.fold.digest == other_fold.digest
+    assert asyncio.run(starts.send("first", 0)).models == new
+    asyncio.run(starts.engine.close())
