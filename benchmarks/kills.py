@@ -34,6 +34,7 @@ from tests.workspace import Service
 
 SESSION_EVENTS = 20
 _LATER_MS = 600_000
+_PATIENCE_SECONDS = 300  # with other things on the machine a service takes a minute to load
 
 
 class LostError(Exception):
@@ -256,23 +257,23 @@ def service_rounds(
     with _clients(service, ledger) as wrong:
         for kill in kills:
             before = ledger.total()
-            _until(lambda before=before: ledger.total() > before + 50 or bool(wrong), 60)  # type: ignore[misc]
+            _until(lambda before=before: ledger.total() > before + 50 or bool(wrong), _PATIENCE_SECONDS)  # type: ignore[misc]
             time.sleep(chance.random())
             workers = workers_of(service)
             begin = time.perf_counter()
             if kill == "worker":
                 os.kill(chance.choice(workers), signal.SIGKILL)
-                _until(lambda workers=workers: len(set(workers_of(service)) - set(workers)) > 0, 60)  # type: ignore[misc]
+                _until(lambda workers=workers: len(set(workers_of(service)) - set(workers)) > 0, _PATIENCE_SECONDS)  # type: ignore[misc]
                 tell(f"a worker is there again after {time.perf_counter() - begin:.1f} s")
             else:
                 service.process.kill()
                 service.process.wait(20)
-                _until(lambda workers=workers: not any(map(_running, workers)), 60)  # type: ignore[misc]
+                _until(lambda workers=workers: not any(map(_running, workers)), _PATIENCE_SECONDS)  # type: ignore[misc]
                 tell(f"the workers ended {time.perf_counter() - begin:.1f} s after their supervisor")
                 service.start()
                 tell(f"the service answers again after {time.perf_counter() - begin:.1f} s")
         before = ledger.total()
-        _until(lambda: ledger.total() > before + 50 or bool(wrong), 60)
+        _until(lambda: ledger.total() > before + 50 or bool(wrong), _PATIENCE_SECONDS)
         if wrong:
             raise LostError("; ".join(wrong))
     return ledger.total()

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.kills import service_rounds
 from serving.stores import Batch
+from serving.stores.restart import damaged_files_put_aside
 from tests.engine import open_engine, post
 from tests.workspace import ROOT, Service
 
@@ -141,6 +143,27 @@ def test_a_worker_that_died_while_handing_on_loses_and_doubles_nothing(
         await engine.close()
 
     asyncio.run(run())
+
+
+def test_a_file_that_a_power_cut_damaged_is_put_aside_at_the_next_start_of_the_machine(tmp_path: Path) -> None:
+    with (
+        damaged_files_put_aside(tmp_path, "one start"),
+        lmdb.open(str(tmp_path), map_size=1_000_000) as store,
+        store.begin(write=True) as transaction,
+    ):
+        for number in range(300):
+            transaction.put(b"%d" % number, bytes(500))
+    file = tmp_path / "data.mdb"
+    with damaged_files_put_aside(tmp_path, "another start"):
+        assert file.exists()  # it is whole
+    content = bytearray(file.read_bytes())
+    content[3 * 4096 : 20 * 4096] = bytes(17 * 4096)
+    file.write_bytes(content)
+    with damaged_files_put_aside(tmp_path, "another start"):
+        assert file.exists()  # nobody looks where the machine did not start anew
+    with damaged_files_put_aside(tmp_path, "a third start"):
+        assert not file.exists()
+    assert [path.read_bytes() for path in tmp_path.glob("damaged-*.mdb")] == [bytes(content)]
 
 
 def test_nothing_personal_is_on_disk(own_service: Callable[..., Service]) -> None:
