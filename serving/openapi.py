@@ -30,8 +30,23 @@ if TYPE_CHECKING:
     from serving.engine import Engine
 
 # Who may ask: schemes of API keys, and which of them each operation wants, belong here.
-_SECURITY_SCHEMES: Final[Tree] = {}
-_SECURITY: Final[list[Tree]] = []
+_SECURITY_SCHEMES: Final[Tree] = {
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A key of `lotse keys create`. A public one sends events and reads sessions by token.",
+    },
+    "publicKey": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "key",
+        "description": "A public key, where no header can be set.",
+    },
+}
+# The last: a service without keys is open to its own machine.
+_SECURITY: Final[list[Tree]] = [{"key": []}, {"publicKey": []}, {}]
+# What the gate may answer instead; a body that is too slow is answered with 408.
+_AT_THE_GATE: Final = (401, 403, 429)
 
 _PROBLEM_TYPE: Final = "application/problem+json"
 
@@ -49,9 +64,7 @@ def document(engine: Engine) -> Tree:
             "get": _operation("features", "Heads, versions and feature names.", _json(_ref("Description")))
         },
         "/v1/openapi.json": {"get": _operation("openapi", "This document.", _json({"type": "object"}))},
-        "/metrics": {
-            "get": _operation("metrics", "Prometheus metrics of the worker that answers.", _text(), errors=(500, 503))
-        },
+        "/metrics": {"get": _operation("metrics", "Prometheus metrics of all workers.", _text(), errors=(500, 503))},
     }
     for methods in paths.values():
         if "get" in methods:
@@ -234,7 +247,8 @@ def _operation(
 ) -> Tree:
     request_id = {"X-Request-Id": {"$ref": "#/components/headers/XRequestId"}}
     responses: Tree = {"200": {"description": "OK", "headers": request_id, "content": content}}
-    responses |= {str(status): {"$ref": f"#/components/responses/Problem{status}"} for status in errors}
+    may = {*errors, *(_AT_THE_GATE if name != "openapi" else ()), *((408,) if body is not None else ())}
+    responses |= {str(status): {"$ref": f"#/components/responses/Problem{status}"} for status in sorted(may)}
     operation: Tree = {
         "operationId": name,
         "tags": ["operations" if name in ("metrics", "openapi") else "scores"],
@@ -242,6 +256,8 @@ def _operation(
         "parameters": [{"$ref": f"#/components/parameters/{parameter}"} for parameter in (*parameters, "XRequestId")],
         "responses": responses,
     }
+    if name == "openapi":
+        operation["security"] = []
     if body is not None:
         operation["requestBody"] = {"required": True, "content": body}
     return operation
