@@ -53,7 +53,7 @@ def rounds(url: str, cases: int) -> int:
     sent = seed = 0
     while sent < cases:
         seed += 1
-        more, found = fuzz(url, 300, seed)
+        more, found = fuzz(url, 150, seed)
         sent += more
         console.print(f"  round {seed}: {sent:,} cases", style="dim")
         if found:

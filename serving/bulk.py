@@ -116,6 +116,7 @@ class Job:
         decode = msgspec.json.Decoder(msgspec.defstruct("Row", fields, forbid_unknown_fields=True)).decode
         values = msgspec.structs.astuple
         rows: list[tuple[Any, ...]] = []
+        parts: list[np.ndarray] = []
         number = 0
         while line := body.readline(_LINE_BYTES):
             if len(line) == _LINE_BYTES:
@@ -127,13 +128,17 @@ class Job:
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise Problem(422, f"row {number}: {error}; see GET /v1/features") from None
             number += 1
-            if number % _HELD_ROWS == 0:
-                time.sleep(_PAUSE_SECONDS)
-            if len(rows) == _PIECE_ROWS:
-                yield np.array(rows, np.float64)
+            if len(rows) == _HELD_ROWS:
+                parts.append(np.array(rows, np.float64))
                 rows.clear()
+                time.sleep(_PAUSE_SECONDS)
+                if len(parts) * _HELD_ROWS == _PIECE_ROWS:
+                    yield np.concatenate(parts)
+                    parts.clear()
         if rows:
-            yield np.array(rows, np.float64)
+            parts.append(np.array(rows, np.float64))
+        if parts:
+            yield np.concatenate(parts)
 
     def arrow(self, body: io.BufferedReader) -> Iterator[np.ndarray]:
         """The rows of record batches with a numeric column for each feature: pieces of float64 (n, F)."""

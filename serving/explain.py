@@ -1,7 +1,8 @@
 """Why a score is what it is: what each feature added to the model's margin, by LightGBM's own TreeSHAP.
 
 The margin is what the trees add up to (log-odds, or the logarithm of an amount) before calibration, which never turns
-a raised score into a lowered one. It takes about a millisecond a head, a hundred times what the score takes.
+a raised score into a lowered one. It takes 0.05 to 0.2 ms a head with models of
+Taobao's log, many times what the score takes.
 """
 
 from __future__ import annotations

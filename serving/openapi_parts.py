@@ -94,7 +94,7 @@ PARAMETERS: Final[Tree] = {
     "Explain": {
         "name": "explain",
         "in": "query",
-        "description": "true: the answer tells what made each score. About a millisecond a head; for few events only.",
+        "description": "true: the answer tells what made each score. Slower than the scores; for few events only.",
         "schema": {"type": "string", "enum": ["true", "false"], "default": "false"},
     },
     "Threshold": {
