@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from features.settings import SettingsError
 from serving.settings import StoreSettings
-from serving.stores import Batch, Change, Closed, StoreError, Value, Visit
+from serving.stores import Advance, Batch, Change, Closed, Found, StoreError, Value, Visit, one_by_one
 from serving.stores.embedded import EmbeddedStore
 
 ENVIRONMENT: Final = "LOTSE_STORE_KEY"
