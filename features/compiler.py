@@ -78,6 +78,11 @@ class Fold:
         return self.module.advance
 
     @cached_property
+    def advance_many(self) -> Any:
+        """`advance` for events of several visitors at once; the generated module tells its arguments."""
+        return self.module.advance_many
+
+    @cached_property
     def read(self) -> Any:
         """read(record, now_ms, out, tables): write the features as of `now_ms`, idle time included."""
         return self.module.read

@@ -98,7 +98,16 @@ def generate(catalogue: Catalogue, dtype: str) -> Generated:
         begin,
         step,
         read,
-        _LIVE.format(admit=admit, event=", ".join(COLUMNS), columns=_joined(_event_value(c, "{}") for c in columns)),
+        _LIVE.format(
+            admit=admit,
+            event=", ".join(COLUMNS),
+            columns=_joined(_event_value(c, "{}") for c in columns),
+            time=list(COLUMNS).index("time"),
+            arguments=", ".join(
+                f"{'values' if column.dtype.startswith('f') else 'events'}[place, {number}]"
+                for number, column in enumerate(COLUMNS.values())
+            ),
+        ),
         _RUN.format(
             width=len(catalogue.features),
             blocks=_joined(f"{c}_block" for c in gathered),
@@ -249,7 +258,41 @@ def advance(record, out, timeout_ms, tables, {event}):
 @njit(cache=True, error_model="numpy")
 def read(record, now, out, tables):
     """Write the features as of `now`."""
-    read_at(pointer(record), now, pointer(out), 0, pointer(tables), 0)'''
+    read_at(pointer(record), now, pointer(out), 0, pointer(tables), 0)
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def advance_many(which, of, events, values, records, skip, closed, timeout_ms, tables, tables_at, out,
+                 statuses, starts, counts, before, ended):
+    """Fold some events, each into its own record, and write the features right after it, as `advance` does.
+
+    which int64 (k,): their places among n events, in order; of int64 (n,): the record of each.
+    events int64 (n, columns), values float64 (n, columns): the same memory, of which each column takes its own.
+    records uint8 (r, skip + record_bytes); closed bool (r,): a session that does not go on, whatever its times are.
+    tables int64, tables_at int64 (t + 1,): several models' tables, one after the other; out float32 (t, n, features).
+    Written for each event: statuses, starts (of its session, ms) and counts (of its events), int64 (n,); ended
+    bool (n,): it ended a session that was not closed, whose record as it was is in before uint8 (n, like records).
+    """
+    for place in which:
+        visit = of[place]
+        record = records[visit, skip:]
+        header = as_words(pointer(record))
+        time = events[place, {time}]
+        if closed[visit] and time - header[HEADER_LAST_AT] <= timeout_ms:
+            header[HEADER_LAST_AT] = time - timeout_ms - 1
+        open_before = header[HEADER_EVENTS] > 0 and not closed[visit]
+        if open_before:
+            before[place] = records[visit]
+        status = advance(record, out[0, place], timeout_ms, tables[: tables_at[1]], {arguments})
+        for table in range(1, len(tables_at) - 1):
+            learned = tables[tables_at[table] : tables_at[table + 1]]
+            read(record, header[HEADER_LAST_AT], out[table, place], learned)
+        if status == STARTED:
+            closed[visit] = False
+        ended[place] = open_before and status == STARTED
+        statuses[place] = status
+        starts[place] = header[HEADER_STARTED_AT]
+        counts[place] = header[HEADER_EVENTS]'''
 
 _RUN: Final = '''@njit(cache=True, error_model="numpy", nogil=True)
 def run(first, size, statuses, silences, checkpoints, row, record, matrix, row_event, row_prefix, row_idle,

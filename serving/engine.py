@@ -17,22 +17,24 @@ import msgspec
 import numpy as np
 
 from features.compiler import compile_fold
-from features.events import CONSENT_LINK, Event
 from features.pseudonyms import load_key
 from features.sessions import HEADER_EVENTS, HEADER_LAST_AT, HEADER_STARTED_AT, STATUS_NAMES
 from features.shop import ShopSettings
 from serving.handover import ParquetSink
 from serving.intake import FieldError, Intake
-from serving.lineup import Lineup, Turn
+from serving.lineup import Generation, Lineup
 from serving.metrics import Metrics
 from serving.problems import Problem
 from serving.pseudonyms import RotatingPseudonyms
 from serving.requests import Answer, Request
-from serving.scorer import Scorer
-from serving.sessions import EventVisit, Expiry, is_handed_on, key_of
+from serving.scorer import Scorer, size_for
+from serving.sessions import Expiry, Sessions, is_handed_on, key_of
 from serving.settings import ServingSettings
+from serving.shadow import Beside
+from serving.split import Split
 from serving.stores import open_store
 from serving.tokens import BadTokenError, Tokens
+from serving.turn import Turn
 from serving.watcher import Watcher
 
 # Sweeping shares the interpreter with the hot path: it takes 0.1 ms at a time and then steps aside.
@@ -50,14 +52,16 @@ class Engine:
         folder = Path(settings.keys.folder)
         self.settings = settings
         self.watcher = Watcher(settings)
-        self._swap(self.watcher.start(compile_fold()))
+        self.lineup = self.watcher.start(compile_fold())
+        self.metrics = Metrics(lambda: self.lineup)
+        self._swap(self.lineup)
         self.store = open_store(settings.store)
-        self.metrics = Metrics(lambda: self.scorer.versions)
         self.metrics.register(self.watcher)
         self.metrics.register(self.watcher.comparison)
         self._pseudonyms = RotatingPseudonyms(folder)
         self._tokens = Tokens(load_key(folder / "token.key"))
         self._intake = Intake(shop, settings.session.consent, round(settings.session.max_age_hours * 3_600_000))
+        self._free: dict[tuple[Sessions, int], list[Turn]] = {}
 
     @property
     def scorer(self) -> Scorer:
@@ -69,7 +73,10 @@ class Engine:
         await self.watcher.run(self._swap)
 
     def _swap(self, lineup: Lineup) -> None:
+        for generation in self.lineup.generations:
+            self.metrics.scored(generation.tally())
         self.lineup, self.fold, self.sessions = lineup, lineup.fold, lineup.newest.sessions
+        self._free = {}
         store = self.settings.store
         self._sink = ParquetSink(Path(store.closed), self.fold, sync=store.durability == "disk")
 
@@ -80,64 +87,79 @@ class Engine:
         awaitable where the store takes time.
         """
         received = time.time_ns() // 1_000_000 if received_ms is None else received_ms
-        visits: dict[int, EventVisit] = {}
-        turn, place = Turn(self.lineup), 0
+        count = 0
         for request in requests:
             try:
                 self._read(request, received)
+                count += len(request.events)
             except Exception as problem:
                 request.problem = problem
-                continue
-            for event, raw in zip(request.events, request.raws, strict=True):
-                visit = visits.get(event.visitor)
-                if visit is None:
-                    visit = visits[event.visitor] = self._visit(event, raw, received, turn)
-                request.visits.append((visit, len(visit.events)))
-                visit.events.append(event)
-                visit.places.append(place)
-                visit.sheet.extend(place + 1)
-                visit.readings.append(visit.sheet.readings[place])
-                place += 1
-        waiting = self.store.apply(list(visits.values())) if visits else None
+                request.events.clear()
+        lineup = self.lineup
+
+        def begin(generation: Generation) -> tuple[Turn, Scorer]:
+            turn, scorer = self._turn(generation.sessions, count), generation.scorer()
+            turn.begin(scorer.sheet(count), received)
+            for request in requests:
+                request.first = len(turn)
+                turn.add(request.events, request.raws)
+            return turn, scorer
+
+        turn, scorer = begin(lineup.newest)
+        split, advance = None, turn.advance
+        if len(lineup.generations) > 1:
+            split = Split(lineup, turn, begin, [event for request in requests for event in request.events])
+            advance = split.advance
+        waiting = self.store.apply(list(turn.visits.values()), advance) if count else None
         if waiting is None:
-            self._answer_all(requests, turn)
+            self._answer_all(requests, scorer, turn, split)
             return None
-        return self._answer_later(waiting, requests, turn)
+        return self._answer_later(waiting, requests, scorer, turn, split)
 
-    async def _answer_later(self, waiting: Awaitable[None], requests: Sequence[Request], turn: Turn) -> None:
+    def _turn(self, sessions: Sessions, events: int) -> Turn:
+        """A turn with room for so many events."""
+        size = size_for(events)
+        free = self._free.get((sessions, size))
+        return free.pop() if free else Turn(sessions, size, self._earlier)
+
+    async def _answer_later(
+        self, waiting: Awaitable[None], requests: Sequence[Request], scorer: Scorer, turn: Turn, split: Split | None
+    ) -> None:
         await waiting
-        self._answer_all(requests, turn)
+        self._answer_all(requests, scorer, turn, split)
 
-    def _answer_all(self, requests: Sequence[Request], turn: Turn) -> None:
+    def _answer_all(self, requests: Sequence[Request], scorer: Scorer, turn: Turn, split: Split | None) -> None:
+        sheet = turn.score()
+        elsewhere = split.score() if split is not None else {}
+        beside = scorer if isinstance(scorer, Beside) else None
+        self.metrics.folded(turn.statuses)
+        self.metrics.retired_records += turn.retired
+        starts, counts, statuses = turn.starts, turn.counts, turn.statuses
+        sign, versions, scores_of = self._tokens.sign, scorer.versions, sheet.scores
         for request in requests:
-            if request.problem is None:
-                answers = [self._answer(visit, number) for visit, number in request.visits]
-                request.answer = answers if request.many else answers[0]
-        turn.give_back()
+            if request.problem is not None:
+                continue
+            answers = []
+            for place, event in enumerate(request.events, request.first):
+                said, named = scores_of(place), versions
+                if place in elsewhere:
+                    away, named = elsewhere[place]
+                    said = away.scores(place)
+                elif beside is not None:
+                    said, named = beside.part(event.visitor, said)
+                scores, decided, reasons = said
+                token = sign(event.visitor, starts[place])
+                status = STATUS_NAMES[statuses[place]]
+                answers.append(Answer(token, status, counts[place], scores, named, decided, reasons))
+            request.answer = answers if request.many else answers[0]
+        scorer.give_back(sheet)
+        for one in (turn, *(away for away, _ in (split.away.values() if split is not None else ()))):
+            self._free.setdefault((one.sessions, one.size), []).append(one)
 
-    def _answer(self, visit: EventVisit, number: int) -> Answer:
-        started_at, status, count = visit.folded[number]
-        name = STATUS_NAMES[status]
-        self.metrics.events[name] += 1
-        if not number:
-            self.metrics.retired_records += visit.retired
-        scores, decided, reasons = visit.sheet.score(visit.places[number])
-        self.metrics.scored(scores)
-        token = self._tokens.sign(visit.events[number].visitor, started_at)
-        return Answer(token, name, count, scores, visit.scorer.versions, decided, reasons)
-
-    def _visit(self, event: Event, raw: str, received: int, turn: Turn) -> EventVisit:
-        linked = bool(event.consent & CONSENT_LINK)
-
-        def others() -> list[bytes]:
-            # raw ids live as long as the request: an event may continue a session of another pseudonym
-            return [key_of(visitor) for visitor in self._pseudonyms.earlier(raw, received, linked=linked)]
-
-        visit = EventVisit(turn.lineup.newest.sessions, key_of(event.visitor), others, received)
-        turn.seat(visit, event.visitor, turn.lineup.newest)
-        if len(turn.lineup.generations) > 1:
-            visit.turn = turn
-        return visit
+    def _earlier(self, raw: str, linked: bool) -> list[bytes]:
+        """Keys under which a visitor's open session may lie; raw ids live as long as the request."""
+        now = time.time_ns() // 1_000_000
+        return [key_of(visitor) for visitor in self._pseudonyms.earlier(raw, now, linked=linked)]
 
     def _read(self, request: Request, received: int) -> None:
         """The events of a body.
@@ -157,9 +179,12 @@ class Engine:
         if len(raws) > limit:
             raise Problem(422, f"{len(raws)} events in one request; at most {limit}: send them in several")
 
+        note = request.raws.append
+        current = self._pseudonyms.at(received)
+
         def pseudonym(raw: str, linked: bool) -> int:
-            request.raws.append(raw)
-            return self._pseudonyms.current(raw, received, linked=linked)
+            note(raw)
+            return current(raw, linked)
 
         errors = []
         for index, raw in enumerate(raws):
@@ -203,15 +228,15 @@ class Engine:
         header = sessions.header
         if header[HEADER_STARTED_AT] != started or now - header[HEADER_LAST_AT] > sessions.timeout_ms:
             raise over
-        scorer = generation.scorer(visitor)
+        scorer = generation.scorer()
         sheet = scorer.sheet()
-        sheet.extend(1)
-        for tables, row in sheet.readings[0]:
-            sessions.fold.read(sessions.record, now, row, tables)
-        scores, decided, reasons = sheet.score()
+        sheet.read(sessions.fold, sessions.record, now)
+        sheet.score(1)
+        said, versions = sheet.scores(), scorer.versions
+        if isinstance(scorer, Beside):
+            said, versions = scorer.part(visitor, said)
         scorer.give_back(sheet)
-        self.metrics.scored(scores)
-        return Answer(token, "read", int(header[HEADER_EVENTS]), scores, scorer.versions, decided, reasons)
+        return Answer(token, "read", int(header[HEADER_EVENTS]), said.scores, versions, said.decided, said.reasons)
 
     def score_rows(self, rows: Any) -> list[dict[str, float]]:
         """Scores of given feature vectors: a list of {feature: number or null}.

@@ -6,13 +6,14 @@ expected; it repeats what was found only for fields that identify nobody.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from functools import lru_cache
+from typing import Annotated, Final
 from zoneinfo import ZoneInfo
 
 import msgspec
+from msgspec import Meta
 
 from features.events import (
     CHANNELS,
@@ -28,33 +29,39 @@ from features.events import (
 from features.shop import ShopSettings
 
 TEXT_LIMIT: Final = 512
+PAGE_LIMIT: Final = 8 * TEXT_LIMIT
 _MOST: Final = 1e12  # of a price, a quantity, a value
+_OFFSET_LIMIT: Final = 18 * 60
+_REMEMBERED: Final = 50_000
 _PRIVATE: Final = frozenset({"visitor", "session", "id", "page"})
 
+Text = Annotated[str, Meta(max_length=TEXT_LIMIT)]
+Amount = Annotated[float, Meta(ge=0, lt=_MOST)]
 
-class EventIn(msgspec.Struct, forbid_unknown_fields=True):
+
+class EventIn(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """One event on the wire. Only `visitor` and `name` must be there."""
 
-    visitor: str
-    name: str
-    id: str = ""
-    session: str = ""
+    visitor: Annotated[str, Meta(min_length=1, max_length=TEXT_LIMIT)]
+    name: Text
+    id: Text = ""
+    session: Text = ""
     time: int | str | None = None
     sent_at: int | str | None = None
-    page: str = ""
-    item: str = ""
-    category: str = ""
-    campaign: str = ""
-    price: float = 0.0
-    quantity: float = 1.0
-    value: float = 0.0
-    currency: str = ""
+    page: Annotated[str, Meta(max_length=PAGE_LIMIT)] = ""
+    item: Text = ""
+    category: Text = ""
+    campaign: Text = ""
+    price: Amount = 0.0
+    quantity: Amount = 1.0
+    value: Amount = 0.0
+    currency: Text = ""
     channel: str = "unknown"
     device: str = "unknown"
     interactive: bool | None = None
     consent: list[str] | None = None
-    utc_offset: int | None = None
-    declared: list[float] = []
+    utc_offset: Annotated[int, Meta(ge=-_OFFSET_LIMIT, le=_OFFSET_LIMIT)] | None = None
+    declared: Annotated[list[float], Meta(max_length=4)] = []
 
 
 class FieldError(Exception):
@@ -68,8 +75,11 @@ class FieldError(Exception):
         self.expected = expected
 
 
-_decode_one = msgspec.json.Decoder(EventIn)
-_decode_many = msgspec.json.Decoder(list[msgspec.Raw])
+_NONE_DECLARED: Final = [0.0] * 4
+
+_decode_one = msgspec.json.Decoder(EventIn).decode
+_decode_many = msgspec.json.Decoder(list[EventIn]).decode
+_decode_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class Intake:
@@ -86,20 +96,31 @@ class Intake:
         self._channels = {name: code for code, name in enumerate(CHANNELS)}
         self._devices = {name: code for code, name in enumerate(DEVICES)}
         self._offset_hour, self._offset = -1, 0
+        # a shop's items and categories come again and again; what tells a person is not remembered
+        self._public = lru_cache(_REMEMBERED)(hash64)
+        self._pages: dict[int, int] = {}
 
-    def split(self, body: bytes) -> tuple[list[Any], bool]:
-        """The raw events of a body, and whether they came as an array.
+    def split(self, body: bytes) -> tuple[Sequence[EventIn | bytes | msgspec.Raw], bool]:
+        """The events of a body, and whether they came as an array; those of a bad body as they are, for `event`.
 
         Raises
         ------
         msgspec.DecodeError
             Not JSON.
         """
-        if body.lstrip()[:1] == b"[":
-            return _decode_many.decode(body), True
-        return [body], False
+        try:
+            if body[:1] == b"[" or body.lstrip()[:1] == b"[":
+                try:
+                    return _decode_many(body), True
+                except msgspec.ValidationError:
+                    return _decode_raws(body), True
+            return [_decode_one(body)], False
+        except msgspec.ValidationError:
+            return [body], False
 
-    def event(self, raw: Any, received_ms: int, pseudonym: Callable[[str, bool], int]) -> Event:
+    def event(
+        self, raw: EventIn | bytes | msgspec.Raw, received_ms: int, pseudonym: Callable[[str, bool], int]
+    ) -> Event:
         """One canonical event. `pseudonym` maps (raw visitor id, may visits be linked) to 64 bits.
 
         Raises
@@ -109,11 +130,13 @@ class Intake:
         msgspec.DecodeError
             Not JSON.
         """
-        try:
-            wire = _decode_one.decode(raw)
-        except msgspec.ValidationError as error:
-            raise _shape_error(error) from None
-        self._check(wire)
+        if isinstance(raw, EventIn):
+            wire = raw
+        else:
+            try:
+                wire = _decode_one(raw)
+            except msgspec.ValidationError as error:
+                raise _field_error(error, raw) from None
         name = self._names.get(wire.name)
         if name is None:
             if not self._unknown_is_custom:
@@ -121,60 +144,54 @@ class Intake:
                 raise FieldError("name", wire.name, f"one of {known}; or map it in configs/shop.toml [events]")
             name = 0
         consent = self._consent if wire.consent is None else self._consent_bits(wire.consent)
-        rate = 1.0
+        price, value = wire.price, wire.value
         if wire.currency:
             try:
                 rate = self._shop.rate(wire.currency)
             except ValueError as error:
                 raise FieldError("currency", wire.currency, str(error)) from None
-        time = self._time(wire, received_ms)
+            price, value = price * rate, value * rate
+        time = received_ms if wire.time is None and wire.sent_at is None else self._time(wire, received_ms)
+        offset = wire.utc_offset
+        if offset is None:
+            offset = self._offset if time // 3_600_000 == self._offset_hour else self._utc_offset(time)
+        channel, device = self._channels.get(wire.channel), self._devices.get(wire.device)
+        if channel is None:
+            raise FieldError("channel", wire.channel, f"one of {', '.join(self._channels)}")
+        if device is None:
+            raise FieldError("device", wire.device, f"one of {', '.join(self._devices)}")
         declared = wire.declared
-        interactive = (name not in PASSIVE) if wire.interactive is None else wire.interactive
-        offset = self._utc_offset(time) if wire.utc_offset is None else wire.utc_offset
+        public = self._public
         return Event(
-            pseudonym(wire.visitor, bool(consent & CONSENT_LINK)),
-            hash64(wire.session),
-            hash64(wire.id),
+            pseudonym(wire.visitor, consent & CONSENT_LINK != 0),
+            hash64(wire.session) if wire.session else 0,
+            hash64(wire.id) if wire.id else 0,
             time,
             name,
-            hash64(page_template(wire.page)) if wire.page else 0,
-            hash64(wire.item),
-            hash64(wire.category),
-            hash64(wire.campaign),
-            wire.price * rate,
+            self._page(wire.page) if wire.page else 0,
+            public(wire.item),
+            public(wire.category),
+            public(wire.campaign),
+            price,
             wire.quantity,
-            wire.value * rate,
-            self._code(self._channels, "channel", wire.channel),
-            self._code(self._devices, "device", wire.device),
-            int(interactive),
+            value,
+            channel,
+            device,
+            int(name not in PASSIVE if wire.interactive is None else wire.interactive),
             consent,
             offset,
-            declared[0] if declared else 0.0,
-            declared[1] if len(declared) > 1 else 0.0,
-            declared[2] if len(declared) > 2 else 0.0,
-            declared[3] if len(declared) > 3 else 0.0,
+            *(declared + _NONE_DECLARED[len(declared) :] if declared else _NONE_DECLARED),
         )
 
-    @staticmethod
-    def _check(wire: EventIn) -> None:
-        if not wire.visitor or len(wire.visitor) > TEXT_LIMIT:
-            raise FieldError("visitor", wire.visitor, f"an id of 1 to {TEXT_LIMIT} characters")
-        # one sum instead of six comparisons: nearly every event is short
-        texts = len(wire.item) + len(wire.category) + len(wire.campaign)
-        if len(wire.id) + len(wire.session) + len(wire.name) + texts > TEXT_LIMIT:
-            for field in ("id", "session", "item", "category", "campaign", "name"):
-                if len(getattr(wire, field)) > TEXT_LIMIT:
-                    raise FieldError(field, "a long text", f"at most {TEXT_LIMIT} characters")
-        if len(wire.page) > 8 * TEXT_LIMIT:
-            raise FieldError("page", wire.page, f"a path of at most {8 * TEXT_LIMIT} characters")
-        if not (0 <= wire.price < _MOST and 0 <= wire.quantity < _MOST and 0 <= wire.value < _MOST):
-            for field in ("price", "quantity", "value"):
-                if not 0 <= getattr(wire, field) < _MOST:
-                    raise FieldError(field, getattr(wire, field), "a finite number, 0 or more")
-        if wire.utc_offset is not None and abs(wire.utc_offset) > 18 * 60:
-            raise FieldError("utc_offset", wire.utc_offset, "minutes ahead of UTC between -1080 and 1080")
-        if wire.declared and (len(wire.declared) > 4 or not all(map(math.isfinite, wire.declared))):
-            raise FieldError("declared", wire.declared, "up to 4 finite numbers")
+    def _page(self, path: str) -> int:
+        """The hash of a path's template. Paths may tell a person, so they are remembered by their hash only."""
+        raw = hash64(path)
+        page = self._pages.get(raw)
+        if page is None:
+            if len(self._pages) >= _REMEMBERED:
+                self._pages.clear()
+            page = self._pages[raw] = hash64(page_template(path))
+        return page
 
     def _time(self, wire: EventIn, received_ms: int) -> int:
         """The client's time, corrected by how far its clock was off when it sent, within what is believed."""
@@ -192,13 +209,6 @@ class Intake:
                 raise FieldError("consent", name, f"names out of {', '.join(CONSENTS)}")
             bits |= bit
         return bits
-
-    @staticmethod
-    def _code(codes: dict[str, int], field: str, name: str) -> int:
-        code = codes.get(name)
-        if code is None:
-            raise FieldError(field, name, f"one of {', '.join(codes)}")
-        return code
 
     def _utc_offset(self, time_ms: int) -> int:
         """The shop's offset at this time; worked out once an hour, because a zone changes on the hour."""
@@ -227,10 +237,10 @@ def _milliseconds(field: str, value: int | str) -> int:
     return value
 
 
-def _shape_error(error: msgspec.ValidationError) -> FieldError:
+def _field_error(error: msgspec.ValidationError, raw: bytes | msgspec.Raw) -> FieldError:
     """msgspec's own words, without the value: "Expected `str`, got `int` - at `$.name`"."""
     message, _, place = str(error).partition(" - at `$")
-    field = place.strip("`.") or "event"
+    field = place.strip("`.").partition("[")[0] or "event"
     if "unknown field" in message:
         unknown = message.rpartition("`")[0].rpartition("`")[2]
         known = ", ".join(EventIn.__struct_fields__)
@@ -238,4 +248,20 @@ def _shape_error(error: msgspec.ValidationError) -> FieldError:
     if "missing required field" in message:
         field = message.rpartition("`")[0].rpartition("`")[2]
         return FieldError(field, "nothing", "a value; visitor and name are required")
+    if field in _BOUNDS and ("length" in message or "<" in message or ">" in message):
+        found = msgspec.json.decode(raw)[field]
+        return FieldError(field, "a long text" if isinstance(found, str) else found, _BOUNDS[field])
     return FieldError(field, "another type", message.removeprefix("Expected ").removeprefix("expected "))
+
+
+# What is expected where a bound of a field is broken.
+_BOUNDS: Final = {
+    "visitor": f"an id of 1 to {TEXT_LIMIT} characters",
+    **dict.fromkeys(
+        ("name", "id", "session", "item", "category", "campaign", "currency"), f"at most {TEXT_LIMIT} characters"
+    ),
+    "page": f"a path of at most {PAGE_LIMIT} characters",
+    **dict.fromkeys(("price", "quantity", "value"), "a finite number, 0 or more"),
+    "utc_offset": "minutes ahead of UTC between -1080 and 1080",
+    "declared": "up to 4 finite numbers",
+}

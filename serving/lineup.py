@@ -1,77 +1,59 @@
-"""Who folds and scores a visitor: generations by the fold that records are folded with, and in each who scores.
+"""Who folds and scores: generations, by the fold that records are folded with, and in each its champions.
 
-In a generation the champions score; or the champions while challengers look on; or, as a canary, the challengers. A
-visitor's part is taken from its pseudonym, so it stays the same for all of a session, in every worker.
+New sessions start in the newest generation; one that runs ends in the generation it started in. Challengers stand
+beside the champions of the newest, see `serving.shadow`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import Any
 
 from features.compiler import Fold
 from features.sessions import HEADER_LAST_AT
-from serving.scorer import Head, Scorer, Sheet
+from serving.scorer import Scorer
 from serving.sessions import Sessions, is_handed_on, word_of
-from serving.shadow import Comparison, Shadowed
-from serving.stores import Value
-
-if TYPE_CHECKING:
-    from serving.sessions import EventVisit
-
-# Pseudonyms are keyed hashes: any of their bits are as good as random. Two parts take different ones.
-_SHADOW_SHIFT: Final = 8
-_CANARY_SHIFT: Final = 32
-_PARTS: Final = 1 << 16
+from serving.shadow import Beside
+from serving.stores import Found
 
 
 class Generation:
-    """One fold, its buffer, and what scores its features.
+    """One fold, and what scores its features.
 
     Attributes
     ----------
-    champions: the scorer of all who are in no other part; used: whether a running session was folded with it since
-    somebody looked.
+    used: whether a running session was folded with it since somebody looked.
     """
 
-    def __init__(
-        self,
-        sessions: Sessions,
-        champions: Scorer,
-        challengers: Mapping[str, Head],
-        prior: Mapping[str, float],
-        comparison: Comparison,
-        *,
-        shadow_share: float,
-        canary_share: float,
-    ) -> None:
+    def __init__(self, sessions: Sessions, champions: Scorer, beside: Beside | None, shadow_share: float) -> None:
         self.sessions, self.fold, self.champions = sessions, sessions.fold, champions
         self.used = False
-        self._challengers = dict(challengers)
-        self._shadow_below = round(shadow_share * _PARTS) if challengers else 0
-        self._canary_below = round(canary_share * _PARTS) if challengers else 0
-        self._alone = not (self._shadow_below or self._canary_below)
-        self._shadowed = self._canary = champions
-        if self._shadow_below:
-            self._shadowed = Shadowed(champions, self._challengers, prior, self.fold, comparison)
-        if self._canary_below:
-            self._canary = Scorer({**champions.heads, **self._challengers}, prior, champions.reasons, self.fold)
+        self._beside, self._share, self._due = beside, shadow_share, 0.0
 
-    def scorer(self, visitor: int) -> Scorer:
-        """Who scores the visitor, a pseudonym."""
-        if self._alone:
+    def scorer(self) -> Scorer:
+        """Who scores the next turn: of all turns the share in which challengers look on, and all where some visitors
+        are answered by them."""
+        if self._beside is None:
             return self.champions
-        if (visitor >> _CANARY_SHIFT) % _PARTS < self._canary_below:
-            return self._canary
-        if (visitor >> _SHADOW_SHIFT) % _PARTS < self._shadow_below:
-            return self._shadowed
-        return self.champions
+        self._due += 1.0 if self._beside.answers else self._share
+        if self._due < 1.0:
+            return self.champions
+        self._due -= 1.0
+        return self._beside
+
+    def tally(self) -> dict[str, tuple[list[int], float]]:
+        """Scores of the champions since this was asked last, as `Scorer.tally` tells them."""
+        found = self.champions.tally()
+        for name, (counts, total) in self._beside.tally().items() if self._beside else ():
+            known, sum_known = found[name]
+            found[name] = [one + more for one, more in zip(known, counts, strict=True)], sum_known + total
+        return found
 
     def describe(self) -> dict[str, Any]:
         """What scores here, for people."""
         described = self.champions.describe()
-        for name, head in self._challengers.items():
-            described[name]["challenger"] = head.version
+        for name, version in self._beside.challengers.items() if self._beside else ():
+            described[name]["challenger"] = version
         return described
 
 
@@ -80,7 +62,7 @@ class Lineup:
 
     Attributes
     ----------
-    generations: the first is the one in which new sessions start; running ones end in the one they started in.
+    generations: the first is the newest, in which new sessions start.
     """
 
     def __init__(self, generations: Sequence[Generation]) -> None:
@@ -97,48 +79,21 @@ class Lineup:
         """Of the newest generation."""
         return self.newest.fold
 
-    def generation(self, value: Value) -> Generation | None:
+    def generation(self, value: bytes | memoryview) -> Generation | None:
         """The generation whose fold a record was made with, if there is one."""
         for one in self.generations:
             if one.sessions.fits(value):
                 return one
         return None
 
-
-class Turn:
-    """The sheets that one turn of the engine writes on, by their scorers."""
-
-    def __init__(self, lineup: Lineup) -> None:
-        self.lineup = lineup
-        self._sheets: dict[Scorer, Sheet] = {}
-
-    def seat(self, visit: EventVisit, visitor: int, generation: Generation) -> None:
-        """Give a visit its scorer, and its events, if it has any yet, their places on the scorer's sheet."""
-        scorer = generation.scorer(visitor)
-        sheet = self._sheets.get(scorer)
-        if sheet is None:
-            sheet = self._sheets[scorer] = scorer.sheet()
-        visit.scorer, visit.sheet = scorer, sheet
-        if visit.places:
-            sheet.extend(max(visit.places) + 1)
-            visit.readings = [sheet.readings[place] for place in visit.places]
-
-    def home(self, visit: EventVisit, values: Sequence[Value]) -> Sessions:
-        """Where a visit is folded, now that its visitor's records are known; asked for as often as they change.
-
-        A session that runs stays in its generation; all others begin in the newest.
-        """
-        generation, event = self.lineup.newest, visit.events[0]
-        for value in values:
-            found = self.lineup.generation(value)
-            if found is None or found is self.lineup.newest or is_handed_on(value):
+    def home(self, found: Found, first_ms: int) -> Generation:
+        """Where a visit is folded whose first event is of `first_ms`: where its session runs, or the newest."""
+        values = [] if found.value is None else [found.value]
+        for value in (*values, *(other for _, other in found.others)):
+            one = self.generation(value)
+            if one is None or one is self.newest or is_handed_on(value):
                 continue
-            if event.time - word_of(value, HEADER_LAST_AT) <= found.sessions.timeout_ms:
-                generation, found.used = found, True
-        self.seat(visit, event.visitor, generation)
-        return generation.sessions
-
-    def give_back(self) -> None:
-        """What stands on the sheets is not needed any more."""
-        for scorer, sheet in self._sheets.items():
-            scorer.give_back(sheet)
+            if first_ms - word_of(value, HEADER_LAST_AT) <= one.sessions.timeout_ms:
+                one.used = True
+                return one
+        return self.newest

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from features.sessions import STATUS_NAMES
+
+if TYPE_CHECKING:
+    from serving.lineup import Lineup
 
 _LATENCY_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 _SCORE_TENTHS: Final = tuple(tenth / 10 for tenth in range(1, 11))
@@ -40,16 +45,16 @@ class Tally:
 class Metrics:
     """Counters of one worker process."""
 
-    def __init__(self, versions: Callable[[], dict[str, str]]) -> None:
+    def __init__(self, lineup: Callable[[], Lineup]) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()
-        self.events: Counter[str] = Counter()
+        self._statuses: Counter[int] = Counter()
         self.retired_records = 0
         self.swept_records = 0
         self.closed_sessions = 0
         self.latency = Tally(_LATENCY_SECONDS)
         self.scores: dict[str, Tally] = {}
         self.records = 0
-        self._versions = versions
+        self._lineup = lineup
         self._registry = CollectorRegistry()
         self._registry.register(self)  # type: ignore[arg-type]
 
@@ -57,14 +62,16 @@ class Metrics:
         """Tell what somebody else counts, too."""
         self._registry.register(collector)
 
-    def scored(self, scores: dict[str, float]) -> None:
-        """Count the scores of one answer."""
-        for head, value in scores.items():
-            tally = self.scores.get(head)
-            if tally is None:
-                tally = self.scores[head] = Tally(_SCORE_TENTHS)
-            tally.counts[bisect_left(_SCORE_TENTHS, value)] += 1  # Tally.add pasted: it is called for every head
-            tally.sum += value
+    def folded(self, statuses: list[int]) -> None:
+        """Count events by what was done with them."""
+        self._statuses.update(statuses)
+
+    def scored(self, tally: Mapping[str, tuple[list[int], float]]) -> None:
+        """Count scores, as `Scorer.tally` tells them."""
+        for head, (counts, total) in tally.items():
+            known = self.scores.setdefault(head, Tally(_SCORE_TENTHS))
+            known.counts = [one + more for one, more in zip(known.counts, counts, strict=True)]
+            known.sum += total
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
@@ -80,17 +87,19 @@ class Metrics:
         for (path, status), count in self.requests.items():
             requests.add_metric([path, str(status)], count)
         events = CounterMetricFamily("lotse_events", "Events by what was done with them.", labels=["status"])
-        for name, count in self.events.items():
-            events.add_metric([name], count)
+        for status, count in self._statuses.items():
+            events.add_metric([STATUS_NAMES[status]], count)
         latency = HistogramMetricFamily("lotse_events_seconds", "Time to answer POST /v1/events, after the body came.")
         latency.add_metric([], *self.latency.buckets())
+        for generation in self._lineup().generations:
+            self.scored(generation.tally())
         scores = HistogramMetricFamily("lotse_score", "Scores answered.", labels=["head"])
         for head, tally in self.scores.items():
             scores.add_metric([head], *tally.buckets())
         models = GaugeMetricFamily(
             "lotse_model_info", "The version of each head that scores.", labels=["head", "version"]
         )
-        for head, version in self._versions().items():
+        for head, version in self._lineup().champions.versions.items():
             models.add_metric([head, version], 1)
         yield from (requests, events, latency, scores, models)
         yield GaugeMetricFamily("lotse_session_records", "Records in the store.", value=self.records)

@@ -8,19 +8,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from features import carried
 from features.compiler import Fold
 from features.declare import CatalogueError
 from features.events import Event
+from serving.heads import GOLDEN_TOLERANCE, Head, ModelError
 from serving.lineup import Generation, Lineup
 from serving.model_cache import Followed, ModelCache, State, Version
 from serving.pseudonyms import DAY_MS
-from serving.scorer import GOLDEN_TOLERANCE, Head, ModelError, Scorer
+from serving.scorer import Scorer, size_for
 from serving.sessions import Sessions
 from serving.settings import ServingSettings
-from serving.shadow import Comparison
+from serving.shadow import Beside, Comparison
+from serving.stores import Found
+from serving.turn import Turn
 
 logger = logging.getLogger("lotse.models")
 
@@ -61,7 +62,7 @@ class Folds:
                     "train again with this release"
                 )
             fold = carried.load(path.read_text(), digest)
-            warm_up(fold, fold.nothing_learned)
+            warm_up(fold, Scorer({}, {}, {}, fold))
             self._folds[digest] = fold
         return self._folds[digest]
 
@@ -75,11 +76,15 @@ class Folds:
         self._folds = {digest: fold for digest, fold in self._folds.items() if digest in digests}
 
 
-def warm_up(fold: Fold, tables: np.ndarray) -> None:
+def warm_up(fold: Fold, scorer: Scorer) -> None:
     """Compile, or load, what the first request would otherwise wait for."""
-    record, row = fold.new_record(), fold.new_row()
-    fold.advance(record, row, 1_800_000, tables, *Event(visitor=1, time=1_700_000_000_000))
-    fold.read(record, 1_700_000_001_000, row, tables)
+    turn, sheet = Turn(Sessions(fold, 1_800_000, 1_800_000), size_for(1), lambda raw, linked: []), scorer.sheet()
+    turn.begin(sheet, 1_700_000_000_000)
+    turn.add([Event(visitor=1, time=1_700_000_000_000)], [""])
+    turn.advance([Found(visit, None, ()) for visit in turn.visits.values()])
+    sheet.read(fold, fold.new_record(), 1_700_000_001_000)
+    scorer.give_back(turn.score())
+    scorer.tally()  # nobody was scored
 
 
 def load(cache: ModelCache, name: str, version: Version, folds: Folds, tagged: str | None = None) -> Head:
@@ -208,18 +213,11 @@ class Models:
             timeout_ms = round(self._settings.session.timeout_minutes * 60_000)
             self._sessions[digest] = Sessions(fold, timeout_ms, round(self._settings.store.linked_days * DAY_MS))
         settings, prior = self._settings.models, self._settings.prior
-        scorer = Scorer(self._heads[digest], prior, reasons, fold)
-        for tables in scorer.tables.values():
-            warm_up(fold, tables)
-        return Generation(
-            self._sessions[digest],
-            scorer,
-            challengers,
-            prior,
-            self._comparison,
-            shadow_share=settings.shadow_share,
-            canary_share=settings.canary_share,
-        )
+        scorer, beside = Scorer(self._heads[digest], prior, reasons, fold), None
+        warm_up(fold, scorer)
+        if challengers and (settings.shadow_share or settings.canary_share):
+            beside = Beside(scorer, challengers, prior, fold, self._comparison, settings.canary_share)
+        return Generation(self._sessions[digest], scorer, beside, settings.shadow_share)
 
     def _note_use(self) -> None:
         if self._lineup is None:

@@ -7,6 +7,7 @@ not even the operator with every file in hand, can tell that two days' visitors 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +30,11 @@ class RotatingPseudonyms:
     def current(self, raw: str, now_ms: int, *, linked: bool) -> int:
         """The pseudonym to use now."""
         return self._lasting.visitor(raw) if linked else self._of_day(now_ms // DAY_MS).visitor(raw)
+
+    def at(self, now_ms: int) -> Callable[[str, bool], int]:
+        """`current` at one moment: pseudonym(raw, linked)."""
+        day, lasting = self._of_day(now_ms // DAY_MS).visitor, self._lasting.visitor
+        return lambda raw, linked: lasting(raw) if linked else day(raw)
 
     def earlier(self, raw: str, now_ms: int, *, linked: bool) -> list[int]:
         """Pseudonyms under which a session that is still open may have begun: before midnight, or before consent."""

@@ -8,7 +8,6 @@ import msgspec
 
 if TYPE_CHECKING:
     from features.events import Event
-    from serving.sessions import EventVisit
 
 
 class Answer(msgspec.Struct, omit_defaults=True):
@@ -28,16 +27,15 @@ class Request:
 
     Attributes
     ----------
-    events: canonical; visits: of each event the visit it is part of and its number there.
+    events: canonical; raws: their visitors' ids as the tracker gave them; first: place of the first one in its turn.
     answer, problem: what came of it, one of them.
     """
 
-    __slots__ = ("answer", "body", "events", "many", "problem", "raws", "visits")
+    __slots__ = ("answer", "body", "events", "first", "many", "problem", "raws")
 
     def __init__(self, body: bytes) -> None:
-        self.body, self.many = body, False
+        self.body, self.many, self.first = body, False, 0
         self.events: list[Event] = []
         self.raws: list[str] = []
-        self.visits: list[tuple[EventVisit, int]] = []
         self.answer: Answer | list[Answer] | None = None
         self.problem: Exception | None = None

@@ -1,286 +1,112 @@
-"""Feature vectors in, calibrated scores out, a few microseconds a head: probabilities, or expected amounts.
-
-One row goes through LightGBM's single-row C API, many through its batch prediction; both give the same numbers. What
-was decided already (a session that has bought converts) is not asked of the model, nor is what cannot be asked (whether
-a visitor returns, where visits may not be linked).
-"""
+"""Rows of features in, every head's score out."""
 
 from __future__ import annotations
 
-import ctypes
-import math
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import lightgbm as lgb
-import msgspec
 import numpy as np
-from lightgbm.basic import _LIB
 
 from features.compiler import Fold
-from features.tables import NOTHING_LEARNED, Tables
-
-FORMAT: Final = 2
-_RAW_SCORE: Final = 1
-_FLOAT32: Final = 0
-_LINKS: Final = {"sigmoid_by_age": "sigmoid", "exp_by_age": "exp"}
-# Where the age of a session stands in a feature vector.
-_AGE: Final = ("events", "idle_seconds")
-# Trees are summed in double precision in the same order everywhere; only the link's library may differ.
-GOLDEN_TOLERANCE: Final = 1e-9
-
+from serving.heads import GOLDEN_TOLERANCE, Head, ModelError
+from serving.panel import DECIDED, NOT_ASKED, Panel
 
 # Why a head that needs linked visits has no score.
 NOT_LINKED: Final = "visits_not_linked"
+# Fewest places of a sheet.
+_PLACES: Final = 64
 
 
-class ModelError(ValueError):
-    """A model folder that cannot score: says what is wrong with it."""
+class Scores(NamedTuple):
+    """What is said of one row: scores, heads whose answer was decided already, why heads have no score of a model."""
+
+    scores: dict[str, float]
+    decided: list[str]
+    reasons: dict[str, str]
 
 
-class Calibration(msgspec.Struct):
-    """What turns a margin into a score: link(slope * margin + intercept + curve(margin)) of the session's age.
-
-    events (E,), idle_seconds (I,): the lower ends of the ages; slope, intercept: (E, I); knots, values (K,): of the
-    curve, linear between its knots and constant beyond.
-    """
-
-    kind: str
-    events: list[float]
-    idle_seconds: list[float]
-    slope: list[list[float]]
-    intercept: list[list[float]]
-    knots: list[float]
-    values: list[float]
-
-    def lacks(self) -> str:
-        """What is missing in it, nothing where it is whole."""
-        shape = [len(self.idle_seconds)] * len(self.events)
-        if not shape or any([len(line) for line in grid] != shape for grid in (self.slope, self.intercept)):
-            return "a slope and an intercept for each age"
-        rising = all(one < other for one, other in pairwise(self.knots))
-        return "" if rising and len(self.knots) == len(self.values) else "a value for each knot, rising"
-
-    def pieces(self) -> tuple[list[float], list[float], list[float]]:
-        """Of each piece of the curve, before, between, after the knots: its start, its value there, its slope."""
-        if not self.knots:
-            return [0.0], [0.0], [0.0]
-        rises = [
-            (at_end - at_start) / (end - start)
-            for (start, at_start), (end, at_end) in pairwise(zip(self.knots, self.values, strict=True))
-        ]
-        return [self.knots[0], *self.knots], [self.values[0], *self.values], [0.0, *rises, 0.0]
-
-
-class Golden(msgspec.Struct):
-    """A row and the score it had in training."""
-
-    row: list[float | None]
-    score: float
-
-
-class Decided(msgspec.Struct):
-    """When the answer is known: any of `when` (feature, at least) holds; then it is `value`."""
-
-    when: list[tuple[str, float]]
-    value: float
-
-
-class About(msgspec.Struct):
-    """head.json of a model folder."""
-
-    format: int
-    head: str
-    features: list[str]
-    feature_digest: str
-    calibration: Calibration
-    base_rate: float
-    golden: Golden
-    tables_digest: str = ""
-    decided: Decided | None = None
-    needs: list[str] = []
-
-
-class Head:
-    """One loaded model."""
-
-    def __init__(self, folder: Path, version: str) -> None:
-        """Load a model folder."""
-        try:
-            self.about = msgspec.json.decode((folder / "head.json").read_bytes(), type=About)
-            self._booster = lgb.Booster(model_file=str(folder / "booster.txt"))
-            self.tables = Tables.load(folder / "tables.npz") if self.about.tables_digest else NOTHING_LEARNED
-        except (OSError, ValueError, msgspec.DecodeError, lgb.basic.LightGBMError) as error:
-            raise ModelError(f"the model folder cannot be read: {error}") from None
-        if self.about.format != FORMAT:
-            raise ModelError(f"model format {self.about.format}; this service reads format {FORMAT}: upgrade it")
-        if self.about.tables_digest and self.tables.digest != self.about.tables_digest:
-            raise ModelError("tables.npz is not what head.json was written with: register the model again")
-        calibration = self.about.calibration
-        if calibration.kind not in _LINKS:
-            known = ", ".join(_LINKS)
-            raise ModelError(f"calibration {calibration.kind!r}; this service knows {known}: upgrade it")
-        place = {feature: index for index, feature in enumerate(self.about.features)}
-        missing = [name for name in (*_AGE, *self.about.needs) if name not in place]
-        what = f"the feature {missing[0]!r}" if missing else calibration.lacks()
-        if what:
-            raise ModelError(f"head.json lacks {what}, which the calibration needs: register the model again")
-        self.name, self.version = self.about.head, version
-        self._exponential = _LINKS[calibration.kind] == "exp"
-        self._events, self._idle = (place[name] for name in _AGE)
-        self._older_events, self._older_idle = calibration.events[1:], calibration.idle_seconds[1:]
-        self._width = len(calibration.idle_seconds)
-        # an age's slope and intercept by one place: found in 0.3 us
-        self._slopes = [value for line in calibration.slope for value in line]
-        self._intercepts = [value for line in calibration.intercept for value in line]
-        self._knots = calibration.knots
-        self._starts, self._values, self._rises = calibration.pieces()
-        self._needs = [place[name] for name in self.about.needs]
-        decided = self.about.decided
-        self._when = [(place[name], least) for name, least in decided.when if name in place] if decided else []
-        self.value = decided.value if decided else 0.0
-        width = len(self.about.features)
-        # one configuration handle for the life of the model, input and output buffers reused
-        self._handle = ctypes.c_void_p()
-        status = _LIB.LGBM_BoosterPredictForMatSingleRowFastInit(
-            self._booster._handle, ctypes.c_int(_RAW_SCORE), ctypes.c_int(0), ctypes.c_int(-1), ctypes.c_int(_FLOAT32),
-            ctypes.c_int32(width), b"num_threads=1", ctypes.byref(self._handle),
-        )  # fmt: skip
-        if status:
-            raise ModelError(f"LightGBM refused the model: {_LIB.LGBM_GetLastError()}")
-        self._length, self._output = ctypes.c_int64(), ctypes.c_double()
-        self._predict = _LIB.LGBM_BoosterPredictForMatSingleRowFast
-        # where a row to be scored is put that lies elsewhere
-        self._own = np.zeros(width, np.float32)
-        self._own_call = self.call(self._own)
-
-    def call(self, row: np.ndarray) -> Call:
-        """What LightGBM is called with for a float32 (F,) whose memory stays where it is; made once for many calls.
-
-        Raises
-        ------
-        ModelError
-            The row has not as many features as the model.
-        """
-        if len(row) != len(self.about.features):
-            raise ModelError(f"the model has {len(self.about.features)} features, the running fold {len(row)}")
-        pointer = ctypes.c_void_p(row.ctypes.data)
-        return self._handle, pointer, ctypes.byref(self._length), ctypes.byref(self._output)
-
-    def decided(self, row: Sequence[float] | np.ndarray) -> bool:
-        """Whether the answer is known from the row alone."""
-        for place, least in self._when:  # noqa: SIM110  (a generator would cost a microsecond)
-            if row[place] >= least:
-                return True
-        return False
-
-    def asked(self, row: np.ndarray) -> bool:
-        """Whether the question can be asked of the row: what it needs is not missing."""
-        for place in self._needs:  # noqa: SIM110  (most heads need nothing; a generator would cost a microsecond)
-            if math.isnan(row.item(place)):
-                return False
-        return True
-
-    def score(self, row: np.ndarray) -> float:
-        """What the model says of one vector, decided or not."""
-        self._own[:] = row
-        return self.score_in_place(self._own, self._own_call)
-
-    def score_in_place(self, row: np.ndarray, call: Call) -> float:
-        """The same of a row with its own `call`."""
-        if self._predict(*call):
-            raise ModelError(f"LightGBM cannot score: {_LIB.LGBM_GetLastError()}")
-        older = bisect_right(self._older_events, row.item(self._events))
-        age = older * self._width + bisect_right(self._older_idle, row.item(self._idle))
-        margin = self._output.value
-        piece = bisect_right(self._knots, margin)
-        curve = self._rises[piece] * (margin - self._starts[piece]) + self._values[piece]
-        linear = self._slopes[age] * margin + self._intercepts[age] + curve
-        return math.exp(linear) if self._exponential else 1.0 / (1.0 + math.exp(-linear))
-
-    def scores(self, matrix: np.ndarray) -> np.ndarray:
-        """What the model says of many vectors, NaN where it cannot be asked: float32 (n, F) -> float64 (n,)."""
-        margin = np.asarray(self._booster.predict(matrix, raw_score=True, num_threads=1))
-        older = np.searchsorted(self._older_events, matrix[:, self._events], "right")
-        age = older * self._width + np.searchsorted(self._older_idle, matrix[:, self._idle], "right")
-        piece = np.searchsorted(self._knots, margin, "right")
-        curve = np.array(self._rises)[piece] * (margin - np.array(self._starts)[piece]) + np.array(self._values)[piece]
-        linear = np.array(self._slopes)[age] * margin + np.array(self._intercepts)[age] + curve
-        found = np.exp(linear) if self._exponential else 1.0 / (1.0 + np.exp(-linear))
-        found[np.isnan(matrix[:, self._needs]).any(axis=1)] = np.nan
-        return found
-
-    def golden_error(self) -> float:
-        """How far the golden row's score is from what it was in training."""
-        row = np.array([math.nan if value is None else value for value in self.about.golden.row], np.float32)
-        golden = self.about.golden.score
-        return abs(self.score(row) - golden) / max(1.0, abs(golden))
-
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None):
-            _LIB.LGBM_FastConfigFree(self._handle)
-
-
-Call = tuple[Any, ...]
-
-
-class Reading(NamedTuple):
-    """Where a record is described as models with the same learned tables see it: tables int64 (words,), row float32
-    (F,)."""
-
-    tables: np.ndarray
-    row: np.ndarray
+_NOTHING: Final[list[str]] = []
 
 
 class Sheet:
-    """Places at which records are described and then scored, by all heads of one scorer."""
+    """Places at which records are described and then scored, by all heads of one scorer.
 
-    def __init__(self, scorer: Scorer) -> None:
+    Attributes
+    ----------
+    rows: float32 (t, size, F), a row of features for each set of learned tables and place.
+    tables, tables_at: the sets, int64, one after the other, and where each begins, int64 (t + 1,).
+    """
+
+    def __init__(self, scorer: Scorer, size: int) -> None:
         # not the scorer: it holds its sheets, and a circle would outlive a swap until the garbage collector comes
-        self._heads, self._tables, self._width = scorer.heads, scorer.tables, scorer.width
+        self._panels, self._names, self.size = scorer.panels, scorer.names, size
         self._priors, self._reasons = scorer.priors, scorer.reasons
-        self.readings: list[tuple[Reading, ...]] = []
-        self._asked: list[list[tuple[str, Head, np.ndarray, Call]]] = []
+        self.tables, self.tables_at = scorer.tables, scorer.tables_at
+        self.rows = np.zeros((len(self.tables_at) - 1, size, scorer.width), np.float32)
+        self._scores = [np.zeros((panel.heads, size)) for panel in scorer.panels]
+        self._states = [np.zeros((panel.heads, size), np.uint8) for panel in scorer.panels]
+        self._lines: list[list[float]] = []
+        self._special: list[list[int]] | None = None
 
-    def __len__(self) -> int:
-        return len(self.readings)
+    def read(self, fold: Fold, record: np.ndarray, now_ms: int) -> None:
+        """Describe a record as of now at the first place."""
+        for number, rows in enumerate(self.rows):
+            tables = self.tables[self.tables_at[number] : self.tables_at[number + 1]]
+            fold.read(record, now_ms, rows[0], tables)
 
-    def extend(self, places: int) -> None:
-        """Have at least so many places."""
-        while len(self.readings) < places:
-            rows = {digest: np.zeros(self._width, np.float32) for digest in self._tables}
-            self.readings.append(tuple(Reading(self._tables[digest], row) for digest, row in rows.items()))
-            self._asked.append(
-                [(name, head, row := rows[head.tables.digest], head.call(row)) for name, head in self._heads.items()]
-            )
+    def score(self, count: int) -> None:
+        """Score what stands at the first places."""
+        for panel, rows, scores, states in zip(self._panels, self.rows, self._scores, self._states, strict=False):
+            panel.score(rows, count, scores, states)
+        self._lines = _by_place(self._scores, count)
+        special = any(states[:, :count].any() for states in self._states)
+        self._special = _by_place(self._states, count) if special else None
 
-    def score(self, place: int = 0) -> tuple[dict[str, float], list[str], dict[str, str]]:
-        """Every head's score of what stands at the place, the heads whose answer was decided already, and why others
-        have no score of a model."""
-        scores: dict[str, float] = {}
-        decided: list[str] = []
-        reasons = self._reasons
-        for name, head, row, call in self._asked[place]:
-            if head.decided(row):
-                scores[name] = head.value
-                decided.append(name)
-            elif not head.asked(row):
-                reasons = {**reasons, name: NOT_LINKED}
-            else:
-                scores[name] = head.score_in_place(row, call)
+    def scores(self, place: int = 0) -> Scores:
+        """What was said of a place."""
+        names = self._names
+        scores = dict(zip(names, self._lines[place], strict=True))
+        decided, reasons = _NOTHING, self._reasons
+        if self._special is not None:
+            states = self._special[place]
+            if DECIDED in states:
+                decided = [name for name, state in zip(names, states, strict=True) if state == DECIDED]
+            if NOT_ASKED in states:
+                left = [name for name, state in zip(names, states, strict=True) if state == NOT_ASKED]
+                scores = {name: score for name, score in scores.items() if name not in left}
+                reasons = {**reasons, **dict.fromkeys(left, NOT_LINKED)}
         if self._priors:
             scores.update(self._priors)
-        return scores, decided, reasons
+        return Scores(scores, decided, reasons)
+
+
+def _by_place(lines: Sequence[np.ndarray], count: int) -> list[list[Any]]:
+    """The first columns of some (H, size) arrays, each as one list."""
+    if len(lines) == 1:
+        found: list[list[Any]] = lines[0][:, :count].T.tolist()
+        return found
+    return np.concatenate([np.zeros((0, count)), *(line[:, :count] for line in lines)]).T.tolist()
+
+
+def size_for(places: int) -> int:
+    """One of few sizes that is large enough.
+
+    >>> size_for(1), size_for(65)
+    (64, 128)
+    """
+    return max(_PLACES, 1 << (places - 1).bit_length())
 
 
 class Scorer:
     """All heads of the service. A head without a usable model answers its prior, and the reason is told.
 
-    Heads trained together share their learned tables, so one reading of the record serves them all; a head with tables
-    of its own gets a reading of its own.
+    Heads trained together share their learned tables, so one reading of the record serves them all; heads with tables
+    of their own get a reading of their own.
+
+    Raises
+    ------
+    ModelError
+        A head has not as many features as the fold.
     """
 
     def __init__(
@@ -288,22 +114,40 @@ class Scorer:
     ) -> None:
         self.heads = dict(heads)
         self.width = len(fold.names)
-        self.tables = {
-            head.tables.digest: head.tables.pack(tuple(fold.catalogue.tables)) for head in heads.values()
-        } or {"": fold.nothing_learned}
+        for head in heads.values():
+            if len(head.about.features) != self.width:
+                raise ModelError(f"the model has {len(head.about.features)} features, the running fold {self.width}")
+        sharing: dict[str, list[str]] = {}
+        for name, head in heads.items():
+            sharing.setdefault(head.tables.digest, []).append(name)
+        self.panels = [Panel([heads[name] for name in names]) for names in sharing.values()]
+        learned = [heads[names[0]].tables.pack(tuple(fold.catalogue.tables)) for names in sharing.values()]
+        learned = learned or [fold.nothing_learned]
+        self.tables = np.concatenate(learned)
+        self.tables_at = np.cumsum([0, *map(len, learned)])
+        self.names = [name for names in sharing.values() for name in names]
         self.versions = {name: head.version for name, head in heads.items()}
         self.reasons = dict(reasons)
         self.priors = {name: prior for name, prior in priors.items() if name in reasons}
-        self._free = [Sheet(self)]
-        self._free[0].extend(1)  # a head that does not fit is refused here
+        self._free: dict[int, list[Sheet]] = {}
 
-    def sheet(self) -> Sheet:
-        """A sheet that nobody else writes on until it is given back."""
-        return self._free.pop() if self._free else Sheet(self)
+    def sheet(self, places: int = 1) -> Sheet:
+        """A sheet of at least so many places that nobody else writes on until it is given back."""
+        size = size_for(places)
+        free = self._free.get(size)
+        return free.pop() if free else Sheet(self, size)
 
     def give_back(self, sheet: Sheet) -> None:
         """What stands on the sheet is not needed any more."""
-        self._free.append(sheet)
+        self._free.setdefault(sheet.size, []).append(sheet)
+
+    def tally(self) -> dict[str, tuple[list[int], float]]:
+        """Scores since this was asked last, by head: how many were up to 0.1, 0.2, ... 1.0 and above, and their sum."""
+        counts = [line for panel in self.panels for line in panel.tally.tolist()]
+        totals = [total for panel in self.panels for total in panel.total.tolist()]
+        for panel in self.panels:
+            panel.tally[:], panel.total[:] = 0, 0.0
+        return dict(zip(self.names, zip(counts, totals, strict=True), strict=True))
 
     def ready(self) -> list[str]:
         """What keeps the heads from scoring as they did in training; empty if nothing does."""

@@ -1,6 +1,6 @@
-"""Challengers in the shadow: they score the same rows as the champions, and nobody is answered with it.
+"""Challengers beside the champions: in the shadow, where nobody is answered with what they say, or as canaries.
 
-What is kept of it are sums and histograms, by head and by the two versions.
+They score the same rows. What is kept of the comparison are sums and histograms, by head and by the two versions.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from features.compiler import Fold
+from serving.heads import Head
 from serving.metrics import Tally
-from serving.scorer import Head, Scorer, Sheet
+from serving.scorer import Scorer, Scores
 
 # Not a name that a head may have.
 _MARK: Final = " "
 _TENTHS: Final = tuple(tenth / 10 for tenth in range(1, 11))
+# Pseudonyms are keyed hashes: any of their bits are as good as random.
+_CANARY_SHIFT: Final = 32
+_PARTS: Final = 1 << 16
 # Of a pair of versions that do not meet any more, nothing is told after so many others.
 _PAIRS: Final = 20
 
@@ -92,8 +96,13 @@ class Comparison:
         return scores, rows, mean, psi
 
 
-class Shadowed(Scorer):
-    """The champions, and challengers that score beside them."""
+class Beside(Scorer):
+    """The champions, and challengers that score the same rows: in the shadow, or for some visitors.
+
+    Attributes
+    ----------
+    answers: whether any visitor is answered by challengers; challengers: their versions.
+    """
 
     def __init__(
         self,
@@ -102,37 +111,44 @@ class Shadowed(Scorer):
         prior: Mapping[str, float],
         fold: Fold,
         comparison: Comparison,
+        canary_share: float,
     ) -> None:
-        self._pairs = [
-            (name, f"{name}{_MARK}", comparison.pair(name, champions.versions[name], head.version))
-            for name, head in challengers.items()
-        ]
         beside = {f"{name}{_MARK}": head for name, head in challengers.items()}
         super().__init__({**champions.heads, **beside}, prior, champions.reasons, fold)
-        self._free.clear()  # the sheet it was tried with does not compare
         self.versions = champions.versions
+        self.challengers = {name: head.version for name, head in challengers.items()}
+        self.answers = canary_share > 0
+        self._canary_versions = {**champions.versions, **self.challengers}
+        self._below = round(canary_share * _PARTS)
+        self._pairs = [
+            (name, f"{name}{_MARK}", comparison.pair(name, champions.versions[name], version))
+            for name, version in self.challengers.items()
+        ]
 
-    def sheet(self) -> Sheet:
-        """A sheet that compares while it scores."""
-        return self._free.pop() if self._free else ShadowSheet(self, self._pairs)
+    def part(self, visitor: int, said: Scores) -> tuple[Scores, dict[str, str]]:
+        """What the visitor, a pseudonym, is answered, and by which versions; both scores are compared.
 
-
-class ShadowSheet(Sheet):
-    """A sheet whose scores are those of the champions."""
-
-    def __init__(self, scorer: Scorer, pairs: list[tuple[str, str, Pair]]) -> None:
-        super().__init__(scorer)
-        self._pairs = pairs
-
-    def score(self, place: int = 0) -> tuple[dict[str, float], list[str], dict[str, str]]:
-        """The same of the champions alone."""
-        scores, decided, reasons = super().score(place)
+        A visitor's part is taken from its pseudonym, so it stays the same in every worker.
+        """
+        canary = (visitor >> _CANARY_SHIFT) % _PARTS < self._below
+        scores, decided, reasons = dict(said.scores), list(said.decided), dict(said.reasons)
         for name, beside, pair in self._pairs:
-            score = scores.pop(beside, None)
-            if beside in decided:
+            if known := beside in decided:
                 decided.remove(beside)
-            elif score is not None and name in scores and name not in decided:
+            reason, score = reasons.pop(beside, None), scores.pop(beside, None)
+            if score is not None and name in scores and not known and name not in decided:
                 pair.add(scores[name], score)
-            if beside in reasons:
-                reasons = {head: reason for head, reason in reasons.items() if head != beside}
-        return scores, decided, reasons
+            if not canary:
+                continue
+            for gone in (scores, reasons):
+                gone.pop(name, None)  # type: ignore[attr-defined]
+            decided = [one for one in decided if one != name] + ([name] if known else [])
+            if score is not None:
+                scores[name] = score
+            if reason is not None:
+                reasons[name] = reason
+        return Scores(scores, decided, reasons), self._canary_versions if canary else self.versions
+
+    def tally(self) -> dict[str, tuple[list[int], float]]:
+        """Of the champions."""
+        return {name: counted for name, counted in super().tally().items() if not name.endswith(_MARK)}

@@ -13,7 +13,7 @@ A store is found by the scheme of its URL in the entry-point group `lotse.stores
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import entry_points
 from typing import NamedTuple, Protocol
 
@@ -84,6 +84,22 @@ class Visit(Protocol):
         """
 
 
+class Found(NamedTuple):
+    """What lies in the store for a visit: its record, and those under other keys; valid until the visit is advanced."""
+
+    visit: Visit
+    value: Value | None
+    others: Sequence[tuple[bytes, Value]]
+
+
+Advance = Callable[[Sequence[Found]], Sequence[Change | None]]
+
+
+def one_by_one(found: Sequence[Found]) -> list[Change | None]:
+    """Advance each visit by itself."""
+    return [visit.advance(value, others) for visit, value, others in found]
+
+
 class Batch(NamedTuple):
     """Sessions to be handed on together."""
 
@@ -98,8 +114,11 @@ class Store(Protocol):
     awaitable does) StoreError.
     """
 
-    def apply(self, visits: Sequence[Visit]) -> Awaitable[None] | None:
-        """Advance visits of different visitors; what was acknowledged survives the end of any process."""
+    def apply(self, visits: Sequence[Visit], advance: Advance = one_by_one) -> Awaitable[None] | None:
+        """Advance visits of different keys; what was acknowledged survives the end of any process.
+
+        advance: does it for as many of them as the store can ask about at once; changes in the order of what was found.
+        """
 
     def read(self, key: bytes) -> Awaitable[bytes | None] | bytes | None:
         """One record as it is now."""

@@ -19,7 +19,7 @@ from typing import Any, Final
 import lmdb
 
 from serving.settings import StoreSettings
-from serving.stores import Batch, Closed, Entry, StoreError, Visit
+from serving.stores import Advance, Batch, Change, Closed, Entry, Found, StoreError, Visit, one_by_one
 
 # what is read first of the schedule is what is due first: LMDB orders by bytes
 _MOMENT: Final = Struct(">Q")
@@ -52,38 +52,49 @@ class EmbeddedStore:
         )
         self._syncing = _SharedSync(self._env) if settings.durability == "disk" else None
 
-    def apply(self, visits: Sequence[Visit]) -> Awaitable[None] | None:
+    def apply(self, visits: Sequence[Visit], advance: Advance = one_by_one) -> Awaitable[None] | None:
         """Advance visits, all in one transaction."""
         try:
             with self._env.begin(write=True, buffers=True, db=self._records) as transaction:
-                for visit in visits:
-                    self._apply(transaction, visit)
+                found = [self._find(transaction, visit) for visit in visits]
+                keys = {visit.key for visit in visits}
+                if any(key in keys for one in found for key, _ in one.others):
+                    # one goes on with the record of another: one after the other
+                    for visit in visits:
+                        (change,) = advance([self._find(transaction, visit)])
+                        self._put(transaction, visit, change)
+                else:
+                    for visit, change in zip(visits, advance(found), strict=True):
+                        self._put(transaction, visit, change)
         except lmdb.Error as error:
             raise StoreError(f"the embedded store: {error}") from error
         return self._syncing.wait() if self._syncing else None
 
-    def _apply(self, transaction: Any, visit: Visit) -> None:
+    def _find(self, transaction: Any, visit: Visit) -> Found:
         value = transaction.get(visit.key)
-        if value is None:
-            others = [(key, found) for key in visit.others() if (found := transaction.get(key)) is not None]
-            change = visit.advance(None, others)
-        else:
-            change = visit.advance(value)
+        if value is not None:
+            return Found(visit, value, ())
+        return Found(
+            visit, None, [(key, found) for key in visit.others() if (found := transaction.get(key)) is not None]
+        )
+
+    def _put(self, transaction: Any, visit: Visit, change: Change | None) -> None:
         if visit.entry is not None:
             transaction.delete(_MOMENT.pack(visit.entry.due_ms) + visit.entry.key, db=self._schedule)
         if change is None:
             return
-        if change.closed:
-            for name, closed in change.closed:
+        value, due_ms, moved, closed_sessions = change
+        if closed_sessions:
+            for name, closed in closed_sessions:
                 transaction.put(name, closed, db=self._closed)
-        if change.moved:
-            transaction.delete(change.moved.key)
-        if change.value is None:
+        if moved:
+            transaction.delete(moved.key)
+        if value is None:
             transaction.delete(visit.key)
         else:
-            transaction.put(visit.key, change.value)
-        if change.due_ms is not None:
-            transaction.put(_MOMENT.pack(change.due_ms) + visit.key, b"", db=self._schedule)
+            transaction.put(visit.key, value)
+        if due_ms is not None:
+            transaction.put(_MOMENT.pack(due_ms) + visit.key, b"", db=self._schedule)
 
     def read(self, key: bytes) -> bytes | None:
         """One record."""

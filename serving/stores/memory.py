@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Sequence
 
 from serving.settings import StoreSettings
-from serving.stores import Batch, Closed, Entry, Visit
+from serving.stores import Advance, Batch, Closed, Entry, Found, Visit, one_by_one
 
 
 class MemoryStore:
@@ -20,12 +20,12 @@ class MemoryStore:
         self._closed: dict[bytes, bytes] = {}
         self._batches: dict[str, tuple[int, list[Closed]]] = {}
 
-    def apply(self, visits: Sequence[Visit]) -> None:
-        """Advance visits."""
+    def apply(self, visits: Sequence[Visit], advance: Advance = one_by_one) -> None:
+        """Advance visits, one after the other: one may go on with the record of another."""
         for visit in visits:
             key, value = visit.key, self._records.get(visit.key)
             others = [] if value else [(k, found) for k in visit.others() if (found := self._records.get(k))]
-            change = visit.advance(value, others)
+            (change,) = advance([Found(visit, value, others)])
             if visit.entry is not None and visit.entry in self._schedule:
                 self._schedule.remove(visit.entry)
                 heapq.heapify(self._schedule)

@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from serving.stores import Batch, Change, Closed, Entry, Moved, StoreError, Visit
+from serving.stores import Advance, Batch, Change, Closed, Entry, Found, Moved, StoreError, Visit, one_by_one
 
 STAMP_BYTES: Final = 8
 NOWHERE: Final = b""
@@ -85,7 +85,7 @@ class OptimisticStore(ABC):
         (found,) = await self.fetch([key])
         return found.value if found else None
 
-    async def apply(self, visits: Sequence[Visit]) -> None:
+    async def apply(self, visits: Sequence[Visit], advance: Advance = one_by_one) -> None:
         """Advance visits, each until nobody was faster."""
         keys = [visit.key for visit in visits]
         # this worker's own visits of a visitor wait for each other instead of being folded in vain
@@ -96,7 +96,7 @@ class OptimisticStore(ABC):
         try:
             left = list(visits)
             for _ in range(_ROUNDS):
-                left = await self._round(left)
+                left = await self._round(left, advance)
                 if not left:
                     return
             raise StoreError(f"others changed a record {_ROUNDS} times while a visit was folded")
@@ -105,18 +105,22 @@ class OptimisticStore(ABC):
                 del self._busy[key]
             done.set_result(None)
 
-    async def _round(self, visits: Sequence[Visit]) -> list[Visit]:
+    async def _round(self, visits: Sequence[Visit], advance: Advance) -> list[Visit]:
         """Try each visit once; returns those that are to be tried again."""
         others = await self._look(visits)
         tried: list[tuple[Visit, Change]] = []
         swaps: list[Swap] = []
-        for visit, found in zip(visits, others, strict=True):
-            seen = self._seen.get(visit.key)
-            change = visit.advance(seen.value if seen else None, [(key, one.value) for key, one in found.items()])
-            if change is None:
-                if visit.entry is None:
-                    continue
-                change = Change(seen.value if seen else None)
+        known = [self._seen.get(visit.key) for visit in visits]
+        changes = advance(
+            [
+                Found(visit, seen.value if seen else None, [(key, one.value) for key, one in found.items()])
+                for visit, seen, found in zip(visits, known, others, strict=True)
+            ]
+        )
+        for visit, seen, found, wanted in zip(visits, known, others, changes, strict=True):
+            if wanted is None and visit.entry is None:
+                continue
+            change = wanted or Change(seen.value if seen else None)
             if change.moved:
                 await self._mark(found[change.moved.key], change.moved, visit.key)
             lying = None if change.value is None else Lying(_stamp(), NOWHERE, bytes(change.value))

@@ -14,8 +14,9 @@ from features.declare import Catalogue
 from features.events import Event
 from features.settings import SettingsError
 from features.tables import Table, Tables
+from serving.heads import Head, ModelError
 from serving.pseudonyms import DAY_MS, RotatingPseudonyms
-from serving.scorer import Head, ModelError, Scorer
+from serving.scorer import Scorer, Scores, Sheet
 from serving.settings import StoreSettings
 from serving.stores import open_store
 from serving.tokens import BadTokenError, Tokens
@@ -62,6 +63,15 @@ def test_an_unknown_store_is_refused() -> None:
         open_store(StoreSettings(url="floppy:a"))
 
 
+def said(head: Head, row: np.ndarray) -> float:
+    return float(head.scores(row[None, :])[0])
+
+
+def scored(sheet: Sheet) -> Scores:
+    sheet.score(1)
+    return sheet.scores()
+
+
 FEATURES = ["a", "b", "c", "d", "events", "idle_seconds"]
 CALIBRATION = {
     "kind": "sigmoid_by_age", "events": [1, 2], "idle_seconds": [0, 5, 30],
@@ -99,8 +109,8 @@ def test_one_row_scores_as_many_do(model_folder: Path) -> None:
     matrix = random.normal(size=(500, 6)).astype(np.float32)
     matrix[random.random(matrix.shape) < 0.2] = np.nan
     matrix[:, 4], matrix[:, 5] = random.integers(1, 5, 500), random.choice([0, 5, 7, 40], 500)
-    one_by_one = [head.score(row) for row in matrix]
-    np.testing.assert_allclose(one_by_one, head.scores(matrix), rtol=0, atol=1e-15)
+    one_by_one = [said(head, row) for row in matrix]
+    assert one_by_one == head.scores(matrix).tolist()
     assert head.golden_error() < 1e-12
 
 
@@ -132,13 +142,12 @@ def test_a_decided_answer_is_not_asked_of_the_model(model_folder: Path) -> None:
     head = Head(model_folder, "3")
     scorer = Scorer({"exit": head}, {"exit": 0.2, "bounce": 0.4}, {"bounce": "no_model"}, six_features())
     sheet = scorer.sheet()
-    sheet.extend(1)
-    ((reading,),) = sheet.readings
-    reading.row[:] = [0, 0, 0, 2, 1, 0]
-    assert sheet.score() == ({"exit": 0.0, "bounce": 0.4}, ["exit"], {"bounce": "no_model"})
-    reading.row[:] = [0, 0, 0, 1, 1, 0]
-    scores, decided, _ = sheet.score()
-    assert scores["exit"] == head.score(np.array([0, 0, 0, 1, 1, 0], np.float32))
+    row = sheet.rows[0][0]
+    row[:] = [0, 0, 0, 2, 1, 0]
+    assert scored(sheet) == ({"exit": 0.0, "bounce": 0.4}, ["exit"], {"bounce": "no_model"})
+    row[:] = [0, 0, 0, 1, 1, 0]
+    scores, decided, _ = scored(sheet)
+    assert scores["exit"] == said(head, np.array([0, 0, 0, 1, 1, 0], np.float32))
     assert 0 < scores["exit"] < 1 and decided == []
 
 
@@ -157,7 +166,7 @@ def test_the_calibration_is_that_of_the_sessions_age(model_folder: Path) -> None
         margin = booster.predict(row[None, :], raw_score=True)[0]
         linear = CALIBRATION["slope"][i][j] * margin + CALIBRATION["intercept"][i][j]  # type: ignore[index]
         linear += np.interp(margin, CALIBRATION["knots"], CALIBRATION["values"])  # type: ignore[arg-type]
-        assert head.score(row) == pytest.approx(1 / (1 + np.exp(-linear)), abs=1e-12)
+        assert said(head, row) == pytest.approx(1 / (1 + np.exp(-linear)), abs=1e-12)
 
 
 def test_amounts_are_answered_as_amounts_and_what_cannot_be_asked_is_not(model_folder: Path, tmp_path: Path) -> None:
@@ -169,16 +178,14 @@ def test_amounts_are_answered_as_amounts_and_what_cannot_be_asked_is_not(model_f
     row = np.array([2.0, 1.0, 0.0, 0.0, 1, 0], np.float32)
     margin = lgb.Booster(model_file=str(tmp_path / "booster.txt")).predict(row[None, :], raw_score=True)[0]
     curve = np.interp(margin, CALIBRATION["knots"], CALIBRATION["values"])  # type: ignore[arg-type]
-    assert head.score(row) == pytest.approx(np.exp(0.9 * margin - 0.2 + curve), rel=1e-12)
+    assert said(head, row) == pytest.approx(np.exp(0.9 * margin - 0.2 + curve), rel=1e-12)
     scorer = Scorer({"value": head}, {}, {}, six_features())
     sheet = scorer.sheet()
-    sheet.extend(1)
-    ((reading,),) = sheet.readings
-    reading.row[:] = row
-    assert sheet.score() == ({"value": head.score(row)}, [], {})
+    sheet.rows[0][0] = row
+    assert scored(sheet) == ({"value": said(head, row)}, [], {})
     row[1] = np.nan
-    reading.row[:] = row
-    assert sheet.score() == ({}, [], {"value": "visits_not_linked"})
+    sheet.rows[0][0] = row
+    assert scored(sheet) == ({}, [], {"value": "visits_not_linked"})
     assert np.isnan(head.scores(row[None, :])[0])
 
 
@@ -200,18 +207,15 @@ def test_heads_share_a_reading_where_their_tables_are_the_same(model_folder: Pat
         for name, rate in (("bounce", 0.5), ("conversion", 0.25), ("exit", 0.5))
     }
     sheet = Scorer(heads, {}, {}, fold).sheet()
-    sheet.extend(2)
     event = Event(visitor=1, time=1_700_000_000_000, item=7)
-    for place, item in enumerate((7, 8)):
+    for item, rate, other_rate in ((7, 0.5, 0.25), (8, 0.0, 0.0)):
         record = fold.new_record()
-        (tables, row), (other_tables, other_row) = sheet.readings[place]
-        fold.advance(record, row, 1_800_000, tables, *event._replace(item=item))
-        fold.read(record, event.time, other_row, other_tables)
-    assert [[row[1] for _, row in readings] for readings in sheet.readings] == [[0.5, 0.25], [0.0, 0.0]]
-    for place, (rate, other_rate) in enumerate(((0.5, 0.25), (0.0, 0.0))):
-        scores, _, _ = sheet.score(place)
-        assert scores["exit"] == scores["bounce"] == heads["exit"].score(np.array([0, rate, 0, 0, 0, 0], np.float32))
-        assert scores["conversion"] == heads["conversion"].score(np.array([0, other_rate, 0, 0, 0, 0], np.float32))
+        fold.advance(record, fold.new_row(), 1_800_000, fold.nothing_learned, *event._replace(item=item))
+        sheet.read(fold, record, event.time)
+        assert sheet.rows[:, 0, 1].tolist() == [rate, other_rate]
+        scores, _, _ = scored(sheet)
+        assert scores["exit"] == scores["bounce"] == said(heads["exit"], np.array([0, rate, 0, 0, 0, 0], np.float32))
+        assert scores["conversion"] == said(heads["conversion"], np.array([0, other_rate, 0, 0, 0, 0], np.float32))
 
 
 def test_a_sheet_is_one_turns_until_it_is_given_back(model_folder: Path) -> None:
