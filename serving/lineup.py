@@ -1,7 +1,7 @@
-"""Who folds and scores a visitor: generations by the fold that records are folded with, and in each who scores.
+"""Who folds and scores: generations, by the fold that records are folded with, and in each its champions.
 
-In a generation the champions score; or the champions while challengers look on; or, as a canary, the challengers. A
-visitor's part is taken from its pseudonym, so it stays the same for all of a session, in every worker.
+New sessions start in the newest generation; one that runs ends in the generation it started in. Challengers stand
+beside the champions of the newest, see `serving.shadow`.
 """
 
 from __future__ import annotations
@@ -24,47 +24,37 @@ _PARTS: Final = 1 << 16
 
 
 class Generation:
-    """One fold, its buffer, and what scores its features.
+    """One fold, and what scores its features.
 
     Attributes
     ----------
-    champions: the scorer of all who are in no other part; used: whether a running session was folded with it since
-    somebody looked.
+    used: whether a running session was folded with it since somebody looked.
     """
 
-    def __init__(
-        self,
-        sessions: Sessions,
-        champions: Scorer,
-        challengers: Mapping[str, Head],
-        prior: Mapping[str, float],
-        comparison: Comparison,
-        *,
-        shadow_share: float,
-        canary_share: float,
-    ) -> None:
+    def __init__(self, sessions: Sessions, champions: Scorer, beside: Beside | None, shadow_share: float) -> None:
         self.sessions, self.fold, self.champions = sessions, sessions.fold, champions
         self.memories = Memories(sessions)
         self.used = False
-        self._challengers = dict(challengers)
-        self._shadow_below = round(shadow_share * _PARTS) if challengers else 0
-        self._canary_below = round(canary_share * _PARTS) if challengers else 0
-        self._alone = not (self._shadow_below or self._canary_below)
-        self._shadowed = self._canary = champions
-        if self._shadow_below:
-            self._shadowed = Shadowed(champions, self._challengers, prior, self.fold, comparison)
-        if self._canary_below:
-            self._canary = Scorer({**champions.heads, **self._challengers}, prior, champions.reasons, self.fold)
+        self._beside, self._share, self._due = beside, shadow_share, 0.0
 
-    def scorer(self, visitor: int) -> Scorer:
-        """Who scores the visitor, a pseudonym."""
-        if self._alone:
+    def scorer(self) -> Scorer:
+        """Who scores the next turn: of all turns the share in which challengers look on, and all where some visitors
+        are answered by them."""
+        if self._beside is None:
             return self.champions
-        if (visitor >> _CANARY_SHIFT) % _PARTS < self._canary_below:
-            return self._canary
-        if (visitor >> _SHADOW_SHIFT) % _PARTS < self._shadow_below:
-            return self._shadowed
-        return self.champions
+        self._due += 1.0 if self._beside.answers else self._share
+        if self._due < 1.0:
+            return self.champions
+        self._due -= 1.0
+        return self._beside
+
+    def tally(self) -> dict[str, tuple[list[int], float]]:
+        """Scores of the champions since this was asked last, as `Scorer.tally` tells them."""
+        found = self.champions.tally()
+        for name, (counts, total) in self._beside.tally().items() if self._beside else ():
+            known, sum_known = found[name]
+            found[name] = [one + more for one, more in zip(known, counts, strict=True)], sum_known + total
+        return found
 
     def tally(self) -> list[dict[str, tuple[list[int], float]]]:
         """Of every scorer what `Scorer.tally` tells."""
@@ -73,8 +63,8 @@ class Generation:
     def describe(self) -> dict[str, Any]:
         """What scores here, for people."""
         described = self.champions.describe()
-        for name, head in self._challengers.items():
-            described[name]["challenger"] = head.version
+        for name, version in self._beside.challengers.items() if self._beside else ():
+            described[name]["challenger"] = version
         return described
 
 
@@ -83,7 +73,7 @@ class Lineup:
 
     Attributes
     ----------
-    generations: the first is the one in which new sessions start; running ones end in the one they started in.
+    generations: the first is the newest, in which new sessions start.
     """
 
     def __init__(self, generations: Sequence[Generation]) -> None:

@@ -19,7 +19,9 @@ from serving.pseudonyms import DAY_MS
 from serving.scorer import Scorer
 from serving.sessions import Sessions
 from serving.settings import ServingSettings
-from serving.shadow import Comparison
+from serving.shadow import Beside, Comparison
+from serving.stores import Found
+from serving.turn import Turn
 
 logger = logging.getLogger("lotse.models")
 

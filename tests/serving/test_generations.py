@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from features import carried
@@ -15,9 +14,8 @@ from features.compiler import Fold, compile_fold
 from features.declare import CatalogueError
 from features.definitions import CATALOGUE
 from features.events import ADD_TO_CART
-from features.tables import NOTHING_LEARNED
 from serving.requests import Answer
-from tests.serving.test_swaps import NAMES, Running, check, scores, wire
+from tests.serving.test_swaps import Running, check, scores
 from tests.serving.versions import HEADS, Versions
 
 TIMEOUT_MS = 30 * 60_000
@@ -48,18 +46,6 @@ def running(versions: Versions, tmp_path_factory: pytest.TempPathFactory) -> Ite
     asyncio.run(one.engine.close())
 
 
-def rows_of(running: Running, fold: Fold) -> np.ndarray:
-    """What a fold makes of the events: float32 (5, F)."""
-    record, rows = fold.new_record(), []
-    tables = NOTHING_LEARNED.pack(tuple(fold.catalogue.tables))
-    for number in range(len(NAMES)):
-        event = running.engine._intake.event(wire(running, number), running.now + 60_000, lambda raw, linked: 1)
-        row = fold.new_row()
-        fold.advance(record, row, TIMEOUT_MS, tables, *event)
-        rows.append(row)
-    return np.array(rows)
-
-
 def test_a_fold_travels_as_text(other_fold: Fold) -> None:
     text = carried.dump(other_fold)
     there = carried.load(text, other_fold.digest)
@@ -82,7 +68,7 @@ def test_a_fold_travels_as_text(other_fold: Fold) -> None:
 def test_sessions_end_in_the_generation_they_started_in(
     running: Running, versions: Versions, other_fold: Fold, tmp_path: Path
 ) -> None:
-    engine, new_rows = running.engine, rows_of(running, other_fold)
+    engine, new_rows = running.engine, running.rows(other_fold)
     new = {head: versions.add_for(head, other_fold, new_rows) for head in HEADS}
     expected = scores({key: one for key, one in versions.loaded.items() if key[1] == "1"}, running.rows())
     expected |= scores({key: one for key, one in versions.loaded.items() if key[1] != "1"}, new_rows)

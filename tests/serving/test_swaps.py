@@ -26,7 +26,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from features.compiler import Fold, compile_fold
 from features.shop import ShopSettings
+from features.tables import NOTHING_LEARNED
 from serving.engine import Engine
 from serving.lineup import Lineup
 from serving.models import Models
@@ -35,7 +37,7 @@ from serving.refresh import SECRET, refresh
 from serving.requests import Answer, Request
 from serving.settings import KeySettings, ModelSettings, ServingSettings, StoreSettings
 from serving.shadow import Comparison
-from serving.stores import Visit
+from serving.stores import Advance, Visit, one_by_one
 from serving.stores.memory import MemoryStore
 from tests.serving.versions import HEADS, Versions
 from training.loading import Registered
@@ -76,17 +78,16 @@ class Running:
         assert isinstance(request.answer, Answer)
         return request.answer
 
-    def rows(self) -> np.ndarray:
-        """The features right after each of the events: float32 (5, F)."""
-        engine, rows = self.engine, []
-        sheet = engine.scorer.sheet()
-        sheet.extend(1)
-        record = engine.fold.new_record()
+    def rows(self, fold: Fold | None = None) -> np.ndarray:
+        """The features right after each of the events, by our fold or another one: float32 (5, F)."""
+        ours = self.engine.scorer.heads["exit"].tables if fold is None else NOTHING_LEARNED
+        fold = fold or compile_fold()
+        record, rows, tables = fold.new_record(), [], ours.pack(tuple(fold.catalogue.tables))
         for number in range(len(NAMES)):
-            event = engine._intake.event(wire(self, number), self.now + 60_000, lambda raw, linked: 1)
-            ((tables, row),) = sheet.readings[0]
-            engine.fold.advance(record, row, 1_800_000, tables, *event)
-            rows.append(row.copy())
+            event = self.engine._intake.event(wire(self, number), self.now + 60_000, lambda raw, linked: 1)
+            row = fold.new_row()
+            fold.advance(record, row, 1_800_000, tables, *event)
+            rows.append(row)
         return np.array(rows)
 
     async def until(self, **expected: str) -> None:
@@ -193,12 +194,12 @@ class Held(MemoryStore):
         super().__init__()
         self.gate = asyncio.Event()
 
-    def apply(self, visits: Sequence[Visit]) -> Any:
+    def apply(self, visits: Sequence[Visit], advance: Advance = one_by_one) -> Any:
         """Apply, later."""
 
         async def later() -> None:
             await self.gate.wait()
-            super(Held, self).apply(visits)
+            super(Held, self).apply(visits, advance)
 
         return later()
 
