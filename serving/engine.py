@@ -59,7 +59,6 @@ class Engine:
         self._pseudonyms = RotatingPseudonyms(folder)
         self._tokens = Tokens(load_key(folder / "token.key"))
         self._intake = Intake(shop, settings.session.consent, round(settings.session.max_age_hours * 3_600_000))
-        self._free: dict[tuple[Sessions, int], list[Turn]] = {}
 
     @property
     def scorer(self) -> Scorer:
@@ -71,10 +70,7 @@ class Engine:
         await self.watcher.run(self._swap)
 
     def _swap(self, lineup: Lineup) -> None:
-        for generation in self.lineup.generations:
-            self.metrics.scored(generation.tally())
         self.lineup, self.fold, self.sessions = lineup, lineup.fold, lineup.newest.sessions
-        self._free = {}
         store = self.settings.store
         self._sink = ParquetSink(Path(store.closed), self.fold, sync=store.durability == "disk")
 

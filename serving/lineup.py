@@ -1,11 +1,12 @@
-"""Who folds and scores: generations, by the fold that records are folded with, and in each its champions.
+"""Who folds and scores a visitor: generations by the fold that records are folded with, and in each who scores.
 
-New sessions start in the newest generation; one that runs ends in the generation it started in. Challengers stand
-beside the champions of the newest, see `serving.shadow`.
+In a generation the champions score; or the champions while challengers look on; or, as a canary, the challengers. Who
+is answered by a canary is taken from the visitor's pseudonym, so it stays the same in every worker.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -17,44 +18,52 @@ from serving.sessions import Sessions
 from serving.shadow import Comparison, Shadowed
 from serving.stores import Value
 
-# Pseudonyms are keyed hashes: any of their bits are as good as random. Two parts take different ones.
-_SHADOW_SHIFT: Final = 8
+# Pseudonyms are keyed hashes: any of their bits are as good as random.
 _CANARY_SHIFT: Final = 32
 _PARTS: Final = 1 << 16
 
 
 class Generation:
-    """One fold, and what scores its features.
+    """One fold, its buffer, and what scores its features.
 
     Attributes
     ----------
-    used: whether a running session was folded with it since somebody looked.
+    champions: the scorer of all who are in no other part; used: whether a running session was folded with it since
+    somebody looked.
     """
 
-    def __init__(self, sessions: Sessions, champions: Scorer, beside: Beside | None, shadow_share: float) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        champions: Scorer,
+        challengers: Mapping[str, Head],
+        prior: Mapping[str, float],
+        comparison: Comparison,
+        *,
+        shadow_share: float,
+        canary_share: float,
+    ) -> None:
         self.sessions, self.fold, self.champions = sessions, sessions.fold, champions
         self.memories = Memories(sessions)
         self.used = False
-        self._beside, self._share, self._due = beside, shadow_share, 0.0
+        self._challengers = dict(challengers)
+        self._shadow_share = shadow_share if challengers else 0.0
+        self._canary_below = round(canary_share * _PARTS) if challengers else 0
+        self._shadowed = self._canary = champions
+        if self._shadow_share:
+            self._shadowed = Shadowed(champions, self._challengers, prior, self.fold, comparison)
+        if self._canary_below:
+            self._canary = Scorer({**champions.heads, **self._challengers}, prior, champions.reasons, self.fold)
 
-    def scorer(self) -> Scorer:
-        """Who scores the next turn: of all turns the share in which challengers look on, and all where some visitors
-        are answered by them."""
-        if self._beside is None:
-            return self.champions
-        self._due += 1.0 if self._beside.answers else self._share
-        if self._due < 1.0:
-            return self.champions
-        self._due -= 1.0
-        return self._beside
+    def looked_on(self) -> bool:
+        """Whether challengers score beside the champions this time; drawn by turn, because a turn is scored whole."""
+        return self._shadow_share > 0 and random.random() < self._shadow_share
 
-    def tally(self) -> dict[str, tuple[list[int], float]]:
-        """Scores of the champions since this was asked last, as `Scorer.tally` tells them."""
-        found = self.champions.tally()
-        for name, (counts, total) in self._beside.tally().items() if self._beside else ():
-            known, sum_known = found[name]
-            found[name] = [one + more for one, more in zip(known, counts, strict=True)], sum_known + total
-        return found
+    def scorer(self, visitor: int, *, looked_on: bool = False) -> Scorer:
+        """Who scores the visitor, a pseudonym."""
+        if self._canary_below and (visitor >> _CANARY_SHIFT) % _PARTS < self._canary_below:
+            return self._canary
+        return self._shadowed if looked_on else self.champions
 
     def tally(self) -> list[dict[str, tuple[list[int], float]]]:
         """Of every scorer what `Scorer.tally` tells."""
@@ -63,8 +72,8 @@ class Generation:
     def describe(self) -> dict[str, Any]:
         """What scores here, for people."""
         described = self.champions.describe()
-        for name, version in self._beside.challengers.items() if self._beside else ():
-            described[name]["challenger"] = version
+        for name, head in self._challengers.items():
+            described[name]["challenger"] = head.version
         return described
 
 
@@ -73,7 +82,7 @@ class Lineup:
 
     Attributes
     ----------
-    generations: the first is the newest, in which new sessions start.
+    generations: the first is the one in which new sessions start; running ones end in the one they started in.
     """
 
     def __init__(self, generations: Sequence[Generation]) -> None:

@@ -19,9 +19,7 @@ from serving.pseudonyms import DAY_MS
 from serving.scorer import Scorer
 from serving.sessions import Sessions
 from serving.settings import ServingSettings
-from serving.shadow import Beside, Comparison
-from serving.stores import Found
-from serving.turn import Turn
+from serving.shadow import Comparison
 
 logger = logging.getLogger("lotse.models")
 

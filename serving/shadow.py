@@ -1,6 +1,6 @@
-"""Challengers beside the champions: in the shadow, where nobody is answered with what they say, or as canaries.
+"""Challengers in the shadow: they score the same rows as the champions, and nobody is answered with it.
 
-They score the same rows. What is kept of the comparison are sums and histograms, by head and by the two versions.
+What is kept of it are sums and histograms, by head and by the two versions.
 """
 
 from __future__ import annotations
@@ -20,9 +20,6 @@ from serving.scorer import Scorer, Scores, Sheet
 # Not a name that a head may have.
 _MARK: Final = " "
 _TENTHS: Final = tuple(tenth / 10 for tenth in range(1, 11))
-# Pseudonyms are keyed hashes: any of their bits are as good as random.
-_CANARY_SHIFT: Final = 32
-_PARTS: Final = 1 << 16
 # Of a pair of versions that do not meet any more, nothing is told after so many others.
 _PAIRS: Final = 20
 
@@ -97,13 +94,8 @@ class Comparison:
         return scores, rows, mean, psi
 
 
-class Beside(Scorer):
-    """The champions, and challengers that score the same rows: in the shadow, or for some visitors.
-
-    Attributes
-    ----------
-    answers: whether any visitor is answered by challengers; challengers: their versions.
-    """
+class Shadowed(Scorer):
+    """The champions, and challengers that score beside them."""
 
     def __init__(
         self,
@@ -112,19 +104,14 @@ class Beside(Scorer):
         prior: Mapping[str, float],
         fold: Fold,
         comparison: Comparison,
-        canary_share: float,
     ) -> None:
+        self._pairs = [
+            (name, f"{name}{_MARK}", comparison.pair(name, champions.versions[name], head.version))
+            for name, head in challengers.items()
+        ]
         beside = {f"{name}{_MARK}": head for name, head in challengers.items()}
         super().__init__({**champions.heads, **beside}, prior, champions.reasons, fold)
         self.versions = champions.versions
-        self.challengers = {name: head.version for name, head in challengers.items()}
-        self.answers = canary_share > 0
-        self._canary_versions = {**champions.versions, **self.challengers}
-        self._below = round(canary_share * _PARTS)
-        self._pairs = [
-            (name, f"{name}{_MARK}", comparison.pair(name, champions.versions[name], version))
-            for name, version in self.challengers.items()
-        ]
 
     def _made(self, size: int) -> Sheet:
         """A sheet that compares while it tells the scores."""
@@ -146,10 +133,10 @@ class ShadowSheet(Sheet):
         """The same of the champions alone."""
         scores, decided, reasons = super().scores(place)
         for name, beside, pair in self._pairs:
-            if known := beside in decided:
+            score = scores.pop(beside, None)
+            if beside in decided:
                 decided.remove(beside)
-            reason, score = reasons.pop(beside, None), scores.pop(beside, None)
-            if score is not None and name in scores and not known and name not in decided:
+            elif score is not None and name in scores and name not in decided:
                 pair.add(scores[name], score)
             if beside in reasons:
                 reasons = {head: reason for head, reason in reasons.items() if head != beside}

@@ -32,6 +32,7 @@ class Turn:
         self.visits: dict[int, EventVisit] = {}
         self.groups: dict[Scorer, Group] = {}
         self._events, self._received, self._earlier = events, received_ms, earlier
+        self._looked_on = lineup.newest.looked_on()
 
     def add(self, events: Sequence[Event], raws: Sequence[str], *, once: bool = False) -> list[Seat]:
         """Take more events; raws: the ids of their visitors as the tracker gave them; once: see `EventVisit`."""
@@ -40,7 +41,7 @@ class Turn:
             visitor = event.visitor
             visit = visits.get(visitor)
             if visit is None:
-                group = self._group(newest, newest.scorer(visitor))
+                group = self._group(newest, newest.scorer(visitor, looked_on=self._looked_on))
                 key = visitor.to_bytes(8, "little", signed=True)
                 earlier = (self._earlier, raw, event.consent & CONSENT_LINK != 0, self._received)
                 visit = visits[visitor] = EventVisit(group, key, earlier, once)
@@ -87,7 +88,8 @@ class Turn:
                 continue
             if first - word_of(value, HEADER_LAST_AT) <= made.sessions.timeout_ms:
                 generation, made.used = made, True
-        group = self._group(generation, generation.scorer(int.from_bytes(visit.key, "little", signed=True)))
+        visitor = int.from_bytes(visit.key, "little", signed=True)
+        group = self._group(generation, generation.scorer(visitor, looked_on=self._looked_on))
         if group is not visit.group:
             group.move_in(visit)
 
