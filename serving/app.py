@@ -137,6 +137,8 @@ class App:
         except Problem as problem:
             reply = _refusal(problem, request_id)
         except StoreError:
+            assert engine is not None
+            engine.metrics.store_errors[label] += 1
             logger.exception("the store failed while answering %s", label)
             reply = _refusal(Problem(503, "the store does not answer", retry_after_seconds=1), request_id)
         except Exception:
