@@ -175,7 +175,9 @@ class Reference:
             if any(row[feature] >= least for feature, least in decided):
                 found[name] = head.value
             elif not any(math.isnan(row[feature]) for feature in head.about.needs):
-                found[name] = head.score(np.array([row[feature] for feature in head.about.features], np.float32))
+                found[name] = float(
+                    head.scores(np.array([[row[feature] for feature in head.about.features]], np.float32))[0]
+                )
         return found
 
 
