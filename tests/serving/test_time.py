@@ -171,9 +171,9 @@ class Reference:
         for name, head in self.engine.scorer.heads.items():
             session.tables = head.tables
             row = session.read(session.last_at)
-            decided = head.about.decided.when if head.about.decided else []
-            if any(row[feature] >= least for feature, least in decided):
-                found[name] = head.value
+            decided = head.about.decided
+            if decided and any(row[feature] >= least for feature, least in decided.when):
+                found[name] = decided.value
             elif not any(math.isnan(row[feature]) for feature in head.about.needs):
                 found[name] = float(
                     head.scores(np.array([[row[feature] for feature in head.about.features]], np.float32))[0]
