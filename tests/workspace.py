@@ -58,6 +58,7 @@ class Service:
         self.folder, self.overrides = folder, overrides
         self.log = folder / "serve.log"
         self.scheme, self.verify = "http", ""
+        self.http = httpx.Client()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
@@ -65,6 +66,7 @@ class Service:
     def start(self) -> Service:
         """Start and wait until it is ready."""
         self.begin()
+        self.http.close()  # of the start before
         self.http = self.client()
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
