@@ -11,14 +11,11 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 from benchmarks.measure import console
-from benchmarks.serving import LOTSE, ROOT, environment, free_port, start_lotse
+from benchmarks.services import ROOT, lotse, trained_folder
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 _COUNTED = re.compile(r"^\s*([\d,]+) generated", re.MULTILINE)
@@ -71,18 +68,8 @@ def main() -> None:
     if options.url:
         sent = rounds(options.url, options.cases)
     else:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            shutil.copytree(ROOT / "configs", folder / "configs")
-            for verb in (["simulate", "--events", "150000"], ["train", "--events", "lotse-data/simulated.parquet"]):
-                subprocess.run([*LOTSE, *verb], cwd=folder, check=True, capture_output=True, env=environment())
-            port = free_port()
-            process, _ = start_lotse(folder, port)
-            try:
-                sent = rounds(f"http://127.0.0.1:{port}", options.cases)
-            finally:
-                process.terminate()
-                process.wait(30)
+        with trained_folder() as folder, lotse(folder) as running:
+            sent = rounds(f"http://127.0.0.1:{running.port}", options.cases)
     console.print(f"{sent:,} cases: no 5xx, and no answer other than the document says")
 
 

@@ -71,6 +71,7 @@ class Engine:
 
     def _swap(self, lineup: Lineup) -> None:
         self.lineup, self.fold, self.sessions = lineup, lineup.fold, lineup.newest.sessions
+        self.metrics.registered = lineup.registered
         store = self.settings.store
         self._sink = ParquetSink(Path(store.closed), self.fold, sync=store.durability == "disk")
 

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Final
 
 import msgspec
@@ -136,7 +137,7 @@ class Follower:
     def _usable(self, registry: Registry, head: str, found: Registered) -> Version | Refused:
         """The version, in the cache, or why it is not."""
         name = self._name(head)
-        version = self._cache.version(name, found.number, found.source)
+        version = self._cache.version(name, found.number, found.source, found.registered_ms)
         if version in self.state.heads[head].versions() and self._cache.has(version):
             return version
         if version.folder in self._unusable:
@@ -211,16 +212,18 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     # Ctrl-C in a terminal reaches it, too; it ends with its worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(Exception):  # told when the registry is asked
-        import mlflow  # noqa: F401, PLC0415  (the orders come when the worker has compiled its fold)
-    orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)
+    lines: SimpleQueue[bytes] = SimpleQueue()
 
-    def end_with_the_worker() -> None:
-        sys.stdin.buffer.read()
+    def listen_to_the_worker() -> None:
+        """Read from the first moment on: the worker may end while MLflow is imported, or before it gives an order."""
+        while line := sys.stdin.buffer.readline():
+            lines.put(line)
         os._exit(0)
 
-    threading.Thread(target=end_with_the_worker, daemon=True).start()
-    follow(orders)
+    threading.Thread(target=listen_to_the_worker, daemon=True).start()
+    with contextlib.suppress(Exception):  # told when the registry is asked
+        import mlflow  # noqa: F401, PLC0415  (the orders come when the worker has compiled its fold)
+    follow(msgspec.json.decode(lines.get(), type=Orders))
 
 
 if __name__ == "__main__":

@@ -83,10 +83,14 @@ class Lineup:
     Attributes
     ----------
     generations: the first is the one in which new sessions start; running ones end in the one they started in.
+    registered: by head and version when it was registered, seconds since 1970, where the registry told.
     """
 
-    def __init__(self, generations: Sequence[Generation]) -> None:
+    def __init__(
+        self, generations: Sequence[Generation], registered: Mapping[tuple[str, str], float] | None = None
+    ) -> None:
         self.generations = tuple(generations)
+        self.registered = dict(registered or {})
         self.newest = self.generations[0]
 
     @property

@@ -30,10 +30,11 @@ _BESIDE: Final = ".beside-"
 
 
 class Version(msgspec.Struct, frozen=True):
-    """One version of a head: its number, and its folder below the cache."""
+    """One version of a head: its number, its folder below the cache, when it was registered (ms UTC; 0: unknown)."""
 
     number: str
     folder: str
+    registered_ms: int = 0
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -97,9 +98,9 @@ class ModelCache:
         """Where a version's files are."""
         return self.folder / version.folder
 
-    def version(self, name: str, number: str, source: str) -> Version:
+    def version(self, name: str, number: str, source: str, registered_ms: int) -> Version:
         """What a registered version is called here; source: where the registry keeps it."""
-        return Version(number, f"{name}/{number}-{hashlib.sha256(source.encode()).hexdigest()[:8]}")
+        return Version(number, f"{name}/{number}-{hashlib.sha256(source.encode()).hexdigest()[:8]}", registered_ms)
 
     def has(self, version: Version) -> bool:
         """Whether the version is here."""

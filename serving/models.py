@@ -133,6 +133,7 @@ class Models:
         found: dict[str, dict[str, Head]] = {}
         loaded: dict[str, Head] = {}
         challengers: dict[str, Head] = {}
+        registered: dict[tuple[str, str], float] = {}
         for name in names:
             followed = state.heads.get(name, Followed())
             for version in followed.versions():
@@ -140,6 +141,8 @@ class Models:
                 if head is None:
                     continue
                 loaded[version.folder] = head
+                if version.registered_ms:
+                    registered[name, version.number] = version.registered_ms / 1000
                 if version == followed.challenger:
                     challengers[name] = head
                     continue
@@ -161,7 +164,8 @@ class Models:
             [
                 self._generation(digest, reasons, ours if digest == newest else {})
                 for digest in reversed(self._heads)
-            ]
+            ],
+            registered,
         )  # fmt: skip
         return self._lineup
 

@@ -63,6 +63,7 @@ def document(engine: Engine) -> Tree:
         "/v1/features": {
             "get": _operation("features", "Heads, versions and feature names.", _json(_ref("Description")))
         },
+        "/v1/models/refresh": {"post": _refresh()},
         "/v1/openapi.json": {"get": _operation("openapi", "This document.", _json({"type": "object"}))},
         "/metrics": {"get": _operation("metrics", "Prometheus metrics of all workers.", _text(), errors=(500, 503))},
     }
@@ -236,6 +237,20 @@ def _score(limit: int) -> Tree:
     return operation
 
 
+def _refresh() -> Tree:
+    operation = _operation(
+        "refresh",
+        "Have the model registry asked now: for MLflow's webhooks.",
+        _json({"type": "object", "properties": {"status": {"const": "asked"}}, "required": ["status"]}),
+        body=_json({"type": "object"}),
+        parameters=("MlflowDeliveryId", "MlflowTimestamp", "MlflowSignature", "ContentEncoding"),
+        errors=(400, 401, 413, 415, 500, 503),
+    )
+    operation["description"] = "No key of the API is needed: what counts is the signature of the body, which is not read otherwise."
+    operation["security"] = [{}]
+    return operation
+
+
 def _operation(
     name: str,
     summary: str,
@@ -251,7 +266,7 @@ def _operation(
     responses |= {str(status): {"$ref": f"#/components/responses/Problem{status}"} for status in sorted(may)}
     operation: Tree = {
         "operationId": name,
-        "tags": ["operations" if name in ("metrics", "openapi") else "scores"],
+        "tags": ["operations" if name in ("metrics", "openapi", "refresh") else "scores"],
         "summary": summary,
         "parameters": [{"$ref": f"#/components/parameters/{parameter}"} for parameter in (*parameters, "XRequestId")],
         "responses": responses,

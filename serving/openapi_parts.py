@@ -127,6 +127,24 @@ PARAMETERS: Final[Tree] = {
         "schema": {"type": "string"},
         "example": "3-1-0",
     },
+    "MlflowDeliveryId": {
+        "name": "X-MLflow-Delivery-Id",
+        "in": "header",
+        "description": "Signed with the body.",
+        "schema": {"type": "string"},
+    },
+    "MlflowTimestamp": {
+        "name": "X-MLflow-Timestamp",
+        "in": "header",
+        "description": "Seconds since 1970, within five minutes of now; signed with the body.",
+        "schema": {"type": "string"},
+    },
+    "MlflowSignature": {
+        "name": "X-MLflow-Signature",
+        "in": "header",
+        "description": "`v1,` and in base64 the HMAC-SHA256 of `<delivery id>.<timestamp>.<body>`.",
+        "schema": {"type": "string"},
+    },
     "XRequestId": {
         "name": "X-Request-Id",
         "in": "header",

@@ -53,7 +53,10 @@ class RotatingPseudonyms:
             found = _SALT.match(path.name)
             if found and int(found[1]) < today - _KEPT_DAYS:
                 path.unlink(missing_ok=True)
-        self._days = {day: key for day, key in self._days.items() if day >= today - _KEPT_DAYS}
+        # the store's thread may look up days meanwhile: the list is made at once, and nothing that it adds is lost
+        for day in list(self._days):
+            if day < today - _KEPT_DAYS:
+                self._days.pop(day, None)
 
     def _path(self, day: int) -> Path:
         return self._folder / f"day-{day}.key"

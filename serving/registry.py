@@ -26,10 +26,14 @@ class RegistryError(Exception):
 
 
 class Registered(NamedTuple):
-    """A version that an alias leads to; source: where the registry keeps it, unlike that of every other version."""
+    """A version that an alias leads to; source: where the registry keeps it, unlike that of every other version.
+
+    registered_ms: ms UTC, 0 where the registry does not tell.
+    """
 
     number: str
     source: str
+    registered_ms: int
     tags: Mapping[str, str]
 
 
@@ -66,7 +70,9 @@ class Registry:
                 if error.error_code in _ABSENT:
                     return None
                 raise
-            return Registered(str(found.version), f"{found.source} {found.run_id}", dict(found.tags))
+            return Registered(
+                str(found.version), f"{found.source} {found.run_id}", found.creation_timestamp or 0, dict(found.tags)
+            )
 
     def download(self, name: str, number: str, into: Path) -> Path:
         """The files of a version, in the returned folder below `into`.

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from serving.http.idempotency import LEASE_MS, Claim, Settlement
+from serving.keys import KeyFile
 from serving.requests import Request
 from serving.stores import Visit
 from tests.redis_server import redis_server
@@ -99,6 +100,20 @@ async def test_the_same_request_at_the_same_time_is_to_come_back(tmp_path: Path,
         await apply(app, Settlement(claim, folded=False))
         assert body_of(await http.post("/v1/events", content=body, headers=KEY))["status"] == "started"
     await engine_of(app).close()
+
+
+async def test_what_two_owners_call_alike_is_not_the_same(tmp_path: Path) -> None:
+    """Also where they send the same: the other's event is no duplicate."""
+    keys = KeyFile(tmp_path)
+    owners = [{"authorization": f"Bearer {keys.create('secret', name)[1]}", **KEY} for name in ("shop", "import")]
+    async with client(start(tmp_path)) as http:
+        for number, owner in enumerate(owners, start=1):
+            first = await http.post("/v1/events", json=EVENT, headers=owner)
+            assert body_of(first)["events"] == number and "idempotency-replayed" not in first.headers
+        for owner in owners:
+            assert "idempotency-replayed" in (await http.post("/v1/events", json=EVENT, headers=owner)).headers
+        other = await http.post("/v1/events", json={**EVENT, "item": "sku-2"}, headers=owners[0])
+        assert other.status_code == 422
 
 
 @pytest.mark.parametrize("count", [1, 3, 50])

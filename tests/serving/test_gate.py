@@ -146,6 +146,15 @@ def test_preflights_and_health_need_no_key(tmp_path: Path) -> None:
     assert refused(closed, {**scope(authorization="Basic abc")}).status == 401
 
 
+def test_a_webhook_needs_no_key_but_has_its_networks_limit(tmp_path: Path) -> None:
+    """Its signature is checked when its body is there."""
+    _, public = KeyFile(tmp_path).create("public", "shop")
+    closed = gate(tmp_path, required="auto", address_events_per_second=1, burst_seconds=5)
+    assert admitted(closed, {**scope(), "path": "/v1/models/refresh"}) == 5
+    assert refused(closed, {**scope("192.0.2.9", key=public), "path": "/v1/models/refresh"}).status == 403
+    assert refused(closed, {**scope("192.0.2.9"), "path": "/v1/models/refreshed"}).status == 401
+
+
 def test_a_limit_forgets_what_was_not_used_for_longest() -> None:
     limit = Limit(per_second=1, burst=1, names=100)
     assert limit.take("kept", 0.0) == 0

@@ -8,21 +8,35 @@ import re
 import signal
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from serving.exposition import METRICS, Sample, merged, text
+from serving.exposition import METRICS, SCORE_TENTHS, Sample, merged, text
 from serving.metrics import Metrics, Tally
 from serving.workers import WorkerFiles
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def lineup(**versions: str) -> Any:
+    """What the metrics ask of a lineup: champions' versions by head, and nothing scored since they asked before."""
+    return SimpleNamespace(champions=SimpleNamespace(versions=versions), fold=SimpleNamespace(digest="0f"), tally=list)
+
+
+def scored(metrics: Metrics, score: float) -> None:
+    """A score of the head exit, as a scorer tells of it."""
+    tally = Tally(SCORE_TENTHS)
+    tally.add(score)
+    metrics.scored([{"exit": (tally.counts, tally.sum)}])
+
+
 def worker(folder: Path, orders: Connection) -> None:
     """A worker that counts `n` requests when told, and answers with the page when told None."""
-    metrics = Metrics(lambda: {"exit": "3"})
+    metrics = Metrics(lambda: lineup(exit="3"))
     metrics.files = WorkerFiles(folder)
     while True:
         order = orders.recv()
@@ -30,7 +44,7 @@ def worker(folder: Path, orders: Connection) -> None:
             orders.send_bytes(metrics.text())
         else:
             metrics.requests["/v1/events", 200] += order
-            metrics.scored({"exit": 0.25})
+            scored(metrics, 0.25)
 
 
 class Worker:
@@ -116,8 +130,8 @@ def test_how_metrics_are_merged(name: str, values: tuple[int, int], result: int)
 
 
 def test_model_age_counts_from_the_registration() -> None:
-    metrics = Metrics(lambda: {"exit": "3", "bounce": "1"})
-    metrics.registered["exit", "3"] = 0.0
+    metrics = Metrics(lambda: lineup(exit="3", bounce="1"))
+    metrics.registered = {("exit", "3"): 0.0}
     ages = {each.labels: each.values[0] for each in metrics.samples() if each.name == "lotse_model_age_seconds"}
     assert ages["exit",] > 1e9 and ages["bounce",] < 60
 
@@ -134,7 +148,7 @@ def test_what_others_count_is_merged_like_our_own(tmp_path: Path) -> None:
             rows.add_metric(["exit"], 3)
             return [shadow, rows, GaugeMetricFamily("since", "Since.", value=7), CounterMetricFamily("none", "None.")]
 
-    metrics = Metrics(dict)
+    metrics = Metrics(lineup)
     metrics.register(Others())
     both = text(merged([metrics.samples()], [metrics.samples()])).decode()
     assert value(both, 'shadow_bucket{head="exit",le="0.5"}') == 2
@@ -148,10 +162,10 @@ def test_what_others_count_is_merged_like_our_own(tmp_path: Path) -> None:
 
 
 def test_every_sample_has_a_row_and_its_labels() -> None:
-    metrics = Metrics(lambda: {"exit": "3"})
+    metrics = Metrics(lambda: lineup(exit="3"))
     metrics.requests["/v1/events", 200] = metrics.events["started"] = metrics.store_errors["read"] = 1
     metrics.fell_back({"bounce": "no_model"})
-    metrics.scored({"exit": 0.5})
+    scored(metrics, 0.5)
     for sample in metrics.samples():
         assert len(sample.labels) == len(METRICS[sample.name].labels), sample
     assert b'lotse_fallbacks_total{head="bounce",reason="no_model"} 1.0' in text(metrics.samples())

@@ -57,6 +57,8 @@ def test_an_alias_that_moves_is_followed_and_going_back_needs_no_registry(versio
     row = versions.loaded["exit", second].model
     assert followed.lineup.champions.heads["exit"].about.golden.score != first.about.golden.score
     assert row.booster.num_trees() == 5
+    told = versions.client.get_model_version("lotse-exit", second).creation_timestamp
+    assert followed.lineup.registered["exit", second] == told / 1000 > 1e9
     with sqlite3.connect(versions.folder / "mlflow.db") as database:
         database.execute("update model_versions set storage_location = 'file:///gone', source = source")
     versions.point("exit", "1")

@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from serving.exposition import METRICS
-from serving.settings import StoreSettings
+from serving.settings import ModelSettings, ServingSettings, StoreSettings
 from serving.stores import open_store
+from serving.watcher import Watcher
 from tests.workspace import ROOT, Service, lotse, wait_until, workspace
 
 EVENT = {"visitor": "jane", "name": "page_view"}
@@ -116,8 +117,14 @@ def test_half_a_tls_configuration_is_refused(tmp_path: Path, overrides: tuple[st
     assert refused.returncode == 2 and detail in refused.stderr
 
 
-def test_every_metric_is_documented() -> None:
+def test_every_metric_is_documented(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
-    for name, about in METRICS.items():
-        shown = f"{name}_total" if about.kind == "counter" else name
-        assert re.search(rf"`{shown}(\{{{', '.join(about.labels)}\}})?`", page), shown
+    told = {name: (about.kind, about.labels) for name, about in METRICS.items()}
+    watcher = Watcher(ServingSettings(models=ModelSettings(uri="", cache=str(tmp_path))))
+    watcher.comparison.pair("exit", "1", "2")
+    for family in (*watcher.collect(), *watcher.comparison.collect()):
+        told[family.name] = family.type, tuple(name for name in family.samples[0].labels if name != "le")
+    assert "lotse_shadow_psi" in told
+    for name, (kind, labels) in told.items():
+        shown = f"{name}_total" if kind == "counter" else name
+        assert re.search(rf"`{shown}(\{{{', '.join(labels)}\}})?`", page), shown
