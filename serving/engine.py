@@ -13,20 +13,19 @@ from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 
 from features.compiler import compile_fold
-from features.events import CONSENT_LINK, hash64
+from features.events import CONSENT_LINK
 from features.pseudonyms import load_key
 from features.sessions import DUPLICATE, HEADER_EVENTS, HEADER_LAST_AT, HEADER_STARTED_AT, STATUS_NAMES
 from features.shop import ShopSettings
 from serving.handover import ParquetSink
-from serving.intake import FieldError, Intake
 from serving.lineup import Lineup
 from serving.metrics import Metrics
 from serving.problems import Problem
 from serving.pseudonyms import RotatingPseudonyms
+from serving.reading import Reader
 from serving.requests import Answer, Request, View
 from serving.scorer import Scorer
 from serving.sessions import Expiry, is_handed_on, key_of
@@ -58,7 +57,7 @@ class Engine:
         self.metrics.register(self.watcher.comparison)
         self._pseudonyms = RotatingPseudonyms(folder)
         self._tokens = Tokens(load_key(folder / "token.key"))
-        self._intake = Intake(shop, settings.session.consent, round(settings.session.max_age_hours * 3_600_000))
+        self._reader = Reader(settings, shop, self._pseudonyms)
 
     @property
     def scorer(self) -> Scorer:
@@ -85,12 +84,10 @@ class Engine:
         count = 0
         for request in requests:
             try:
-                self._read(request, received)
+                self._reader.read(request, received)
                 count += len(request.events)
             except Exception as problem:
                 request.problem = problem
-                request.events.clear()
-                request.raws.clear()
         turn = Turn(self.lineup, count, received, self._earlier)
         for request in requests:
             request.seats = turn.add(request.events, request.raws, once=bool(request.key))
@@ -134,54 +131,6 @@ class Engine:
     def _earlier(self, raw: str, linked: bool, now_ms: int) -> list[bytes]:
         """Keys under which a visitor's open session may lie; raw ids live as long as the request."""
         return [key_of(visitor) for visitor in self._pseudonyms.earlier(raw, now_ms, linked=linked)]
-
-    def _read(self, request: Request, received: int) -> None:
-        """The events of a body.
-
-        Raises
-        ------
-        Problem
-            It cannot be read, is too long, or holds a bad event: 400 or 422.
-        """
-        try:
-            raws, request.many = self._intake.split(request.body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Problem(400, f"the body is not JSON: {error}") from None
-        except RecursionError:
-            raise Problem(400, "the body is nested too deeply for an event") from None
-        server = self.settings.server
-        limit = server.explain_limit if request.explained else server.batch_limit
-        if len(raws) > limit:
-            raise Problem(422, f"{len(raws)} events in one request; at most {limit}: send them in several")
-
-        note = request.raws.append
-        current = self._pseudonyms.at(received)
-
-        def pseudonym(raw: str, linked: bool) -> int:
-            note(raw)
-            return current(raw, linked)
-
-        errors = []
-        for index, raw in enumerate(raws):
-            try:
-                event = self._intake.event(raw, received, pseudonym)
-                if request.key and not event.id:
-                    # a record knows the event again although the request came under its key only
-                    event = event._replace(id=hash64(f"{request.key}\n{index}"))
-                request.events.append(event)
-            except FieldError as error:
-                errors.append({"index": index, "field": error.field, "found": error.found, "expected": error.expected})
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                if not request.many:
-                    raise Problem(400, f"the body is not JSON: {error}") from None
-                errors.append({"index": index, "field": "event", "found": "no JSON object", "expected": str(error)})
-        if errors:
-            first = errors[0]
-            raise Problem(
-                422,
-                f"event {first['index']}, field {first['field']}: found {first['found']}, expected {first['expected']}",
-                errors=errors,
-            )
 
     def opened(self, token: str) -> tuple[int, int]:
         """(visitor, started_at) of a session's token.
@@ -243,7 +192,7 @@ class Engine:
             As of `take`.
         """
         received = time.time_ns() // 1_000_000 if received_ms is None else received_ms
-        self._read(request, received)
+        self._reader.read(request, received)
         answers = []
         for event, raw in zip(request.events, request.raws, strict=True):
             linked = bool(event.consent & CONSENT_LINK)

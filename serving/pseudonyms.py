@@ -25,6 +25,7 @@ class RotatingPseudonyms:
         self._folder = folder
         self._lasting = Pseudonymiser(load_key(folder / "pseudonym.key"))
         self._days: dict[int, Pseudonymiser] = {}
+        self._today: tuple[int, Callable[[str, bool], int]] = -1, lambda raw, linked: 0
         self._looked_for = -1  # yesterday's file is looked for once a day, it cannot appear later
 
     def current(self, raw: str, now_ms: int, *, linked: bool) -> int:
@@ -33,8 +34,11 @@ class RotatingPseudonyms:
 
     def at(self, now_ms: int) -> Callable[[str, bool], int]:
         """`current` at one moment: pseudonym(raw, linked)."""
-        day, lasting = self._of_day(now_ms // DAY_MS).visitor, self._lasting.visitor
-        return lambda raw, linked: lasting(raw) if linked else day(raw)
+        number = now_ms // DAY_MS
+        if self._today[0] != number:
+            day, lasting = self._of_day(number).visitor, self._lasting.visitor
+            self._today = number, lambda raw, linked: lasting(raw) if linked else day(raw)
+        return self._today[1]
 
     def earlier(self, raw: str, now_ms: int, *, linked: bool) -> list[int]:
         """Pseudonyms under which a session that is still open may have begun: before midnight, or before consent."""
@@ -57,6 +61,8 @@ class RotatingPseudonyms:
         for day in list(self._days):
             if day < today - _KEPT_DAYS:
                 self._days.pop(day, None)
+        if self._today[0] not in self._days:
+            self._today = -1, self._today[1]
 
     def _path(self, day: int) -> Path:
         return self._folder / f"day-{day}.key"

@@ -174,7 +174,7 @@ class LogSettings(Settings):
 
     format: Literal["auto", "json", "text"] = "auto"
     level: Literal["debug", "info", "warning", "error"] = "info"
-    sample: float = Field(0.01, ge=0, le=1)
+    sample: float = Field(0.001, ge=0, le=1)
     errors_per_second: float = Field(10, gt=0)
 
 

@@ -116,7 +116,7 @@ class Reference:
     def take(self, wire: WireEvent, received: int) -> tuple[tuple[object, str], str, Record]:
         """Pseudonym, status and record after one event."""
         # what an event says besides its time is tested in test_intake.py
-        event = self.engine._intake.event(json.dumps(wire).encode(), received, lambda raw, linked: 1)
+        event = self.engine._reader.intake.event(json.dumps(wire).encode(), received, lambda raw, linked: 1)
         event = event._replace(time=self.believed(wire, received))
         who, linked, today = wire["visitor"], "link" in wire["consent"], received // DAY
         key = ("link", who) if linked else (today, who)

@@ -1,0 +1,76 @@
+"""A request's body in, its events out: all of them, or what is wrong with each that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from features.events import hash64
+from features.shop import ShopSettings
+from serving.intake import EventIn, FieldError, Intake
+from serving.problems import Problem
+from serving.pseudonyms import RotatingPseudonyms
+from serving.requests import Request
+from serving.settings import ServingSettings
+
+
+class Reader:
+    """Reads bodies."""
+
+    def __init__(self, settings: ServingSettings, shop: ShopSettings, pseudonyms: RotatingPseudonyms) -> None:
+        self.intake = Intake(shop, settings.session.consent, round(settings.session.max_age_hours * 3_600_000))
+        self._pseudonyms, self._server = pseudonyms, settings.server
+
+    def read(self, request: Request, received_ms: int) -> None:
+        """The events of a request, and the ids of their visitors as the tracker gave them.
+
+        Raises
+        ------
+        Problem
+            The body cannot be read, is too long, or holds a bad event: 400 or 422.
+        """
+        try:
+            wires, request.many = self.intake.split(request.body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Problem(400, f"the body is not JSON: {error}") from None
+        except RecursionError:
+            raise Problem(400, "the body is nested too deeply for an event") from None
+        limit = self._server.explain_limit if request.explained else self._server.batch_limit
+        if len(wires) > limit:
+            raise Problem(422, f"{len(wires)} events in one request; at most {limit}: send them in several")
+        take, pseudonym = self.intake.event, self._pseudonyms.at(received_ms)
+        try:
+            events = [take(wire, received_ms, pseudonym) for wire in wires]
+        except (FieldError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise self._problem(wires, received_ms, pseudonym, many=request.many) from None
+        if request.key:
+            # a record knows the event again although the request came under its key only
+            events = [
+                event if event.id else event._replace(id=hash64(f"{request.key}\n{index}"))
+                for index, event in enumerate(events)
+            ]
+        request.events = events
+        request.raws = [wire.visitor for wire in wires if isinstance(wire, EventIn)]
+
+    def _problem(
+        self, wires: Sequence[Any], received_ms: int, pseudonym: Callable[[str, bool], int], *, many: bool
+    ) -> Problem:
+        """What is wrong with every bad event."""
+        errors = []
+        for index, wire in enumerate(wires):
+            try:
+                self.intake.event(wire, received_ms, pseudonym)
+            except FieldError as error:
+                errors.append({"index": index, "field": error.field, "found": error.found, "expected": error.expected})
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                if not many:
+                    return Problem(400, f"the body is not JSON: {error}")
+                errors.append({"index": index, "field": "event", "found": "no JSON object", "expected": str(error)})
+        first = errors[0]
+        return Problem(
+            422,
+            f"event {first['index']}, field {first['field']}: found {first['found']}, expected {first['expected']}",
+            errors=errors,
+        )
