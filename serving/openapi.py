@@ -246,9 +246,7 @@ def _refresh() -> Tree:
         parameters=("MlflowDeliveryId", "MlflowTimestamp", "MlflowSignature", "ContentEncoding"),
         errors=(400, 401, 413, 415, 500, 503),
     )
-    operation["description"] = (
-        "No key of the API is needed: what counts is the signature of the body, which is not read otherwise."
-    )
+    operation["description"] = "No key of the API is needed but the signature of the body, which is not read otherwise."
     operation["security"] = [{}]
     return operation
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from tests.shared import TAOBAO
-from tests.workspace import KEY, Service, lotse, workspace
+from tests.workspace import KEY, Service, lotse, packed, workspace
 
 # Real logs are years old: their times are believed, as an operator who replays an archive configures it.
 REPLAY = "session.max_age_hours=200000"
@@ -41,13 +41,12 @@ def service(trained: Path) -> Iterator[Service]:
 
 @pytest.fixture
 def own_service(trained: Path, tmp_path: Path) -> Iterator[Callable[..., Service]]:
-    """A service of the test's own: same models, its own store and keys."""
+    """A service of the test's own: same models, its own store and keys; no registry, unless an override names one."""
     started: list[Service] = []
 
     def start(*overrides: str) -> Service:
         shutil.copytree(trained / "configs", tmp_path / "configs", dirs_exist_ok=True)
-        models = f"models.uri=sqlite:///{trained}/lotse-data/mlflow.db"
-        running = Service(tmp_path, models, *overrides)
+        running = Service(tmp_path, *packed(trained), *overrides)
         started.append(running)
         return running.start()
 

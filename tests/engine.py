@@ -11,6 +11,7 @@ from features.shop import load_shop
 from serving.engine import Engine
 from serving.requests import Answer, Request
 from serving.settings import load_serving
+from tests.workspace import packed
 
 WireEvent = Mapping[str, Any]
 
@@ -18,7 +19,7 @@ WireEvent = Mapping[str, Any]
 def open_engine(trained: Path, folder: Path, *overrides: str) -> Engine:
     """An engine with the trained models and a store and keys in `folder`."""
     own = [
-        f"models.uri=sqlite:///{trained}/lotse-data/mlflow.db",
+        *packed(trained),
         f"keys.folder={folder}/keys",
         f"store.url=embedded:{folder}/live",
         f"store.closed={folder}/closed",

@@ -43,6 +43,15 @@ def lotse(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def packed(trained: Path) -> list[str]:
+    """Overrides: the models of a folder where `lotse train` has run, and no registry, for which MLflow is loaded."""
+    folder = trained / "packed"
+    if not folder.exists():
+        done = lotse(trained, "build", "--models", "packed")
+        assert done.returncode == 0, done.stderr
+    return ["models.uri=", f"models.cache={folder}"]
+
+
 def wait_until(true: Callable[[], bool], seconds: float = 30) -> None:
     """Ask again until it is so."""
     deadline = time.monotonic() + seconds

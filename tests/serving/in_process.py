@@ -19,8 +19,7 @@ from tests.workspace import ROOT
 
 def start(folder: Path, *overrides: str) -> App:
     """An application with keys and store in a folder; without models unless the overrides name some."""
-    # an empty registry takes seconds to make, one that cannot be is noticed at once
-    places = [f"keys.folder={folder}", f"store.closed={folder}/closed", "models.uri=sqlite:////dev/null/mlflow.db"]
+    places = [f"keys.folder={folder}", f"store.closed={folder}/closed", "models.uri=", f"models.cache={folder}/models"]
     settings = load_serving(ROOT / "configs" / "serving.toml", [*places, "store.url=memory:", *overrides])
     app = App()
     app.engine = Engine(settings, load_shop(ROOT / "configs" / "shop.toml"))

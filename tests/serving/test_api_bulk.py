@@ -159,3 +159,37 @@ async def test_one_job_at_a_time_and_one_that_ends_makes_place(tmp_path: Path) -
         going.set()
         assert len((await first).text.splitlines()) == 2
         assert (await http.post("/v1/score", content=lines([ROW]), headers=headers)).status_code == 200
+
+
+async def test_a_client_that_goes_away_makes_place(tmp_path: Path) -> None:
+    """In the middle of its rows; and of the answer, whose rest is not made then."""
+    app = start(tmp_path)
+    content, gone, sent = stream(table(some_rows(20_000))), asyncio.Event(), list[dict[str, Any]]()
+
+    async def ask(*messages: dict[str, Any]) -> None:
+        coming = iter(messages)
+
+        async def receive() -> dict[str, Any]:
+            if (message := next(coming, None)) is None:
+                await gone.wait()
+                return {"type": "http.disconnect"}
+            return message
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+            if message.get("body"):
+                gone.set()
+
+        headers = [(b"content-type", ARROW.encode())]
+        scope = {"type": "http", "method": "POST", "path": "/v1/score", "query_string": b"", "headers": headers}
+        await app({**scope, "client": None, "server": None}, receive, send)
+
+    half = {"type": "http.request", "body": content[: len(content) // 2], "more_body": True}
+    await ask(half, {"type": "http.disconnect"})
+    assert sent[0]["status"] == 400 and "the connection ended" in sent[1]["body"].decode()
+    sent.clear()
+    gone.clear()
+    await ask({"type": "http.request", "body": content})
+    assert sent[0]["status"] == 200 and 2 <= len(sent) < 20 and all(message["more_body"] for message in sent[1:])
+    answer = await client(app).post("/v1/score", content=lines([ROW]), headers={"content-type": NDJSON})
+    assert answer.status_code == 200

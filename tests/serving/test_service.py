@@ -229,7 +229,7 @@ def test_models_of_other_features_and_broken_ones_are_not_used(
         database.execute(
             "update model_version_tags set value = 'another' where name = 'lotse-exit' and key = 'feature_digest'"
         )
-    running = own_service(f"models.uri=sqlite:///{registry}")
+    running = own_service(f"models.uri=sqlite:///{registry}", f"models.cache={tmp_path}/models")
     answer = running.http.post("/v1/events", json=EVENT).json()
     assert answer["reasons"] == {"exit": "feature_digest_mismatch"}
     assert answer["scores"]["exit"] == 0.2 and set(answer["models"]) == {"bounce", "conversion"}

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from features import carried
 from tests.workspace import ROOT, environment, lotse
 from training.config import TrackingSettings
 from training.tracking import connect
@@ -58,6 +59,16 @@ def test_a_run_says_everything(client: Any, head: str) -> None:
     assert pictures >= PICTURES
     parent = client.get_run(run.data.tags["mlflow.parentRunId"])
     assert parent.data.params["split.test_from"] == "0.7"
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_model_brings_its_features_along(client: Any, trained: Path, head: str) -> None:
+    """A service of another release computes them from what lies beside the trees."""
+    version = client.get_model_version_by_alias(f"lotse-{head}", "champion")
+    artifacts = folder_of(client, trained, head) / "artifacts"
+    fold = carried.load((artifacts / carried.FILE).read_text(), version.tags["feature_digest"])
+    about = json.loads((artifacts / "head.json").read_text())
+    assert (fold.digest, list(fold.names)) == (about["feature_digest"], about["features"])
 
 
 @pytest.mark.parametrize("head", HEADS)
