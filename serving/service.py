@@ -20,6 +20,7 @@ from serving.app import App
 from serving.connections import Watch, install
 from serving.front import Front
 from serving.logs import RequestLog, configure
+from serving.replay import replay
 from serving.settings import from_environment
 from serving.shutdown import drain_on
 from serving.supervision import end_with_supervisor
@@ -85,6 +86,9 @@ class Lotse:
         drain_on(loop, server.drain_seconds, self._drain, signal.SIGTERM, signal.SIGINT)
         store = _settings.store
         self._housekeeping = [
+            asyncio.create_task(
+                _again_and_again("replaying buffered events", lambda: replay(self.engine), store.retry_seconds)
+            ),
             asyncio.create_task(_again_and_again("sweeping", self.engine.sweep, store.sweep_seconds)),
             asyncio.create_task(_again_and_again("handing on", self.engine.hand_over, store.closed_seconds)),
             asyncio.create_task(_again_and_again("reading the keys", self._follow_keys, _FOLLOW_SECONDS)),

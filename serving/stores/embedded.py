@@ -64,6 +64,7 @@ class EmbeddedStore:
             )
         # a reader that was killed would keep every page it could see from being used again
         self._env.reader_check()
+        self.waits = disk
         self._groups = _GroupCommit(self._commit) if disk else None
 
     def apply(self, visits: Sequence[Visit], advance: Advance = one_by_one) -> Awaitable[None] | None:
