@@ -99,8 +99,7 @@ class CassandraStore(OptimisticStore):
         self._cluster = Cluster(
             hosts, port, auth_provider=login, execution_profiles={EXEC_PROFILE_DEFAULT: profile},
             connect_timeout=max(settings.timeout_seconds, 2.0),
-            # the driver's own would wait for ten minutes after a long outage, and a minute for a connection to a node that
-            # is silent
+            # the driver's own wait up to ten minutes after a long outage, and one for a connection that is silent
             reconnection_policy=ConstantReconnectionPolicy(settings.retry_seconds, max_attempts=None),
             idle_heartbeat_interval=_HEARTBEAT_SECONDS, idle_heartbeat_timeout=max(settings.timeout_seconds, 2.0),
             sockopts=[(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)],

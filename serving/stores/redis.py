@@ -58,9 +58,9 @@ class RedisStore(OptimisticStore):
         super().__init__(settings.remembered)
         try:
             import redis.asyncio as library  # noqa: PLC0415
+            from redis.asyncio.cluster import RedisCluster  # noqa: PLC0415
             from redis.asyncio.retry import Retry  # noqa: PLC0415
             from redis.backoff import ExponentialWithJitterBackoff  # noqa: PLC0415
-            from redis.asyncio.cluster import RedisCluster  # noqa: PLC0415
         except ImportError as error:
             raise ImportError("a store in Redis needs: pip install 'lotse[redis]'") from error
         url = f"{scheme}:{place}"
