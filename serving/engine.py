@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -396,8 +397,9 @@ class Engine:
             handed += len(batch.sessions)
 
     async def count(self) -> None:
-        """Note for the metrics how many records there are."""
-        self.metrics.records = await _done(self.store.count())
+        """Note for the metrics how many records there are, if the store tells."""
+        with suppress(StoreError):
+            self.metrics.records = await self.outage.ask(self.store.count)
 
     async def close(self) -> None:
         """Let go of the store and the models."""
