@@ -7,9 +7,11 @@ transaction of the store, and nothing is answered before it is committed; a requ
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +25,7 @@ from features.shop import ShopSettings
 from serving.handover import ParquetSink
 from serving.lineup import Lineup
 from serving.metrics import Metrics
+from serving.outage import STORE_UNREACHABLE, Outage, identified
 from serving.problems import Problem
 from serving.pseudonyms import RotatingPseudonyms
 from serving.reading import Reader
@@ -30,7 +33,7 @@ from serving.requests import Answer, Request, View
 from serving.scorer import Scorer
 from serving.sessions import Expiry, is_handed_on, key_of
 from serving.settings import ServingSettings
-from serving.stores import open_store
+from serving.stores import Found, StoreError, open_store
 from serving.tokens import BadTokenError, Tokens
 from serving.turn import Turn
 from serving.watcher import Watcher
@@ -41,6 +44,9 @@ _SWEEP_PAUSE_SECONDS: Final = 0.002
 # Of sessions that are over: how many make a file, and how long a worker may take to write it.
 _BATCH_SESSIONS: Final = 5_000
 _LEASE_MS: Final = 60_000
+_EVENTS: Final = "/v1/events"
+
+logger = logging.getLogger("lotse.engine")
 
 
 class Engine:
@@ -53,6 +59,8 @@ class Engine:
         self.metrics = Metrics(lambda: self.lineup)
         self._swap(self.watcher.start(compile_fold()))
         self.store = open_store(settings.store)
+        self._waits = self.store.waits
+        self.outage = Outage(settings.store, self.metrics)
         self.metrics.register(self.watcher)
         self.metrics.register(self.watcher.comparison)
         self._pseudonyms = RotatingPseudonyms(folder)
@@ -85,23 +93,62 @@ class Engine:
         for request in requests:
             try:
                 self._reader.read(request, received)
+                if self._waits:
+                    request.events = identified(request.events)
                 count += len(request.events)
             except Exception as problem:
                 request.problem = problem
+        if count and self.outage.active:
+            return self._answer_without(requests, count, received)
         turn = Turn(self.lineup, count, received, self._earlier)
         for request in requests:
             request.seats = turn.add(request.events, request.raws, once=bool(request.key))
-        waiting = self.store.apply(list(turn.visits.values()), turn.advance) if count else None
-        if waiting is None:
-            self._answer_all(requests, turn)
-            return None
-        return self._answer_later(waiting, requests, turn)
-
-    async def _answer_later(self, waiting: Awaitable[None], requests: Sequence[Request], turn: Turn) -> None:
-        await waiting
+        if count and self._waits:
+            return self._answer_later(requests, turn, received)
+        try:
+            if count:
+                self.store.apply(list(turn.visits.values()), turn.advance)
+        except StoreError as error:
+            self.outage.failed(_EVENTS, error)
+            return self._answer_without(requests, count, received)
         self._answer_all(requests, turn)
+        return None
 
-    def _answer_all(self, requests: Sequence[Request], turn: Turn) -> None:
+    async def _answer_later(self, requests: Sequence[Request], turn: Turn, received: int) -> None:
+        if not self.outage.active:
+            try:
+                await self.outage.ask(lambda: self.store.apply(list(turn.visits.values()), turn.advance))
+            except StoreError as error:
+                self.outage.failed(_EVENTS, error)
+            else:
+                self._answer_all(requests, turn)
+                return
+        await self._answer_without(requests, sum(len(request.events) for request in requests), received)
+
+    async def _answer_without(self, requests: Sequence[Request], count: int, received: int) -> None:
+        """Keep the events until the store is back, and score them as if there were none before.
+
+        The turn that failed is left as it is: a thread of the store may still be at it.
+        """
+        turn = Turn(self.lineup, count, received, self._earlier)
+        for request in requests:
+            request.events = identified(request.events)
+            request.seats = turn.add(request.events, request.raws)
+        try:
+            await self.outage.keep(turn, received)
+        except StoreError as error:
+            logger.error("events are refused: %s", error)
+            for request in requests:
+                if request.events and request.problem is None:
+                    request.problem = Problem(
+                        503, "the store does not answer, and the events cannot be buffered", retry_after_seconds=1
+                    )
+            turn.close()
+            return
+        turn.advance([Found(visit, None, ()) for visit in turn.visits.values()])
+        self._answer_all(requests, turn, STORE_UNREACHABLE)
+
+    def _answer_all(self, requests: Sequence[Request], turn: Turn, reason: str = "") -> None:
         turn.finish(scored=any(request.scored for request in requests))
         sign = self._tokens.sign
         for request in requests:
@@ -121,6 +168,10 @@ class Engine:
                 answers.append(Answer(token, status, group.counts[place], scores, versions, decided, reasons))
                 if request.explained:
                     request.asked.append(group.sheet.asked(place))
+            if reason:
+                for answer in answers:
+                    answer.reason = reason
+                    self.metrics.fell_back(dict.fromkeys(answer.scores, reason))
             self.metrics.events.update([answer.status for answer in answers])
             request.answer = answers if request.many else answers[0]
         self.metrics.retired_records += sum(group.retired for group in turn.groups.values())
@@ -160,7 +211,7 @@ class Engine:
 
     async def view(self, visitor: int, started_at: int | None = None, *, now_ms: int | None = None) -> View | None:
         """A visitor's running session as of now, None if there is none or another one than that."""
-        value = await _done(self.store.read(key_of(visitor)))
+        value = await self.outage.ask(lambda: self.store.read(key_of(visitor)))
         now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
         generation = None if value is None else self.lineup.generation(value)
         if value is None or generation is None or is_handed_on(value):
@@ -296,12 +347,14 @@ class Engine:
             handed += len(batch.sessions)
 
     async def count(self) -> None:
-        """Note for the metrics how many records there are."""
-        self.metrics.records = await _done(self.store.count())
+        """Note for the metrics how many records there are, if the store tells."""
+        with suppress(StoreError):
+            self.metrics.records = await self.outage.ask(self.store.count)
 
     async def close(self) -> None:
         """Let go of the store and the models."""
         self.watcher.close()
+        self.outage.close()
         await _done(self.store.close())
 
 

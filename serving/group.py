@@ -301,7 +301,8 @@ def _finished(
         if not scheduled:
             due[number] = over_ms
         words[number, 0] = due[number] << 1 | closed[number]
-        words[number, 1] = received
+        # events that waited for the store may come after later ones
+        words[number, 1] = max(words[number, 1], received)
         if scheduled:
             due[number] = 0
     return bool(ended[which].any())

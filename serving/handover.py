@@ -63,11 +63,15 @@ class ParquetSink:
         folder = self._folder / f"day={first:%Y-%m-%d}"
         folder.mkdir(parents=True, exist_ok=True)
         beside = folder / f".{batch.name}.{os.getpid()}"
-        with beside.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")
-            if self._sync:
-                file.flush()
-                os.fsync(file.fileno())
+        try:
+            with beside.open("wb") as file:
+                pq.write_table(table, file, compression="zstd")
+                if self._sync:
+                    file.flush()
+                    os.fsync(file.fileno())
+        except OSError:
+            beside.unlink(missing_ok=True)  # half a file would keep room from others on a full disk
+            raise
         beside.replace(folder / f"{batch.name}.parquet")
         if self._sync:
             # a file is on the disk when its name is, too

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Answer(msgspec.Struct, omit_defaults=True):
-    """What an event, or a look at a session, is answered with."""
+    """What an event, or a look at a session, is answered with; reason: why the scores know less than they should."""
 
     session: str
     status: str
@@ -23,6 +23,7 @@ class Answer(msgspec.Struct, omit_defaults=True):
     models: dict[str, str] = {}
     decided: list[str] = []
     reasons: dict[str, str] = {}
+    reason: str = ""
     explanations: dict[str, Explanation] = {}
 
 

@@ -11,6 +11,7 @@ import gc
 import logging
 import signal
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from serving.app import App
 from serving.connections import Watch, install
 from serving.front import Front
 from serving.logs import RequestLog, configure
+from serving.replay import replay
 from serving.settings import from_environment
 from serving.shutdown import drain_on
 from serving.supervision import end_with_supervisor
@@ -83,8 +85,9 @@ class Lotse:
         app.streams.end_on(asyncio.get_running_loop(), signal.SIGTERM, signal.SIGINT)
         loop, server = asyncio.get_running_loop(), _settings.server
         drain_on(loop, server.drain_seconds, self._drain, signal.SIGTERM, signal.SIGINT)
-        store = _settings.store
+        store, again = _settings.store, partial(replay, self.engine)
         self._housekeeping = [
+            asyncio.create_task(_again_and_again("replaying buffered events", again, store.retry_seconds)),
             asyncio.create_task(_again_and_again("sweeping", self.engine.sweep, store.sweep_seconds)),
             asyncio.create_task(_again_and_again("handing on", self.engine.hand_over, store.closed_seconds)),
             asyncio.create_task(_again_and_again("reading the keys", self._follow_keys, _FOLLOW_SECONDS)),

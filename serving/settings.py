@@ -98,6 +98,11 @@ class StoreSettings(Settings):
     size_gib: float = Field(16, gt=0)
     durability: Literal["process", "disk"] = "process"
     timeout_seconds: float = Field(0.25, gt=0)
+    deadline_seconds: float = Field(0.5, gt=0)
+    failures: int = Field(3, ge=1)
+    retry_seconds: float = Field(1, gt=0)
+    spool: str = "lotse-data/spool"
+    spool_mib: float = Field(256, gt=0)
     prefix: str = Field("lotse", pattern=r"^[a-z0-9_-]+$")
     remembered: int = Field(20_000, ge=0)
     sweep_seconds: float = Field(1, gt=0)

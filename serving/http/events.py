@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -15,6 +16,7 @@ from serving.http.idempotency import Claim, Settlement, name_of
 from serving.http.query import switch
 from serving.problems import Problem
 from serving.requests import Answer, Request
+from serving.stores import StoreError
 
 if TYPE_CHECKING:
     from serving.engine import Engine
@@ -81,7 +83,7 @@ class Events:
         """Have the request's effect unless its key has had it; returns whether it had."""
         now, kept_ms = time.time_ns() // 1_000_000, round(engine.settings.server.idempotency_hours * 3_600_000)
         claim = Claim(request.key, query + b"\n" + request.body, now, kept_ms)
-        await _done(engine.store.apply([claim]))
+        await engine.outage.ask(lambda: engine.store.apply([claim]))
         if claim.outcome == Claim.OTHER:
             raise Problem(422, "this Idempotency-Key was used for another request; send each with a key of its own")
         if claim.outcome == Claim.RUNNING:
@@ -97,10 +99,12 @@ class Events:
             if request.problem is not None:
                 raise request.problem
         except Exception:
-            await _done(engine.store.apply([Settlement(claim, folded=False)]))
+            with suppress(StoreError):  # the claim is free again after a while by itself
+                await engine.outage.ask(lambda: engine.store.apply([Settlement(claim, folded=False)]))
             raise
         self._told([request])
-        await _done(engine.store.apply([Settlement(claim, folded=True)]))
+        with suppress(StoreError):  # sent again, the events are known by their ids
+            await engine.outage.ask(lambda: engine.store.apply([Settlement(claim, folded=True)]))
         return False
 
     def _taken(self, engine: Engine, request: Request) -> asyncio.Future[bytes]:
@@ -167,8 +171,3 @@ def _failed(waiting: list[tuple[Request, asyncio.Future[bytes]]], error: Excepti
 
 def _encoded(answer: Answer | list[Answer] | None) -> bytes:
     return encode({"results": answer} if isinstance(answer, list) else answer)
-
-
-async def _done(result: Any) -> None:
-    if isinstance(result, Awaitable):
-        await result

@@ -112,7 +112,13 @@ class Store(Protocol):
 
     Methods return an awaitable where the store needs to wait, and otherwise have done all they do. They raise (or the
     awaitable does) StoreError.
+
+    Attributes
+    ----------
+    waits: whether `apply` does; then it may have been done although it failed or was given up.
     """
+
+    waits: bool
 
     def apply(self, visits: Sequence[Visit], advance: Advance = one_by_one) -> Awaitable[None] | None:
         """Advance visits of different keys; what was acknowledged survives the end of any process.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +28,7 @@ from serving.stores import KEY_BYTES, Batch, Closed, Entry, StoreError
 from serving.stores.optimistic import NOWHERE, Lying, OptimisticStore, Swap
 
 PARTS: Final = 64
+_HEARTBEAT_SECONDS: Final = 5
 # An entry of the list whose session is not there after so long was written by somebody who came no further.
 _IN_FLIGHT_MS: Final = 60_000
 _TABLES: Final = (
@@ -77,7 +79,11 @@ class CassandraStore(OptimisticStore):
         try:
             from cassandra import ConsistencyLevel, DriverException, InvalidRequest  # noqa: PLC0415
             from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable  # noqa: PLC0415
-            from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy  # noqa: PLC0415
+            from cassandra.policies import (  # noqa: PLC0415
+                ConstantReconnectionPolicy,
+                DCAwareRoundRobinPolicy,
+                TokenAwarePolicy,
+            )
             from cassandra.query import BatchStatement, BatchType  # noqa: PLC0415
         except ImportError as error:
             raise ImportError("a store in Cassandra needs: pip install 'lotse[cassandra]'") from error
@@ -93,6 +99,10 @@ class CassandraStore(OptimisticStore):
         self._cluster = Cluster(
             hosts, port, auth_provider=login, execution_profiles={EXEC_PROFILE_DEFAULT: profile},
             connect_timeout=max(settings.timeout_seconds, 2.0),
+            # the driver's own wait up to ten minutes after a long outage, and one for a connection that is silent
+            reconnection_policy=ConstantReconnectionPolicy(settings.retry_seconds, max_attempts=None),
+            idle_heartbeat_interval=_HEARTBEAT_SECONDS, idle_heartbeat_timeout=max(settings.timeout_seconds, 2.0),
+            sockopts=[(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)],
         )  # fmt: skip
         try:
             self._session = self._cluster.connect()

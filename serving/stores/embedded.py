@@ -5,7 +5,7 @@ Two levels of durability, which differ in how the file is opened:
 `process`: the file is written through a shared map and never synced. A commit is in the operating system's cache, where
 the end of every process leaves it (kill -9); a power cut may leave anything, also a file that cannot be used. The first
 worker after a start of the machine looks through the file and puts a damaged one aside. Writing through the map takes
-2.6 us a read-modify-write, by system calls 8.5 us.
+2.6 us a read-modify-write, by system calls 8.5 us. A full disk is noticed before (`serving.stores.room`).
 
 `disk`: LMDB's own order, data synced before the page that names them, which holds at a power cut at any moment. Who
 waits is committed together, in a thread, with two syncs for all; meanwhile the next ones gather.
@@ -28,6 +28,7 @@ import lmdb
 from serving.settings import StoreSettings
 from serving.stores import Advance, Batch, Change, Closed, Entry, Found, StoreError, Visit, one_by_one
 from serving.stores.restart import damaged_files_put_aside
+from serving.stores.room import MOVED_BYTES, VISIT_BYTES, Room
 
 # what is read first of the schedule is what is due first: LMDB orders by bytes
 _MOMENT: Final = Struct(">Q")
@@ -59,11 +60,13 @@ class EmbeddedStore:
                 max_readers=512,
                 max_dbs=8,
             )
+            self._room = None if disk else self._made_room(folder, settings)
             self._records, self._schedule, self._closed, self._claimed, self._batches = (
                 self._env.open_db(name) for name in (b"records", b"schedule", b"closed", b"claimed", b"batches")
             )
         # a reader that was killed would keep every page it could see from being used again
         self._env.reader_check()
+        self.waits = disk
         self._groups = _GroupCommit(self._commit) if disk else None
 
     def apply(self, visits: Sequence[Visit], advance: Advance = one_by_one) -> Awaitable[None] | None:
@@ -77,9 +80,18 @@ class EmbeddedStore:
         try:
             with self._env.begin(write=True, buffers=True, db=self._records) as transaction:
                 for visits, advance in group:
+                    if self._room:
+                        self._room.need(len(visits) * VISIT_BYTES)
                     self._apply(transaction, visits, advance)
         except lmdb.Error as error:
             raise StoreError(f"the embedded store: {error}") from error
+
+    def _made_room(self, folder: Path, settings: StoreSettings) -> Room:
+        try:
+            return Room(self._env, folder / "data.mdb", int(settings.size_gib * 2**30))
+        except StoreError:
+            self._env.close()
+            raise
 
     def _apply(self, transaction: Any, visits: Sequence[Visit], advance: Advance) -> None:
         found = [self._find(transaction, visit) for visit in visits]
@@ -155,6 +167,8 @@ class EmbeddedStore:
                 taken = [Closed(*pair) for pair, _ in zip(cursor, range(limit), strict=False)]
             if not taken:
                 return None
+            if self._room:
+                self._room.need(len(taken) * MOVED_BYTES)
             batch = uuid.uuid4().hex
             for name, value in taken:
                 transaction.delete(name, db=self._closed)
@@ -178,13 +192,16 @@ class EmbeddedStore:
 
     def _settle(self, batch: bytes) -> None:
         with self._env.begin(write=True) as transaction:
-            for session, _ in self._of_batch(transaction, batch):
+            sessions = self._of_batch(transaction, batch)
+            if self._room:
+                self._room.need(len(sessions) * MOVED_BYTES)
+            for session, _ in sessions:
                 transaction.delete(batch + session, db=self._claimed)
             transaction.delete(batch, db=self._batches)
 
     def _in_turn(self, work: Callable[[], Result]) -> Awaitable[Result] | Result:
         """Work that commits: after the group that commits now, where that takes time."""
-        return self._groups.run(work) if self._groups else work()
+        return self._groups.run(lambda: _told(work)) if self._groups else _told(work)
 
     def count(self) -> int:
         """How many records there are."""
@@ -199,6 +216,15 @@ class EmbeddedStore:
         else:
             self._env.sync(True)  # an orderly end and then a power cut: nothing is lost
         self._env.close()
+        if self._room:
+            self._room.close()
+
+
+def _told(work: Callable[[], Result]) -> Result:
+    try:
+        return work()
+    except lmdb.Error as error:
+        raise StoreError(f"the embedded store: {error}") from error
 
 
 class _GroupCommit:

@@ -13,6 +13,8 @@ from serving.stores import Advance, Batch, Closed, Entry, Found, Visit, one_by_o
 class MemoryStore:
     """Session records in a dictionary."""
 
+    waits = False
+
     def __init__(self, place: str = "", settings: StoreSettings | None = None) -> None:
         del place, settings
         self._records: dict[bytes, bytes] = {}

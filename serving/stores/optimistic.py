@@ -51,6 +51,8 @@ class Swap(NamedTuple):
 class OptimisticStore(ABC):
     """Visits by compare and swap."""
 
+    waits = True
+
     def __init__(self, remembered: int) -> None:
         self._seen: OrderedDict[bytes, Lying] = OrderedDict()
         self._remembered = remembered
@@ -128,7 +130,9 @@ class OptimisticStore(ABC):
             stamp = seen.stamp if seen else None
             swaps.append(Swap(visit.key, stamp, lying, change.due_ms, visit.entry, change.closed))
         again: list[Visit] = []
-        for (visit, change), swap, (done, lies) in zip(tried, swaps, await self.swap(swaps), strict=True):
+        for (visit, change), swap, (accepted, lies) in zip(tried, swaps, await self.swap(swaps), strict=True):
+            # the client tries again by itself where an answer was lost: then what lies there is what we wrote
+            done = accepted or (lies is not None and swap.lying is not None and lies.stamp == swap.lying.stamp)
             self._remember(visit.key, swap.lying if done else lies)
             if not done:
                 again.append(visit)

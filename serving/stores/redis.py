@@ -22,6 +22,8 @@ from serving.stores import Batch, Closed, Entry, StoreError
 from serving.stores.optimistic import STAMP_BYTES, Lying, OptimisticStore, Swap
 
 PARTS: Final = 64
+_RETRIES: Final = 2
+_RETRY_SECONDS: Final = 0.01
 _SWAP: Final = """
 local lies = redis.call('GET', KEYS[1])
 local stamp = lies and string.sub(lies, 1, 8) or ''
@@ -57,12 +59,18 @@ class RedisStore(OptimisticStore):
         try:
             import redis.asyncio as library  # noqa: PLC0415
             from redis.asyncio.cluster import RedisCluster  # noqa: PLC0415
+            from redis.asyncio.retry import Retry  # noqa: PLC0415
+            from redis.backoff import ExponentialWithJitterBackoff  # noqa: PLC0415
         except ImportError as error:
             raise ImportError("a store in Redis needs: pip install 'lotse[redis]'") from error
         url = f"{scheme}:{place}"
         common: dict[str, Any] = {
             "socket_timeout": settings.timeout_seconds,
             "socket_connect_timeout": settings.timeout_seconds,
+            "socket_keepalive": True,
+            # a connection that is broken is noticed by the first who uses it, and a new one made; more waiting is for
+            # the deadline
+            "retry": Retry(ExponentialWithJitterBackoff(base=_RETRY_SECONDS, cap=settings.timeout_seconds), _RETRIES),
         }
         self._clustered = scheme.endswith("+cluster")
         if self._clustered:

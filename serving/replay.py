@@ -1,0 +1,52 @@
+"""Buffered turns are folded as if they came now: each visit as it was, known again by its events' ids."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from features.sessions import RECENT_IDS
+from serving.stores import StoreError
+from serving.turn import Turn
+
+if TYPE_CHECKING:
+    from serving.engine import Engine
+    from serving.spool import Spool, SpooledTurn
+
+
+async def replay(engine: Engine) -> int:
+    """Give the store the events that wait for it; returns how many it took. If it is still away, it is asked again."""
+
+    async def fold(spool: Spool, turns: Collection[SpooledTurn]) -> None:
+        await _fold(engine, spool, turns)
+
+    try:
+        return await engine.outage.replay(fold)
+    except StoreError:
+        engine.metrics.store_errors["replay"] += 1
+        return 0
+
+
+async def _fold(engine: Engine, spool: Spool, turns: Collection[SpooledTurn]) -> None:
+    """Have the store fold turns of different visitors; all count as come with the last of them.
+
+    Raises
+    ------
+    StoreError
+        It is away.
+    """
+    visits = [visit for turn in turns for visit in turn.visits]
+    events = [spool.events_of(visit) for visit in visits]
+
+    def earlier(place: str, linked: bool, now_ms: int) -> list[bytes]:
+        del linked, now_ms
+        return visits[int(place)].others
+
+    received = max(turn.received_ms for turn in turns)
+    turn = Turn(engine.lineup, sum(map(len, events)), received, earlier)
+    for place, theirs in enumerate(events):
+        # a record remembers the ids of so many; a longer visit is known by its last
+        turn.add(theirs, [str(place)] * len(theirs), once=len(theirs) > RECENT_IDS)
+    await engine.outage.ask(lambda: engine.store.apply(list(turn.visits.values()), turn.advance))
+    engine.metrics.retired_records += sum(group.retired for group in turn.groups.values())
+    turn.close()
