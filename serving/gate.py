@@ -87,7 +87,7 @@ class Gate:
         names: list[tuple[Limit, object]] = []
         now = self.clock()
         if self._address_limit is not None and (key is None or key.kind == "public"):
-            who = self._prefix(scope["client"], headers, now)
+            who = self._prefix(scope.get("client"), headers, now)
             if who is not None:
                 _take(self._address_limit, who, now, "your network")
                 names.append((self._address_limit, who))
@@ -107,7 +107,7 @@ class Gate:
             return self._required
         if self.keys.any:
             return True
-        server = scope["server"]
+        server = scope.get("server")
         if server is None or server[1] is None or _is_here(server[0]):
             return False
         raise Problem(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -22,7 +23,7 @@ from serving.connections import Watch, install
 from serving.front import Front
 from serving.logs import RequestLog, configure
 from serving.replay import replay
-from serving.settings import from_environment
+from serving.settings import FOLDER, from_environment, go_where_it_was_started
 from serving.shutdown import drain_on
 from serving.supervision import end_with_supervisor
 from serving.telemetry import Tracing
@@ -61,7 +62,14 @@ async def _again_and_again(what: str, work: Callable[[], Awaitable[object]], sec
 class Lotse:
     """Scores running sessions."""
 
+    @bentoml.on_deployment  # type: ignore[attr-defined,untyped-decorator,unused-ignore]
+    @staticmethod
+    def remember_the_folder() -> None:
+        """In the supervisor, before the workers start: they find it in their environment."""
+        os.environ[FOLDER] = str(Path.cwd())
+
     def __init__(self) -> None:
+        go_where_it_was_started()  # BentoML has gone back to the code since this module was read
         end_with_supervisor()
         # here and not above: BentoML's supervisor imports this module too and needs no models
         from serving.engine import Engine  # noqa: PLC0415

@@ -18,6 +18,8 @@ from features.shop import ShopSettings, load_shop
 
 # BentoML starts workers as processes of their own: they find the configuration here.
 ENVIRONMENT: Final = "LOTSE_SERVING"
+# The folder in which the service was started.
+FOLDER: Final = "LOTSE_FOLDER"
 # Where `lotse build` puts what belongs to the code.
 _PACKED: Final = Path(__file__).parents[1]
 
@@ -227,13 +229,23 @@ def to_environment(config: Path, shop: Path, overrides: Sequence[str]) -> dict[s
     return {ENVIRONMENT: json.dumps({"config": str(config), "shop": str(shop), "overrides": list(overrides)})}
 
 
+def go_where_it_was_started() -> None:
+    """Make the folder in which the service was started the current one: there it reads and writes.
+
+    BentoML's workers of a Bento begin in the Bento's own folder, which may be read-only.
+    """
+    if FOLDER in os.environ:
+        os.chdir(os.environ[FOLDER])
+
+
 def from_environment() -> tuple[ServingSettings, ShopSettings]:
     """The configuration this process was started with; the files in configs/ if it was started by hand."""
+    go_where_it_was_started()
     named = json.loads(os.environ.get(ENVIRONMENT, "{}"))
     # a Bento holds a configuration and models; files where it is started come first
-    here = Path() if Path("configs/serving.toml").exists() else _PACKED
+    here = Path.cwd() if Path("configs/serving.toml").exists() else _PACKED
     settings = load_serving(named.get("config", here / "configs/serving.toml"), named.get("overrides", ()))
-    if here is _PACKED and (_PACKED / "models").exists():
+    if here == _PACKED and (_PACKED / "models").exists():
         models = settings.models.model_copy(update={"uri": "", "cache": str(_PACKED / "models")})
         settings = settings.model_copy(update={"models": models})
     return settings, load_shop(named.get("shop", here / "configs/shop.toml"))

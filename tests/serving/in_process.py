@@ -71,6 +71,7 @@ class Listening:
         """Wait for what must come; the time is that of a test that has failed."""
         async with asyncio.timeout(60):
             while not condition():
+                assert not self.ended, self.text
                 self._more.clear()
                 await self._more.wait()
 

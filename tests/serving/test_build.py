@@ -44,7 +44,9 @@ def test_a_bento_serves_its_models_anywhere(trained: Path, tmp_path: Path, monke
         assert set(answer["models"]) == {"bounce", "conversion", "exit"} and "reasons" not in answer
         page = running.http.get("/metrics").text
         assert 'lotse_model_info{head="exit",version="1"} 1.0' in page
-        assert not list(folder.rglob("mlflow.db"))  # nothing asked for a registry
+        assert not list(tmp_path.rglob("mlflow.db"))  # nothing asked for a registry
+        # what it writes lies where it was started, and not with the code
+        assert (folder / "lotse-data" / "live").exists() and not (bento / "src" / "lotse-data").exists()
     finally:
         running.stop()
 
