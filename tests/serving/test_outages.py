@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from tests.engine import open_engine, post
 from tests.redis_server import RedisServer, redis_server
 from tests.serving.in_process import client, engine_of, start
 from tests.serving.proxy import Proxy
+from tests.workspace import Service, wait_until
 
 START = 1_780_000_000_000
 VISITORS = ("jane", "john", "juan")
@@ -424,3 +425,42 @@ def test_a_spool_is_read_by_a_release_with_other_columns_and_only_with_its_key(t
     assert found.drop(turns) == 1
     found.close()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_service_answers_through_an_outage_in_which_its_workers_are_killed(
+    own_service: Callable[..., Service], redis: RedisServer
+) -> None:
+    """Two workers, the store killed, then every worker: what they had buffered is counted by those that come after."""
+    running = own_service("server.workers=2", f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}")
+    sent: dict[str, int] = {}
+
+    def send(rounds: int) -> set[str]:
+        reasons = set()
+        for _ in range(rounds):
+            for visitor in VISITORS:
+                body = {"visitor": visitor, "name": "view_item", "item": "sku-1"}
+                # a connection of its own: any of the workers
+                with running.client() as http:
+                    answer = http.post("/v1/events", json=body)
+                assert answer.status_code == 200, answer.text
+                sent[visitor] = sent.get(visitor, 0) + 1
+                reasons.add(answer.json().get("reason", ""))
+        return reasons
+
+    def buffered() -> float:
+        text = running.http.get("/metrics").text
+        (line,) = [line for line in text.splitlines() if line.startswith("lotse_buffered_events ")]
+        return float(line.split()[1])
+
+    assert send(3) == {""}
+    redis.kill()
+    assert send(10) == {"store_unreachable"}
+    running.kill()
+    redis.start()
+    running.start()
+    wait_until(lambda: buffered() == 0 and not list((running.folder / "lotse-data/spool").iterdir()))
+    assert send(1) == {""}
+    with running.client() as http:
+        last = [http.post("/v1/events", json={"visitor": visitor, "name": "search"}).json() for visitor in VISITORS]
+    assert [answer["events"] for answer in last] == [sent[visitor] + 1 for visitor in VISITORS]
