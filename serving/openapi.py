@@ -141,6 +141,9 @@ def _schemas(engine: Engine) -> tuple[Tree, Tree, Tree]:
     said["models"]["description"] = "The version of each head's model."
     said["decided"]["description"] = "Heads whose answer was known already."
     said["reasons"]["description"] = "Why a head has no score, or only its prior."
+    said["reason"]["description"] = (
+        "store_unreachable: the events are kept and will be counted, but the scores know those of this request only."
+    )
     said["explanations"]["description"] = "With explain=true: of each head whose model was asked."
     schemas["Answer"]["examples"] = [ANSWER]
     schemas["Explanation"]["description"] = (

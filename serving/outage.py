@@ -95,7 +95,7 @@ class Outage:
         """Count that the store failed, and say so where it is news."""
         self._metrics.store_errors[what] += 1
         if not self.active:
-            logger.warning("the store has failed (%s); events are buffered until it is back", error)
+            logger.warning("the store has failed: %s", error)
 
     async def keep(self, turn: Turn, received_ms: int) -> None:
         """Keep a turn's events until the store is back.
@@ -109,6 +109,7 @@ class Outage:
         own = self._own
         if own is None:
             own = self._own = new_spool(self._folder, **self._how())
+            logger.warning("events are buffered until the store is back")
         try:
             addition = own.add(spooled)
         finally:

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from struct import Struct
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import lmdb
 import msgspec
@@ -26,6 +26,7 @@ from serving.group import EVENT
 from serving.stores import StoreError
 from serving.stores.encryption import Seal
 from serving.stores.restart import damaged_files_put_aside
+from serving.stores.room import lock_with_blocks
 
 logger = logging.getLogger("lotse.outages")
 
@@ -62,10 +63,19 @@ class Spool:
         self.folder, self.turns, self.events = folder, 0, 0
         self._lock, self._limit, self._seal, self._bytes = lock, limit_bytes, seal, 0
         with damaged_files_put_aside(folder):
+            lock_with_blocks(folder)
             self._env = lmdb.open(
                 str(folder), map_size=_SLACK * limit_bytes + _SLACK_BYTES, sync=sync, metasync=sync, max_dbs=2
             )
             self._turns, about = self._env.open_db(b"turns"), self._env.open_db(b"about")
+        try:
+            self._read(about)
+        except BaseException:
+            self._env.close()
+            raise
+
+    def _read(self, about: Any) -> None:
+        """What is in it."""
         now = {name: column.dtype for name, column in COLUMNS.items()}
         with self._env.begin(write=True) as transaction:
             found = transaction.get(_COLUMNS, db=about)
@@ -215,10 +225,14 @@ def new_spool(parent: Path, *, limit_bytes: int, sync: bool, seal: Seal | None) 
     try:
         beside.mkdir(parents=True, mode=0o700)
         lock = (beside / "owner").open("w")
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        beside.rename(folder)
-        return Spool(folder, lock, limit_bytes=limit_bytes, sync=sync, seal=seal)
-    except (OSError, lmdb.Error) as error:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            beside.rename(folder)
+            return Spool(folder, lock, limit_bytes=limit_bytes, sync=sync, seal=seal)
+        except BaseException:
+            lock.close()
+            raise
+    except (OSError, lmdb.Error, StoreError) as error:
         for left in (beside, folder):
             shutil.rmtree(left, ignore_errors=True)
         raise StoreError(f"the spool: {error}") from error

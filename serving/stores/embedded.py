@@ -28,7 +28,7 @@ import lmdb
 from serving.settings import StoreSettings
 from serving.stores import Advance, Batch, Change, Closed, Entry, Found, StoreError, Visit, one_by_one
 from serving.stores.restart import damaged_files_put_aside
-from serving.stores.room import MOVED_BYTES, VISIT_BYTES, Room
+from serving.stores.room import MOVED_BYTES, VISIT_BYTES, Room, lock_with_blocks, with_reserve
 
 # what is read first of the schedule is what is due first: LMDB orders by bytes
 _MOMENT: Final = Struct(">Q")
@@ -47,11 +47,12 @@ class EmbeddedStore:
     def __init__(self, place: str, settings: StoreSettings) -> None:
         folder = Path(place)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        disk = settings.durability == "disk"
+        disk, size = settings.durability == "disk", int(settings.size_gib * 2**30)
         with damaged_files_put_aside(folder):
+            lock_with_blocks(folder)
             self._env = lmdb.open(
                 str(folder),
-                map_size=int(settings.size_gib * 2**30),
+                map_size=with_reserve(size),
                 sync=disk,
                 metasync=disk,
                 writemap=not disk,
@@ -60,10 +61,15 @@ class EmbeddedStore:
                 max_readers=512,
                 max_dbs=8,
             )
-            self._room = None if disk else self._made_room(folder, settings)
+            try:
+                self._room = Room(self._env, size, None if disk else folder / "data.mdb")
+            except StoreError:
+                self._env.close()
+                raise
             self._records, self._schedule, self._closed, self._claimed, self._batches = (
                 self._env.open_db(name) for name in (b"records", b"schedule", b"closed", b"claimed", b"batches")
             )
+        self._tables = self._records, self._schedule, self._closed, self._claimed, self._batches
         # a reader that was killed would keep every page it could see from being used again
         self._env.reader_check()
         self.waits = disk
@@ -80,18 +86,12 @@ class EmbeddedStore:
         try:
             with self._env.begin(write=True, buffers=True, db=self._records) as transaction:
                 for visits, advance in group:
-                    if self._room:
-                        self._room.need(len(visits) * VISIT_BYTES)
+                    if visits:
+                        scheduled = visits[0].entry is not None
+                        self._room.need(len(visits) * VISIT_BYTES, transaction, self._tables, refused=not scheduled)
                     self._apply(transaction, visits, advance)
         except lmdb.Error as error:
             raise StoreError(f"the embedded store: {error}") from error
-
-    def _made_room(self, folder: Path, settings: StoreSettings) -> Room:
-        try:
-            return Room(self._env, folder / "data.mdb", int(settings.size_gib * 2**30))
-        except StoreError:
-            self._env.close()
-            raise
 
     def _apply(self, transaction: Any, visits: Sequence[Visit], advance: Advance) -> None:
         found = [self._find(transaction, visit) for visit in visits]
@@ -167,8 +167,7 @@ class EmbeddedStore:
                 taken = [Closed(*pair) for pair, _ in zip(cursor, range(limit), strict=False)]
             if not taken:
                 return None
-            if self._room:
-                self._room.need(len(taken) * MOVED_BYTES)
+            self._room.need(len(taken) * MOVED_BYTES, transaction, self._tables, refused=False)
             batch = uuid.uuid4().hex
             for name, value in taken:
                 transaction.delete(name, db=self._closed)
@@ -193,8 +192,7 @@ class EmbeddedStore:
     def _settle(self, batch: bytes) -> None:
         with self._env.begin(write=True) as transaction:
             sessions = self._of_batch(transaction, batch)
-            if self._room:
-                self._room.need(len(sessions) * MOVED_BYTES)
+            self._room.need(len(sessions) * MOVED_BYTES, transaction, self._tables, refused=False)
             for session, _ in sessions:
                 transaction.delete(batch + session, db=self._claimed)
             transaction.delete(batch, db=self._batches)
@@ -216,8 +214,7 @@ class EmbeddedStore:
         else:
             self._env.sync(True)  # an orderly end and then a power cut: nothing is lost
         self._env.close()
-        if self._room:
-            self._room.close()
+        self._room.close()
 
 
 def _told(work: Callable[[], Result]) -> Result:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
+import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import lmdb
+import msgspec
+import pyarrow.parquet as pq
 import pytest
 
+from features.events import COLUMNS, Event
 from serving.engine import Engine
+from serving.group import EVENT
 from serving.problems import Problem
 from serving.replay import replay
 from serving.requests import Answer
+from serving.spool import SpooledTurn, SpooledVisit, new_spool, orphans
+from serving.stores.encryption import Seal
 from tests.engine import open_engine, post
 from tests.redis_server import RedisServer, redis_server
 from tests.serving.in_process import client, engine_of, start
 from tests.serving.proxy import Proxy
+from tests.workspace import Service, wait_until
 
 START = 1_780_000_000_000
 VISITORS = ("jane", "john", "juan")
@@ -65,11 +73,19 @@ LAST = 7
 
 
 @pytest.fixture(scope="module")
-def undisturbed(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Answer]:
+def models(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Settings of an engine that has the trained models at once; asking the registry takes seconds."""
+    folder = tmp_path_factory.mktemp("models")
+    asyncio.run(open_engine(trained, folder, "store.url=memory:", f"models.cache={folder}/models").close())
+    return 'models.uri=""', f"models.cache={folder}/models"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(trained: Path, models: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> list[Answer]:
     """What the last event of each visitor is answered with where nothing ever failed."""
 
     async def run() -> list[Answer]:
-        engine = open_engine(trained, tmp_path_factory.mktemp("undisturbed"), "store.url=memory:")
+        engine = open_engine(trained, tmp_path_factory.mktemp("undisturbed"), "store.url=memory:", *models)
         for number in range(LAST):
             for visitor in VISITORS:
                 await one(engine, visitor, number)
@@ -105,14 +121,14 @@ async def outage(kind: str, server: RedisServer, proxy: Proxy) -> AsyncIterator[
 
 @pytest.mark.parametrize("kind", ["paused", "killed", "black hole", "mute", "slow", "reset"])
 def test_events_are_answered_while_the_store_is_away_and_counted_once_when_it_is_back(
-    trained: Path, tmp_path: Path, redis: RedisServer, undisturbed: list[Answer], kind: str
+    trained: Path, models: tuple[str, str], tmp_path: Path, redis: RedisServer, undisturbed: list[Answer], kind: str
 ) -> None:
     async def run() -> None:
         proxy = Proxy(redis.port)
         await proxy.start()
         prefix = f"t{time.time_ns()}"
         engine = open_engine(
-            trained, tmp_path, f"store.url=redis://127.0.0.1:{proxy.port}/0", f"store.prefix={prefix}",
+            trained, tmp_path, *models, f"store.url=redis://127.0.0.1:{proxy.port}/0", f"store.prefix={prefix}",
             f"store.spool={tmp_path}/spool", f"store.deadline_seconds={DEADLINE_SECONDS}", "store.retry_seconds=0.05",
         )  # fmt: skip
         answers = [await one(engine, visitor, number) for number in range(3) for visitor in VISITORS]
@@ -148,11 +164,11 @@ def test_events_are_answered_while_the_store_is_away_and_counted_once_when_it_is
 
 
 def test_new_events_wait_behind_the_buffered_ones_and_the_buffer_gets_empty_under_load(
-    trained: Path, tmp_path: Path, redis: RedisServer
+    trained: Path, models: tuple[str, str], tmp_path: Path, redis: RedisServer
 ) -> None:
     async def run() -> None:
         engine = open_engine(
-            trained, tmp_path, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}",
+            trained, tmp_path, *models, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}",
             f"store.spool={tmp_path}/spool", "store.retry_seconds=0.05",
         )  # fmt: skip
         redis.pause()
@@ -181,51 +197,33 @@ def test_new_events_wait_behind_the_buffered_ones_and_the_buffer_gets_empty_unde
     asyncio.run(run())
 
 
-def _spools_and_waits(trained: Path, folder: Path, url: str, prefix: str, ready: Any) -> None:
-    async def run() -> None:
-        engine = open_engine(
-            trained, folder, f"store.url={url}", f"store.prefix={prefix}", f"store.spool={folder}/spool",
-        )  # fmt: skip
-        answers = await several(engine, "jane", range(3)) + [await one(engine, "jane", 3)]
-        ready.send([answer.reason for answer in answers])
-        await asyncio.sleep(600)
-
-    asyncio.run(run())
-
-
-def test_what_a_killed_worker_had_buffered_is_replayed_by_another_one(
-    trained: Path, tmp_path: Path, redis: RedisServer
+def test_what_a_worker_had_buffered_is_replayed_by_the_next_one(
+    trained: Path, models: tuple[str, str], tmp_path: Path, redis: RedisServer
 ) -> None:
     async def run() -> None:
-        prefix = f"t{time.time_ns()}"
+        own = (*models, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}", f"store.spool={tmp_path}/spool")
         redis.pause()
-        context = multiprocessing.get_context("spawn")
-        here, there = context.Pipe()
-        worker = context.Process(target=_spools_and_waits, args=(trained, tmp_path, redis.url, prefix, there))
-        worker.start()
-        assert await asyncio.to_thread(here.recv) == ["store_unreachable"] * 4
+        first, second = open_engine(trained, tmp_path, *own), open_engine(trained, tmp_path, *own)
+        answers = await several(first, "jane", range(9)) + [await one(first, "jane", 9)]
+        assert {answer.reason for answer in answers} == {"store_unreachable"}
         redis.resume()
-        engine = open_engine(
-            trained, tmp_path, f"store.url={redis.url}", f"store.prefix={prefix}", f"store.spool={tmp_path}/spool",
-            f'keys.folder="{tmp_path}/keys"',
-        )  # fmt: skip
-        assert await replay(engine) == 0  # it lives
-        worker.kill()
-        worker.join()
-        assert await replay(engine) == 4
-        assert (await one(engine, "jane", 4)).events == 5
+        await asyncio.sleep(0)
+        assert await replay(second) == 0  # its worker lives
+        await first.close()
+        assert await replay(second) == 10
+        assert (await one(second, "jane", 10)).events == 11
         assert list((tmp_path / "spool").iterdir()) == []
-        await engine.close()
+        await second.close()
 
     asyncio.run(run())
 
 
 def test_what_cannot_be_buffered_is_refused_and_what_was_is_kept(
-    trained: Path, tmp_path: Path, redis: RedisServer
+    trained: Path, models: tuple[str, str], tmp_path: Path, redis: RedisServer
 ) -> None:
     async def run() -> None:
         engine = open_engine(
-            trained, tmp_path, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}",
+            trained, tmp_path, *models, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}",
             f"store.spool={tmp_path}/spool", "store.spool_mib=0.003", "store.retry_seconds=0.05",
         )  # fmt: skip
         redis.pause()
@@ -244,11 +242,14 @@ def test_what_cannot_be_buffered_is_refused_and_what_was_is_kept(
     asyncio.run(run())
 
 
-def test_reads_and_keyed_requests_are_refused_in_time(tmp_path: Path, redis: RedisServer) -> None:
+def test_reads_and_keyed_requests_are_refused_in_time(
+    models: tuple[str, str], tmp_path: Path, redis: RedisServer
+) -> None:
     async def run() -> None:
         app = start(
-            tmp_path, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}", f"store.spool={tmp_path}/spool",
-            f"store.deadline_seconds={DEADLINE_SECONDS}", "store.retry_seconds=0.05", "keys.required=false",
+            tmp_path, *models, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}",
+            f"store.spool={tmp_path}/spool", f"store.deadline_seconds={DEADLINE_SECONDS}", "store.retry_seconds=0.05",
+            "keys.required=false",
         )  # fmt: skip
         engine = engine_of(app)
         async with client(app) as http:
@@ -275,3 +276,191 @@ def test_reads_and_keyed_requests_are_refused_in_time(tmp_path: Path, redis: Red
         await engine.close()
 
     asyncio.run(run())
+
+
+def test_a_full_embedded_store_is_an_outage_that_ends_when_sessions_are_forgotten(
+    trained: Path, models: tuple[str, str], tmp_path: Path
+) -> None:
+    async def run() -> None:
+        engine = open_engine(
+            trained, tmp_path, *models, "store.size_gib=0.001", f"store.spool={tmp_path}/spool",
+        )  # fmt: skip
+        visitors = 0
+        reason = ""
+        while not reason:
+            ((answer,),) = await post(engine, [[event(f"visitor-{visitors}", 0)]], received(0))
+            reason, visitors = answer.reason, visitors + 1
+            assert visitors < 5_000
+        assert visitors > 100 and engine.metrics.buffered_events == 1
+        ((answer,),) = await post(engine, [[event("jane", 1)]], received(1))
+        assert answer.reason == "store_unreachable"
+        over = received(0) + 30 * 60_000
+        await engine.sweep(over)
+        await engine.hand_over(over)
+        await drained(engine)
+        assert (await one(engine, "jane", 2)).events == 2
+        ((answer,),) = await post(engine, [[event(f"visitor-{visitors - 1}", 1)]], received(1))
+        assert (answer.events, answer.reason) == (2, "")
+        await engine.close()
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own of 64 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """A file that takes all that is left of a disk."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+        while True:
+            file.write(bytes(4096))
+    return ballast
+
+
+@pytest.mark.parametrize("durability", ["process", "disk"])
+def test_a_full_disk_refuses_events_and_loses_none(
+    trained: Path, models: tuple[str, str], tmp_path: Path, small_disk: Path, durability: str
+) -> None:
+    async def run() -> None:
+        engine = open_engine(
+            trained, tmp_path, *models, f'store.durability="{durability}"', f"store.url=embedded:{small_disk}/live",
+            f"store.spool={small_disk}/spool", "store.retry_seconds=0.05", "store.size_gib=0.1",
+        )  # fmt: skip
+        acknowledged: dict[str, int] = {}
+
+        async def send(rounds: range) -> int:
+            refused = 0
+            for number in rounds:
+                batch = [f"visitor-{number % 500}-{place}" for place in range(100)]
+                try:
+                    await post(engine, [[event(visitor, 1) for visitor in batch]], received(1))
+                except Problem as problem:
+                    assert problem.status == 503 and (b"retry-after", b"1") in problem.headers
+                    refused += 1
+                else:
+                    for visitor in batch:
+                        acknowledged[visitor] = acknowledged.get(visitor, 0) + 1
+            return refused
+
+        assert await send(range(5)) == 0
+        ballast = fill(small_disk)
+        assert await send(range(5, 800)) > 100
+        ballast.unlink()
+        await drained(engine)
+        await asyncio.sleep(0.05)  # until the breaker lets a trial through
+        assert await send(range(800, 810)) == 0
+        names = list(acknowledged)
+        answers: list[Answer] = []
+        for place in range(0, len(names), 500):
+            sent = [event(visitor, 2) for visitor in names[place : place + 500]]
+            answers += (await post(engine, [sent], received(2)))[0]
+        assert [answer.events for answer in answers] == [acknowledged[visitor] + 1 for visitor in names]
+        await engine.close()
+
+    asyncio.run(run())
+
+
+def test_sessions_are_handed_on_once_after_the_disk_was_full(
+    trained: Path, models: tuple[str, str], tmp_path: Path, small_disk: Path
+) -> None:
+    async def run() -> None:
+        engine = open_engine(trained, tmp_path, *models, f"store.closed={small_disk}/closed")
+        for visitor in VISITORS:
+            await one(engine, visitor, 0)
+        over = received(0) + 30 * 60_000
+        assert await engine.sweep(over) == 3
+        ballast = fill(small_disk)
+        with pytest.raises(OSError, match="No space left"):
+            await engine.hand_over(over)
+        assert [path for path in small_disk.rglob("*") if path.is_file()] == [ballast]
+        ballast.unlink()
+        assert await engine.hand_over(over + 60_000) == 3
+        assert await engine.hand_over(over + 120_000) == 0
+        (file,) = small_disk.rglob("*.parquet")
+        assert pq.ParquetFile(file).metadata.num_rows == 3
+        await engine.close()
+
+    asyncio.run(run())
+
+
+def test_a_spool_is_read_by_a_release_with_other_columns_and_only_with_its_key(tmp_path: Path) -> None:
+    how: dict[str, Any] = {"limit_bytes": 2**20, "sync": False}
+    seal = Seal(b"k" * 32)
+    spool = new_spool(tmp_path, **how, seal=seal)
+    secret = 0x1122334455667788
+    visit = SpooledVisit(EVENT.pack(*Event(visitor=secret, time=START, price=2.5)), [b"otherkey"])
+    spool.add(SpooledTurn(START, [visit])).write()
+    spool.close()
+    (file,) = tmp_path.glob("*/data.mdb")
+    assert secret.to_bytes(8, "little") not in file.read_bytes() and b"otherkey" not in file.read_bytes()
+    assert list(orphans(tmp_path, **how, seal=Seal(b"x" * 32))) == [] and file.exists()
+    (found,) = orphans(tmp_path, **how, seal=seal)
+    assert (found.turns, found.events) == (1, 1)
+    assert list(orphans(tmp_path, **how, seal=seal)) == []  # it has an owner
+    found.close()
+
+    # as if the release that wrote it had called the last column another name
+    columns = {name: column.dtype for name, column in COLUMNS.items()}
+    gone = list(columns)[-1]
+    columns = {"unheard_of" if name == gone else name: dtype for name, dtype in columns.items()}
+    with lmdb.open(str(file.parent), max_dbs=2) as env, env.begin(write=True) as transaction:
+        transaction.put(b"columns", msgspec.json.encode(columns), db=env.open_db(b"about", txn=transaction))
+    (found,) = orphans(tmp_path, **how, seal=seal)
+    turns = found.first(10, 10)
+    assert [found.events_of(visit) for turn in turns.values() for visit in turn.visits] == [
+        [Event(visitor=secret, time=START, price=2.5)]
+    ]
+    assert found.drop(turns) == 1
+    found.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_service_answers_through_an_outage_in_which_its_workers_are_killed(
+    own_service: Callable[..., Service], redis: RedisServer
+) -> None:
+    """Two workers, the store killed, then every worker: what they had buffered is counted by those that come after."""
+    running = own_service("server.workers=2", f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}")
+    sent: dict[str, int] = {}
+
+    def send(rounds: int) -> set[str]:
+        reasons = set()
+        for _ in range(rounds):
+            for visitor in VISITORS:
+                body = {"visitor": visitor, "name": "view_item", "item": "sku-1"}
+                # a connection of its own: any of the workers
+                with running.client() as http:
+                    answer = http.post("/v1/events", json=body)
+                assert answer.status_code == 200, answer.text
+                sent[visitor] = sent.get(visitor, 0) + 1
+                reasons.add(answer.json().get("reason", ""))
+        return reasons
+
+    def buffered() -> float:
+        text = running.http.get("/metrics").text
+        (line,) = [line for line in text.splitlines() if line.startswith("lotse_buffered_events ")]
+        return float(line.split()[1])
+
+    assert send(3) == {""}
+    redis.kill()
+    assert send(10) == {"store_unreachable"}
+    running.kill()
+    redis.start()
+    running.start()
+    wait_until(lambda: buffered() == 0 and not list((running.folder / "lotse-data/spool").iterdir()))
+    assert send(1) == {""}
+    with running.client() as http:
+        last = [http.post("/v1/events", json={"visitor": visitor, "name": "search"}).json() for visitor in VISITORS]
+    assert [answer["events"] for answer in last] == [sent[visitor] + 1 for visitor in VISITORS]
