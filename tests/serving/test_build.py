@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workspace import Service, environment, lotse, workspace
+from tests.workspace import Service, environment, lotse
 
 EVENT = {"visitor": "jane", "name": "view_item", "item": "sku-1"}
 
@@ -51,6 +51,6 @@ def test_a_bento_serves_its_models_anywhere(trained: Path, tmp_path: Path, monke
         running.stop()
 
 
-def test_a_bento_without_a_champion_is_not_built(tmp_path: Path) -> None:
-    refused = lotse(workspace(tmp_path / "work"), "build", "--models", "out")
+def test_a_bento_without_a_champion_is_not_built(trained: Path, tmp_path: Path) -> None:
+    refused = lotse(trained, "build", "--models", str(tmp_path / "out"), "--set", "models.prefix=nobody")
     assert refused.returncode == 2 and "run lotse train" in refused.stderr

@@ -91,12 +91,20 @@ def test_a_version_that_cannot_be_used_never_replaces_one_that_can(
     assert followed.cache.state().heads["exit"].refused["champion"].reason == "no_model"
 
 
-def test_without_a_usable_version_a_head_answers_its_prior_and_why(versions: Versions, tmp_path: Path) -> None:
+def test_without_a_usable_version_a_head_answers_its_prior_and_why(
+    versions: Versions, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     followed = Followed(versions.uri, tmp_path / "cache")
     versions.point("exit", versions.add("exit", 5, format=99))
     versions.client.delete_registered_model_alias("lotse-bounce", "champion")
     assert followed.poll() == {"conversion": "1"}
     assert followed.lineup.champions.reasons == {"bounce": "no_model", "exit": "model_unusable"}
+    # what the registry says of a version and what its files say must be the same
+    versions.client.set_model_version_tag("lotse-conversion", "1", "feature_digest", "another")
+    elsewhere = Followed(versions.uri, tmp_path / "elsewhere")
+    assert elsewhere.poll() == {}
+    assert elsewhere.lineup.champions.reasons["conversion"] == "feature_digest_mismatch"
+    assert "train again with this release" in caplog.text
     nowhere = Followed("sqlite:////proc/nowhere/mlflow.db", tmp_path / "other")
     assert nowhere.poll() == {}
     assert nowhere.lineup.champions.reasons == dict.fromkeys(HEADS, "registry_unreachable")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -216,21 +215,3 @@ def test_without_models_priors_are_answered_and_the_reason_is_told(tmp_path: Pat
         assert "run lotse train" in running.log.read_text()
     finally:
         running.stop()
-
-
-@pytest.mark.slow
-def test_models_of_other_features_and_broken_ones_are_not_used(
-    trained: Path, own_service: Callable[..., Service], tmp_path: Path
-) -> None:
-    """The digest of one version is another's, the golden row of another is off: both answer their prior."""
-    registry = tmp_path / "mlflow.db"
-    registry.write_bytes((trained / "lotse-data" / "mlflow.db").read_bytes())
-    with sqlite3.connect(registry) as database:
-        database.execute(
-            "update model_version_tags set value = 'another' where name = 'lotse-exit' and key = 'feature_digest'"
-        )
-    running = own_service(f"models.uri=sqlite:///{registry}", f"models.cache={tmp_path}/models")
-    answer = running.http.post("/v1/events", json=EVENT).json()
-    assert answer["reasons"] == {"exit": "feature_digest_mismatch"}
-    assert answer["scores"]["exit"] == 0.2 and set(answer["models"]) == {"bounce", "conversion"}
-    assert "train again with this release" in running.log.read_text()
