@@ -63,7 +63,7 @@ class Outage:
         # a call never takes longer than this; a store on another machine gives up earlier by itself
         self._deadline = max(settings.deadline_seconds, settings.timeout_seconds)
         self._breaker = CircuitBreaker(
-            settings.failures, settings.retry_seconds, name="store", throw_new_error_on_trip=False
+            settings.failures, settings.retry_seconds, exclude=[_is_ours], name="store", throw_new_error_on_trip=False
         )
         self._folder, self._sync = Path(settings.spool), settings.durability == "disk"
         self._seal = seal_from_environment()
@@ -193,6 +193,11 @@ class Outage:
         own = self._own
         self.active = own is not None and own.turns > 0
         self._metrics.buffered_events = sum(spool.events for spool in self._adopted) + (own.events if own else 0)
+
+
+def _is_ours(error: Any) -> bool:
+    """Whether an error says nothing about the store."""
+    return not isinstance(error, StoreError | TimeoutError)
 
 
 def identified(events: Iterable[Event]) -> list[Event]:

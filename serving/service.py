@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,8 @@ class Lotse:
         for task in self._housekeeping:
             task.cancel()
         await asyncio.gather(*self._housekeeping, return_exceptions=True)
-        await self._tell_metrics()
+        with suppress(OSError):  # a full disk must not keep the store from being closed
+            await self._tell_metrics()
         await self.engine.close()
         if app.tracing is not None:
             app.tracing.close()
