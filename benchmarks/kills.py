@@ -237,7 +237,14 @@ def _clients(service: Service, ledger: Ledger) -> Iterator[list[str]]:
 
 def workers_of(service: Service) -> list[int]:
     """The service's worker processes."""
-    return [pid for pid in service.processes()[1:] if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in service.processes()[1:] if b"worker" in _command(pid)]
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has ended meanwhile
+        return b""
 
 
 def service_rounds(
