@@ -38,8 +38,9 @@ def settings_in(folder: Path, durability: str) -> ServingSettings:
     folder.mkdir()
     return load_serving(
         overrides=[
-            f"models.uri=sqlite:///{folder}/mlflow.db", "models.heads=[]", f"keys.folder={folder}/keys",
+            'models.uri=""', "models.heads=[]", f"keys.folder={folder}/keys", f"models.cache={folder}/models",
             f"store.url=embedded:{folder}/live", f"store.closed={folder}/closed", f'store.durability="{durability}"',
+            f"store.spool={folder}/spool", "store.deadline_seconds=60",  # a busy machine is no outage
         ]
     )  # fmt: skip
 
@@ -58,7 +59,13 @@ def kill_services(folder: Path, rounds: int) -> None:
     """A service of two workers; every tenth kill is of the supervisor."""
     begin = time.perf_counter()
     kills = ["supervisor" if number % 10 == 5 else "worker" for number in range(rounds)]
-    service = Service(workspace(folder / "service"), "server.workers=2", "models.heads=[]", "store.closed_seconds=0.5")
+    service = Service(
+        workspace(folder / "service"),
+        "server.workers=2",
+        "models.heads=[]",
+        "store.closed_seconds=0.5",
+        "store.deadline_seconds=60",
+    )
     service.start()
     try:
         ledger = service_rounds(service, service.folder, kills, tell=lambda line: console.print(line, style="dim"))

@@ -15,8 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from features.compiler import compile_fold
 from features.events import CONSENT_LINK
 from features.pseudonyms import load_key
@@ -30,6 +28,7 @@ from serving.problems import Problem
 from serving.pseudonyms import RotatingPseudonyms
 from serving.reading import Reader
 from serving.requests import Answer, Request, View
+from serving.rows import matrix_of
 from serving.scorer import Scorer
 from serving.sessions import Expiry, is_handed_on, key_of
 from serving.settings import ServingSettings
@@ -59,7 +58,6 @@ class Engine:
         self.metrics = Metrics(lambda: self.lineup)
         self._swap(self.watcher.start(compile_fold()))
         self.store = open_store(settings.store)
-        self._waits = self.store.waits
         self.outage = Outage(settings.store, self.metrics)
         self.metrics.register(self.watcher)
         self.metrics.register(self.watcher.comparison)
@@ -93,7 +91,7 @@ class Engine:
         for request in requests:
             try:
                 self._reader.read(request, received)
-                if self._waits:
+                if self.store.waits:
                     request.events = identified(request.events)
                 count += len(request.events)
             except Exception as problem:
@@ -103,7 +101,7 @@ class Engine:
         turn = Turn(self.lineup, count, received, self._earlier)
         for request in requests:
             request.seats = turn.add(request.events, request.raws, once=bool(request.key))
-        if count and self._waits:
+        if count and self.store.waits:
             return self._answer_later(requests, turn, received)
         try:
             if count:
@@ -267,15 +265,9 @@ class Engine:
         Raises
         ------
         Problem
-            422: a row is no object, or a feature is missing, unknown or not a number.
+            422, as of `matrix_of`.
         """
-        if not isinstance(rows, list) or not rows:
-            raise Problem(422, 'found no rows; expected {"rows": [{"<feature>": number, ...}, ...]}')
-        if len(rows) > self.settings.server.batch_limit:
-            raise Problem(422, f"{len(rows)} rows; at most {self.settings.server.batch_limit} in one request")
-        matrix = np.empty((len(rows), len(self.fold.names)), np.float32)
-        for index, row in enumerate(rows):
-            matrix[index] = self._vector(index, row)
+        matrix = matrix_of(rows, self.fold.names, self.settings.server.batch_limit)
         scorer = self.scorer  # BentoML calls in a thread: it may be another one in the next line
         columns = {name: head.scores(matrix).tolist() for name, head in scorer.heads.items()}
         scores = [
@@ -286,26 +278,6 @@ class Engine:
         for line in scores:
             line.update(priors)
         return scores
-
-    def _vector(self, index: int, row: Any) -> list[float]:
-        if not isinstance(row, dict):
-            raise Problem(422, f"row {index}: expected an object of feature names and numbers")
-        values = []
-        for name in self.fold.names:
-            if name not in row:
-                raise Problem(
-                    422, f"row {index}: the feature {name!r} is missing; give every feature, null for missing"
-                )
-            value = row[name]
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-                raise Problem(422, f"row {index}: {name} is not a number; expected a number or null")
-            if value is not None and not abs(value) < 3.4e38:
-                raise Problem(422, f"row {index}: {name} is out of the range of a 32-bit float")
-            values.append(np.nan if value is None else float(value))
-        strangers = set(row) - set(self.fold.names)
-        if strangers:
-            raise Problem(422, f"row {index}: unknown feature {sorted(strangers)[0][:80]!r}; see GET /v1/features")
-        return values
 
     def describe(self) -> dict[str, Any]:
         """What scores here: heads, versions, features."""

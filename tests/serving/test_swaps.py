@@ -190,6 +190,8 @@ def test_swaps_under_load(running: Running, versions: Versions) -> None:
 class Held(MemoryStore):
     """A store that answers when it is told to."""
 
+    waits = True
+
     def __init__(self) -> None:
         super().__init__()
         self.gate = asyncio.Event()
