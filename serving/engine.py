@@ -91,7 +91,8 @@ class Engine:
         for request in requests:
             try:
                 self._reader.read(request, received)
-                if self.store.waits:
+                if self.store.remote:
+                    # not for a disk of our own: drawn ids push others out of a record's memory for them
                     request.events = identified(request.events)
                 count += len(request.events)
             except Exception as problem:

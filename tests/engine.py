@@ -23,6 +23,8 @@ def open_engine(trained: Path, folder: Path, *overrides: str) -> Engine:
         f"keys.folder={folder}/keys",
         f"store.url=embedded:{folder}/live",
         f"store.closed={folder}/closed",
+        f"store.spool={folder}/spool",
+        "store.deadline_seconds=60",  # a busy machine is no outage
     ]
     return Engine(load_serving(trained / "configs" / "serving.toml", [*own, *overrides]), load_shop())
 

@@ -14,6 +14,7 @@ class MemoryStore:
     """Session records in a dictionary."""
 
     waits = False
+    remote = False
 
     def __init__(self, place: str = "", settings: StoreSettings | None = None) -> None:
         del place, settings
