@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +100,18 @@ def attack(requests: Path, rate: int, expected: Counter[int]) -> tuple[float, fl
 
 
 @contextmanager
+def beside(work: Callable[[], None], stopping: threading.Event) -> Iterator[None]:
+    """Work in a thread, until it is told to stop."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
+
+
+@contextmanager
 def reading(port: int, errors: Counter[str]) -> Iterator[Counter[str]]:
     """Write an event, read its session back, whichever worker answers; counts what it did."""
     stopping, done = threading.Event(), Counter[str]()
@@ -118,13 +130,8 @@ def reading(port: int, errors: Counter[str]) -> Iterator[Counter[str]]:
                     errors[type(error).__name__] += 1
                 done["written and read"] += 1
 
-    thread = threading.Thread(target=read)
-    thread.start()
-    try:
+    with beside(read, stopping):
         yield done
-    finally:
-        stopping.set()
-        thread.join()
 
 
 @contextmanager
@@ -155,13 +162,8 @@ def moving_alias(folder: Path, every_seconds: float, errors: Counter[str]) -> It
                 except Exception as error:
                     errors[f"alias: {type(error).__name__}"] += 1
 
-    thread = threading.Thread(target=move)
-    thread.start()
-    try:
+    with beside(move, stopping):
         yield done
-    finally:
-        stopping.set()
-        thread.join()
 
 
 def memory(service: Running) -> dict[str, float]:

@@ -30,8 +30,9 @@ from features.sessions import (
     HEADER_STARTED_AT,
     HEADER_WORDS,
 )
-from serving.sessions import STATE_BYTES
+from serving.sessions import STATE_BYTES, visitor_of
 from serving.stores import KEY_BYTES, Batch, Closed
+from serving.syncing import sync
 
 _HEADER: Final = {
     "field_digest": HEADER_DIGEST,
@@ -76,11 +77,7 @@ class ParquetSink:
         if self._sync:
             # a file is on the disk when its name is, too
             for named_in in (folder, self._folder):
-                place = os.open(named_in, os.O_RDONLY)
-                try:
-                    os.fsync(place)
-                finally:
-                    os.close(place)
+                sync(named_in)
 
     def table(self, sessions: Sequence[Closed]) -> pa.Table:
         """A line a session, in the order of their names."""
@@ -89,9 +86,7 @@ class ParquetSink:
             [np.frombuffer(value, np.int64, HEADER_WORDS, STATE_BYTES) for _, value in ordered]
         )  # fmt: skip
         columns: dict[str, pa.Array] = {
-            "visitor": pa.array(
-                np.array([int.from_bytes(name[:KEY_BYTES], "little", signed=True) for name, _ in ordered])
-            )
+            "visitor": pa.array(np.array([visitor_of(name[:KEY_BYTES]) for name, _ in ordered]))
         }
         columns |= {name: pa.array(headers[:, place]) for name, place in _HEADER.items()}
         ours = headers[:, HEADER_DIGEST] == self._fold.field_digest

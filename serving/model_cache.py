@@ -23,6 +23,7 @@ from typing import Final
 import msgspec
 
 from features import carried
+from serving.syncing import sync
 
 # What a service reads of a model; `artifacts` of an MLflow model holds more.
 FILES: Final = ("head.json", "booster.txt", "tables.npz", carried.FILE)
@@ -120,7 +121,7 @@ class ModelCache:
             if (source / name).exists():
                 shutil.copyfile(source / name, made / name)
         for path in made.iterdir():
-            _sync(path)
+            sync(path)
         made.replace(place)
 
     def prune(self, names: Iterable[str], kept: Iterable[Version]) -> None:
@@ -182,11 +183,3 @@ def _mark(path: Path) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return found.st_mtime_ns, found.st_ino
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -28,12 +28,8 @@ class RotatingPseudonyms:
         self._today: tuple[int, Callable[[str, bool], int]] = -1, lambda raw, linked: 0
         self._looked_for = -1  # yesterday's file is looked for once a day, it cannot appear later
 
-    def current(self, raw: str, now_ms: int, *, linked: bool) -> int:
-        """The pseudonym to use now."""
-        return self._lasting.visitor(raw) if linked else self._of_day(now_ms // DAY_MS).visitor(raw)
-
     def at(self, now_ms: int) -> Callable[[str, bool], int]:
-        """`current` at one moment: pseudonym(raw, linked)."""
+        """What makes the pseudonyms to use now: pseudonym(raw, linked)."""
         number = now_ms // DAY_MS
         if self._today[0] != number:
             day, lasting = self._of_day(number).visitor, self._lasting.visitor

@@ -17,7 +17,7 @@ from xxhash import xxh3_64_digest
 from features.compiler import Fold
 from features.events import CONSENT_LINK
 from features.sessions import HEADER_CONSENT, HEADER_RECENT, HEADER_STARTED_AT, HEADER_WORDS, RECENT_IDS
-from serving.stores import Change, Closed, Entry, Value
+from serving.stores import KEY_BYTES, Change, Closed, Entry, Value
 
 STATE_BYTES: Final = 16
 STATE: Final = Struct("<qq")
@@ -109,7 +109,12 @@ class Erasure:
 
 def key_of(visitor: int) -> bytes:
     """The key of a visitor's record."""
-    return visitor.to_bytes(8, "little", signed=True)
+    return visitor.to_bytes(KEY_BYTES, "little", signed=True)
+
+
+def visitor_of(key: bytes) -> int:
+    """The visitor whose record has this key."""
+    return int.from_bytes(key, "little", signed=True)
 
 
 def is_handed_on(value: Value) -> bool:

@@ -14,6 +14,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from struct import Struct
 from typing import IO, Any, Final
@@ -120,9 +121,15 @@ class Spool:
         StoreError
             The disk does not take it.
         """
+        with self._changing() as transaction:
+            transaction.put(key, value)
+
+    @contextmanager
+    def _changing(self) -> Iterator[Any]:
+        """A transaction that writes turns."""
         try:
             with self._env.begin(write=True, db=self._turns) as transaction:
-                transaction.put(key, value)
+                yield transaction
         except lmdb.Error as error:
             raise StoreError(f"the spool: {error}") from error
 
@@ -162,11 +169,8 @@ class Spool:
         StoreError
             The disk does not take it.
         """
-        try:
-            with self._env.begin(write=True, db=self._turns) as transaction:
-                size = sum(len(transaction.pop(key) or b"") for key in turns)
-        except lmdb.Error as error:
-            raise StoreError(f"the spool: {error}") from error
+        with self._changing() as transaction:
+            size = sum(len(transaction.pop(key) or b"") for key in turns)
         events = sum(_count_visits(turn, self._struct) for turn in turns.values())
         self._bytes -= size
         self.turns -= len(turns)

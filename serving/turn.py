@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from features.events import CONSENT_LINK, Event
 from features.sessions import HEADER_LAST_AT
 from serving.group import TIME, Earlier, EventVisit, Group
-from serving.sessions import is_handed_on, word_of
+from serving.sessions import is_handed_on, key_of, visitor_of, word_of
 from serving.stores import Change, Found
 
 if TYPE_CHECKING:
@@ -42,9 +42,8 @@ class Turn:
             visit = visits.get(visitor)
             if visit is None:
                 group = self._group(newest, newest.scorer(visitor, looked_on=self._looked_on))
-                key = visitor.to_bytes(8, "little", signed=True)
                 earlier = (self._earlier, raw, event.consent & CONSENT_LINK != 0, self._received)
-                visit = visits[visitor] = EventVisit(group, key, earlier, once)
+                visit = visits[visitor] = EventVisit(group, key_of(visitor), earlier, once)
             seats.append((visit, len(visit.events)))
             visit.group.add(visit, event)
         return seats
@@ -88,8 +87,8 @@ class Turn:
                 continue
             if first - word_of(value, HEADER_LAST_AT) <= made.sessions.timeout_ms:
                 generation, made.used = made, True
-        visitor = int.from_bytes(visit.key, "little", signed=True)
-        group = self._group(generation, generation.scorer(visitor, looked_on=self._looked_on))
+        scorer = generation.scorer(visitor_of(visit.key), looked_on=self._looked_on)
+        group = self._group(generation, scorer)
         if group is not visit.group:
             group.move_in(visit)
 

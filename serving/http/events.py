@@ -110,8 +110,7 @@ class Events:
     def _taken(self, engine: Engine, request: Request) -> asyncio.Future[bytes]:
         """The answer to come; nothing yet where it has to be explained first.
 
-        Requests that are ready at the same time are folded and scored one after the other at the end of the loop's
-        turn: code and trees stay in the processor's caches, which under load halves what an event costs.
+        Requests that are ready at the same time are folded and scored together at the end of the loop's turn.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bytes] = loop.create_future()

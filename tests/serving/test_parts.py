@@ -37,25 +37,25 @@ def test_a_token_opens_only_with_its_key_and_unchanged() -> None:
 
 def test_pseudonyms_end_with_the_day_unless_visits_may_be_linked(tmp_path: Path) -> None:
     visitors = RotatingPseudonyms(tmp_path)
-    today = visitors.current("jane", NOW, linked=False)
-    assert visitors.current("jane", NOW + 3_600_000, linked=False) == today
-    tomorrow = visitors.current("jane", NOW + DAY_MS, linked=False)
+    today = visitors.at(NOW)("jane", False)
+    assert visitors.at(NOW + 3_600_000)("jane", False) == today
+    tomorrow = visitors.at(NOW + DAY_MS)("jane", False)
     assert tomorrow != today
     assert visitors.earlier("jane", NOW + DAY_MS, linked=False) == [today]  # a session over midnight goes on
-    linked = visitors.current("jane", NOW, linked=True)
+    linked = visitors.at(NOW)("jane", True)
     assert linked not in (today, tomorrow)
-    assert visitors.current("jane", NOW + 100 * DAY_MS, linked=True) == linked
-    assert RotatingPseudonyms(tmp_path).current("jane", NOW, linked=False) == today  # another worker agrees
+    assert visitors.at(NOW + 100 * DAY_MS)("jane", True) == linked
+    assert RotatingPseudonyms(tmp_path).at(NOW)("jane", False) == today  # another worker agrees
 
 
 def test_the_days_keys_are_deleted_after_48_hours(tmp_path: Path) -> None:
     visitors = RotatingPseudonyms(tmp_path)
-    before = visitors.current("jane", NOW, linked=False)
+    before = visitors.at(NOW)("jane", False)
     visitors.forget(NOW + 2 * DAY_MS)
     assert len(list(tmp_path.glob("day-*.key"))) == 1
     visitors.forget(NOW + 3 * DAY_MS)
     assert list(tmp_path.glob("day-*.key")) == []
-    assert visitors.current("jane", NOW, linked=False) != before  # nobody can make it again
+    assert visitors.at(NOW)("jane", False) != before  # nobody can make it again
 
 
 def test_an_unknown_store_is_refused() -> None:
