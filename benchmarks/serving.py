@@ -23,7 +23,7 @@ from benchmarks.measure import console, median, report
 from benchmarks.services import ROOT, Running, ask, free_port, lotse, needs, scraped, trained_folder
 
 EVENTS, BATCHES, NOOP = "events.lua", "batches.lua", "noop.lua"
-OURS, SAME = "POST /v1/events", "no-op, same service"
+OURS, SAME, MOUNTED = "POST /v1/events", "no-op, same service", "no-op, same service, mounted as usual"
 
 
 class Asked(NamedTuple):
@@ -41,6 +41,7 @@ class Asked(NamedTuple):
 ROWS: dict[str, Asked] = {
     OURS: Asked("lotse", "/v1/events"),
     SAME: Asked("lotse", "/v1/noop"),
+    MOUNTED: Asked("lotse", "/noop"),
     "stock @bentoml.api no-op": Asked("stock", "/noop", NOOP),
     "bare uvicorn echo": Asked("bare", "/"),
     "with /metrics read every second": Asked("lotse", "/v1/events", watched=True),

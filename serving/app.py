@@ -88,7 +88,7 @@ class App:
             self._cors = Cors(engine.settings.cors)
             self._concerns = _CONCERNS | {b"origin"}
         if engine.settings.server.noop:
-            self.routes["/v1/noop"] = {"POST": _noop}
+            self.routes |= dict.fromkeys(("/v1/noop", "/noop"), {"POST": _noop})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
