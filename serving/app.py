@@ -88,7 +88,7 @@ class App:
             self.cors = Cors(engine.settings.cors)
             self._concerns = _CONCERNS | {b"origin"}
         if engine.settings.server.noop:
-            self.routes |= dict.fromkeys(("/v1/noop", "/noop"), {"POST": _noop})
+            self.routes |= {path: {"POST": _noop} for path in ("/v1/noop", "/noop")}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""

@@ -105,6 +105,7 @@ class Connection(HttpToolsProtocol):
     watch: Watch
     front: Callable[[Any], Any]
     ours: App | None
+    cycle: Any
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -175,7 +176,7 @@ class Connection(HttpToolsProtocol):
 def install(watch: Watch, front: Callable[[Any], Any], ours: App | None = None) -> None:
     """Let uvicorn use this protocol.
 
-    front: asked for the application to serve, given uvicorn's own; ours: takes events without its help (`serving.lane`).
+    front: asked for the application to serve, given uvicorn's own; ours: takes events directly (`serving.lane`).
     """
     own: Any = type("Connection", (Connection,), {"watch": watch, "front": staticmethod(front), "ours": ours})
     uvicorn.config.HTTP_PROTOCOLS["auto"] = own  # a name or the class itself

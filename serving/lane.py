@@ -8,7 +8,7 @@ handed over right here; every other one goes the usual way. Both ways meet in `A
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -47,7 +47,7 @@ class Whole:
     def __init__(self, connection: Connection, headers: dict[bytes, bytes], app: App) -> None:
         self._connection, self._headers, self._app = connection, headers, app
         self._admission: Admission | None = None
-        self.scope = connection.scope
+        self.scope: dict[str, Any] = connection.scope  # type: ignore[assignment]
         self.body = b""
         self.more_body = self.keep_alive = True
         self.disconnected = self.response_started = self.response_complete = False
@@ -88,6 +88,7 @@ class Whole:
             self._reply(self._app.failed(request.problem, PATH, self._request_id))
 
     def _reply(self, reply: Reply) -> None:
+        assert isinstance(reply.body, bytes)
         app, connection = self._app, self._connection
         app.answered(PATH, "POST", reply.status, self._begin)
         self.response_complete = True
