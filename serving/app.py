@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from serving.bulk import ARROW, NDJSON, Bulk
+from serving.collect.dispatch import Collector, open_collector
 from serving.explain import explain
 from serving.gate import open_gate
 from serving.http.bodies import Receive
@@ -55,6 +56,7 @@ class App:
         self.draining = False
         self.log: RequestLog | None = None
         self.tracing: Tracing | None = None
+        self.collector: Collector | None = None
         self._engine: Engine | None = None
         self.cors: Cors | None = None
         self._concerns = _CONCERNS
@@ -87,6 +89,9 @@ class App:
         if engine.settings.cors.origins:
             self.cors = Cors(engine.settings.cors)
             self._concerns = _CONCERNS | {b"origin"}
+        collector = self.collector = open_collector(self.events, engine)
+        if collector is not None:
+            self.gate.collects = lambda path: collector.tracker(path) is not None
         if engine.settings.server.noop:
             self.routes |= {path: {"POST": _noop} for path in ("/v1/noop", "/noop")}
 
@@ -111,7 +116,7 @@ class App:
 
     def headers(self, reply: Reply, request_id: bytes, origin: bytes) -> list[tuple[bytes, bytes]]:
         """Those of an answer."""
-        content_type, body, status, more = reply
+        content_type, body, status, more, cors = reply
         out = [(b"cache-control", b"no-store"), (b"x-request-id", request_id), *more]
         if status != NO_CONTENT:
             out.append((b"content-type", content_type))
@@ -119,7 +124,7 @@ class App:
                 out.append((b"content-length", b"%d" % len(body)))
         if self.draining:
             out.append((b"connection", b"close"))
-        if self.cors is not None:
+        if self.cors is not None and not cors:
             out += self.cors.headers(origin)
         return out
 
@@ -176,6 +181,8 @@ class App:
             label = f"{_TOKEN}{slash}{tail}"
             if label in self.routes:
                 return label, token, self.routes[label]
+        if self.collector is not None and (tracker := self.collector.tracker(path)) is not None:
+            return tracker
         return "other", "", {}
 
     def _unhandled(self, methods: Mapping[str, Handler], method: str, origin: bytes) -> Reply:

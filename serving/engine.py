@@ -54,7 +54,7 @@ class Engine:
 
     def __init__(self, settings: ServingSettings, shop: ShopSettings) -> None:
         folder = Path(settings.keys.folder)
-        self.settings = settings
+        self.settings, self.shop = settings, shop
         self.watcher = Watcher(settings)
         self.metrics = Metrics(lambda: self.lineup)
         self._swap(self.watcher.start(compile_fold()))
@@ -63,6 +63,7 @@ class Engine:
         self.metrics.register(self.watcher)
         self.metrics.register(self.watcher.comparison)
         self._pseudonyms = RotatingPseudonyms(folder)
+        self.of_day = self._pseudonyms.of_day
         self._tokens = Tokens(load_key(folder / "token.key"))
         self._reader = Reader(settings, shop, self._pseudonyms)
 
@@ -236,6 +237,17 @@ class Engine:
         scorer.give_back(sheet)
         events = int(header[HEADER_EVENTS])
         return View(started, events, max(idle_ms, 0) / 1000, scores, scorer.versions, decided, reasons, asked)
+
+    async def look_at(self, raw: str) -> View | None:
+        """The running session of a visitor (a tracker's id), whatever the consent; None if there is none."""
+        now = time.time_ns() // 1_000_000
+        pseudonym = self._pseudonyms.at(now)
+        visitors = dict.fromkeys((pseudonym(raw, True), pseudonym(raw, False)))
+        for visitor in dict.fromkeys((*visitors, *self._pseudonyms.earlier(raw, now, linked=True))):
+            view = await self.view(visitor, now_ms=now)
+            if view is not None:
+                return view
+        return None
 
     async def recall(self, request: Request, received_ms: int | None = None) -> None:
         """Answer a request whose events were folded before: as duplicates, with their sessions' scores as of now.

@@ -30,6 +30,9 @@ class Described(NamedTuple):
 METRICS: Final[dict[str, Described]] = {
     "lotse_requests": Described("counter", "Requests by path and status.", ("path", "status")),
     "lotse_events": Described("counter", "Events by what was done with them.", ("status",)),
+    "lotse_dropped_events": Described(
+        "counter", "Events of trackers that could not be used, by tracker and reason.", ("tracker", "reason")
+    ),
     "lotse_events_seconds": Described(
         "histogram", "Time to answer POST /v1/events, after the body came.", bounds=LATENCY_SECONDS
     ),

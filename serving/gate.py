@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from secrets import token_bytes
@@ -42,6 +42,10 @@ class Admission:
         self.key = key
         self._gate, self._names = gate, names
 
+    def address(self, scope: dict[str, Any], headers: dict[bytes, bytes]) -> str:
+        """The client's address, to be looked at and forgotten; empty if it is not known."""
+        return self._gate.address(scope.get("client"), headers)
+
     def brought(self, events: int) -> None:
         """Charge the events after the first: who brought more than is allowed waits longer with the next request."""
         if events > 1 and self._names:
@@ -63,6 +67,8 @@ class Gate:
         self._address_limit = _share(limits.address_events_per_second, limits.burst_seconds, workers)
         self._proxies = tuple(ip_network(each) for each in limits.trusted_proxies)
         self.clock = time.monotonic
+        # a tracker's requests have no place for a key of ours: they only write, and are limited by address
+        self.collects: Callable[[str], bool] = lambda path: False
         self._salt, self._rotates_at = b"", 0.0
         self._everybody = Admission(self, None, ())
 
@@ -93,7 +99,7 @@ class Gate:
                 _take(self._address_limit, who, now, "your network")
                 names.append((self._address_limit, who))
         if key is None:
-            if path != _SIGNED and self._is_needed(scope):
+            if path != _SIGNED and not self.collects(path) and self._is_needed(scope):
                 raise _unknown(presented)
         elif key.kind == "public":
             _check_public(key, path, method, headers)
@@ -120,13 +126,7 @@ class Gate:
 
     def _prefix(self, client: tuple[str, int] | None, headers: dict[bytes, bytes], now: float) -> int | None:
         """A keyed hash of the address' prefix; None where it is no client's: a socket file, this machine, a proxy."""
-        address = client[0] if client else ""
-        if self._proxies and self._is_proxy(address):
-            # what a proxy added comes last; what comes before may be made up by the client
-            for part in reversed(headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",")):
-                address = part.strip()
-                if not self._is_proxy(address):
-                    break
+        address = self.address(client, headers)
         if not address or _is_here(address):
             return None
         if now >= self._rotates_at:
@@ -139,6 +139,17 @@ class Gate:
             return None  # a proxy of ours wrote something that is no address
         # SipHash of Python, 0.1 us: all that is needed of a hash that never leaves this process
         return hash(self._salt + prefix)
+
+    def address(self, client: tuple[str, int] | None, headers: dict[bytes, bytes]) -> str:
+        """A client's address, as proxies of ours tell it; empty if it is not known."""
+        address = client[0] if client else ""
+        if self._proxies and self._is_proxy(address):
+            # what a proxy added comes last; what comes before may be made up by the client
+            for part in reversed(headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",")):
+                address = part.strip()
+                if not self._is_proxy(address):
+                    break
+        return address
 
     def _is_proxy(self, address: str) -> bool:
         try:

@@ -55,6 +55,7 @@ class Metrics:
     def __init__(self, lineup: Callable[[], Lineup]) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()
         self.events: Counter[str] = Counter()
+        self.dropped: Counter[tuple[str, str]] = Counter()
         self.fallbacks: Counter[tuple[str, str]] = Counter()
         self.store_errors: Counter[str] = Counter()
         self.retired_records = 0
@@ -101,6 +102,7 @@ class Metrics:
         self.scored(lineup.tally())
         found = [Sample("lotse_requests", (path, str(status)), [n]) for (path, status), n in self.requests.items()]
         found += [Sample("lotse_events", (status,), [count]) for status, count in self.events.items()]
+        found += [Sample("lotse_dropped_events", each, [count]) for each, count in self.dropped.items()]
         found += [Sample("lotse_fallbacks", each, [count]) for each, count in self.fallbacks.items()]
         found += [Sample("lotse_store_errors", (what,), [count]) for what, count in self.store_errors.items()]
         found += [Sample("lotse_events_seconds", (), self.latency.values())]

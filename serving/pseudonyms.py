@@ -36,6 +36,10 @@ class RotatingPseudonyms:
             self._today = number, lambda raw, linked: lasting(raw) if linked else day(raw)
         return self._today[1]
 
+    def of_day(self, text: str, now_ms: int) -> int:
+        """A pseudonym that holds for the day of a moment (UTC), whatever the consent."""
+        return self._of_day(now_ms // DAY_MS).visitor(text)
+
     def earlier(self, raw: str, now_ms: int, *, linked: bool) -> list[int]:
         """Pseudonyms under which a session that is still open may have begun: before midnight, or before consent."""
         today = now_ms // DAY_MS

@@ -9,7 +9,10 @@ import msgspec
 from serving.explain import Asked, Explanation
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from features.events import Event
+    from serving.intake import EventIn
     from serving.turn import Seat
 
 
@@ -55,6 +58,8 @@ class Request:
     scored: whether scores are asked for, else the events are only folded; explained: whether to keep in `asked`, for
     each event, what its scores were made of.
     key: the Idempotency-Key, from which events without an id get one.
+    wires: its events if a tracker's adapter has read them; then a bad one does not keep the others out, and `dropped`
+    holds why it was.
     answer, problem: what came of it, one of them.
     """
 
@@ -62,6 +67,7 @@ class Request:
         "answer",
         "asked",
         "body",
+        "dropped",
         "events",
         "explained",
         "key",
@@ -70,10 +76,13 @@ class Request:
         "raws",
         "scored",
         "seats",
+        "wires",
     )
 
     def __init__(self, body: bytes, *, scored: bool = True, explained: bool = False, key: str = "") -> None:
         self.body, self.many = body, False
+        self.wires: Sequence[EventIn] | None = None
+        self.dropped: list[str] = []
         self.scored, self.explained, self.key = scored, explained, key
         self.asked: list[list[Asked]] = []
         self.events: list[Event] = []

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -194,6 +194,20 @@ class TelemetrySettings(Settings):
     sample: float = Field(0.01, ge=0, le=1)
 
 
+class CollectSettings(Settings):
+    """Which trackers' requests are understood; a table of options for each."""
+
+    trackers: tuple[str, ...] = ("plausible",)
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class PrivacySettings(Settings):
+    """Which of a browser's own signals count."""
+
+    gpc: bool = True
+    dnt: bool = True
+
+
 class ServingSettings(Settings):
     """The whole of configs/serving.toml."""
 
@@ -209,6 +223,8 @@ class ServingSettings(Settings):
     tls: TlsSettings = TlsSettings()
     logs: LogSettings = LogSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    collect: CollectSettings = CollectSettings()
+    privacy: PrivacySettings = PrivacySettings()
 
     @field_validator("prior")
     @classmethod

@@ -17,12 +17,13 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Reply(NamedTuple):
-    """An answer: a whole body, or parts to come."""
+    """An answer: a whole body, or parts to come; cors: whether its headers say already which pages may read it."""
 
     content_type: bytes
     body: bytes | AsyncIterator[bytes]
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    cors: bool = False
 
 
 class Call:

@@ -1,0 +1,121 @@
+"""What trackers send, as our events: one file a tracker, each a `Tracker`, found by entry points (`lotse.trackers`).
+
+A tracker is asked which of its endpoints a path is. The endpoint *reads* the request into wire events, the same as of
+`POST /v1/events`, which then go the same way: one intake, one fold. What cannot be used is named by a reason and
+counted (`lotse_dropped_events`), without any of its content. Then the endpoint *answers* as its client expects it.
+
+The path chooses the parser, never the content type: those of most clients lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from features.settings import SettingsError
+from serving.http.call import Reply
+
+if TYPE_CHECKING:
+    from features.shop import ShopSettings
+    from serving.collect.visitors import Anonymous
+    from serving.consent import Consent
+    from serving.intake import EventIn
+    from serving.requests import Answer, View
+    from serving.settings import CollectSettings
+
+GIF: Final = (
+    b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00"
+    b"\x01\x00\x00\x02\x02D\x01\x00;"
+)
+
+
+class Hit(NamedTuple):
+    """One request of a tracker.
+
+    query: raw, as text; headers: by lower-case name; body: decompressed; received_ms: UTC; address: of the client, to
+    be looked at and forgotten.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[bytes, bytes]
+    body: bytes
+    received_ms: int
+    address: str
+
+    def header(self, name: bytes) -> str:
+        """A header's value, empty if it did not come."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+
+@dataclass(slots=True)
+class Collected:
+    """What was read of a hit.
+
+    Attributes
+    ----------
+    events: in their order; dropped: a reason, in words of ours, for each event that cannot be used.
+    about: what the endpoint's answer has to know.
+    """
+
+    events: list[EventIn] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    about: Any = None
+
+
+class Refused(Exception):  # noqa: N818  (it is no error of ours)
+    """A request that its tracker's own server would refuse, answered as that would; reason: as in `dropped`."""
+
+    def __init__(self, reason: str, reply: Reply) -> None:
+        super().__init__(reason)
+        self.reason, self.reply = reason, reply
+
+
+class Endpoint(NamedTuple):
+    """What a tracker's client asks.
+
+    read: the events of a hit, or raises Refused; answer: given the hit, what was read of it and the answers to its
+    events, as many as could be used.
+    """
+
+    methods: tuple[str, ...]
+    read: Callable[[Hit], Collected]
+    answer: Callable[[Hit, Collected, Sequence[Answer]], Reply | Awaitable[Reply]]
+
+
+class Tools(NamedTuple):
+    """What every tracker works with.
+
+    options: its table of `collect.options`; look: the running session of a visitor (raw id), whatever the consent.
+    """
+
+    shop: ShopSettings
+    options: Mapping[str, Any]
+    consent: Consent
+    anonymous: Anonymous
+    look: Callable[[str], Awaitable[View | None]]
+
+
+class Tracker(Protocol):
+    """One tracker's wire format; made with `Tools`."""
+
+    def endpoint(self, path: str) -> Endpoint | None:
+        """The endpoint that a path is, None if it is none of this tracker's."""
+
+
+def trackers(settings: CollectSettings, tools: Callable[[str], Tools]) -> dict[str, Tracker]:
+    """The trackers that are switched on, by name.
+
+    Raises
+    ------
+    SettingsError
+        One is not installed.
+    """
+    known = {point.name: point for point in entry_points(group="lotse.trackers")}
+    for name in settings.trackers:
+        if name not in known:
+            raise SettingsError(f"collect.trackers: unknown tracker {name!r}; installed: {', '.join(sorted(known))}")
+    return {name: known[name].load()(tools(name)) for name in settings.trackers}

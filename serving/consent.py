@@ -1,0 +1,65 @@
+"""What may be done with an event: the consent that a tracker tells, narrowed by what the browser says.
+
+Out: names of `features.events.CONSENTS`. Global Privacy Control (`Sec-GPC: 1`) and, if configured, Do Not Track take
+away linking and personalising, whatever was granted. An IAB TCF string grants by purposes (Policies, appendix A): 7
+and 8 measure; 1 (storage) with one of 7 to 10 links; 5 and 6 personalise. Only its version and purposes are read: the
+first 192 bits of the core segment.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import urlsafe_b64decode
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from serving.settings import PrivacySettings
+
+EVERYTHING: Final = ("measure", "link", "personalise")
+_NARROWED: Final = frozenset({"link", "personalise"})
+_TCF_CHARACTERS: Final = 32
+_REMEMBERED: Final = 10_000
+
+
+class Consent:
+    """The rules of one service; default: what holds where nothing is said."""
+
+    def __init__(self, settings: PrivacySettings, default: Sequence[str]) -> None:
+        self._gpc, self._dnt, self._default = settings.gpc, settings.dnt, tuple(default)
+
+    def of(self, headers: Mapping[bytes, bytes], granted: Iterable[str] | None = None) -> list[str]:
+        """What holds for an event; granted: what the tracker tells, None if it tells nothing."""
+        found = list(self._default if granted is None else granted)
+        if found and self.objects(headers):
+            found = [name for name in found if name not in _NARROWED]
+        return found
+
+    def objects(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether the browser says that its user objects."""
+        return (self._gpc and headers.get(b"sec-gpc") == b"1") or (self._dnt and headers.get(b"dnt") == b"1")
+
+
+@lru_cache(_REMEMBERED)
+def of_tcf(text: str) -> tuple[str, ...] | None:
+    """What an IAB TCF v2 string grants, None if it is none.
+
+    >>> of_tcf("CP000000P000000AAAENAAA4AAAAAAAAAAAAAAAA") is None, of_tcf("no string")
+    (False, None)
+    """
+    try:
+        core = int.from_bytes(urlsafe_b64decode(text[:_TCF_CHARACTERS]), "big")
+    except (binascii.Error, ValueError):
+        return None
+    if len(text) < _TCF_CHARACTERS or core >> 186 != 2:
+        return None
+    purposes = {number for number in range(1, 25) if core >> 40 - number & 1}
+    return of_purposes(purposes)
+
+
+def of_purposes(purposes: Collection[int]) -> tuple[str, ...]:
+    """What TCF's purposes grant."""
+    has = set(purposes).intersection
+    measure, link = bool(has({7, 8})), 1 in purposes and bool(has({7, 8, 9, 10}))
+    return tuple(name for name, yes in zip(EVERYTHING, (measure, link, bool(has({5, 6}))), strict=True) if yes)

@@ -1,0 +1,1 @@
+"""What real clients of trackers send, and what we make of it."""
