@@ -7,40 +7,20 @@ import re
 import signal
 import socket
 import threading
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from features.settings import SettingsError
 from serving.exposition import METRICS
 from serving.settings import ModelSettings, ServingSettings, StoreSettings, load_serving
 from serving.stores import open_store
 from serving.watcher import Watcher
+from tests.certificates import certificate
 from tests.workspace import ROOT, Service, lotse, wait_until, workspace
 
 EVENT = {"visitor": "jane", "name": "page_view"}
-
-
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A self-signed certificate for this machine, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    now = datetime.now(UTC)
-    built = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    built = built.serial_number(1).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-    signed = built.add_extension(names, critical=False).sign(key, hashes.SHA256())
-    paths = folder / "certificate.pem", folder / "key.pem"
-    paths[0].write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    formats = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, *formats))
-    return paths
 
 
 class Client(threading.Thread):

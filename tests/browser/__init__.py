@@ -1,0 +1,1 @@
+"""Real clients in a real browser and in Node, against the running service."""
