@@ -2,8 +2,8 @@
 
 It is written while transactions go on, a few records at a time, so it holds some of what was done meanwhile and some
 not. That is mended by the journal, read from where it was when the checkpoint was begun: its operations are done again
-in their order. One read transaction over all of it (LMDB's own copy) would keep every page that is written meanwhile from
-being used again, and the file would grow by all of them.
+in their order. One read transaction over all of it (LMDB's own copy) would keep every page that is written meanwhile
+from being used again, and the file would grow by all of them.
 """
 
 from __future__ import annotations
@@ -12,44 +12,17 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from struct import Struct
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from serving.stores import StoreError
 from serving.stores.operations import Operations, next_entry, operations
+from serving.stores.position import POSITION, Position
 
 _RECORDS: Final = 128  # at a time: 0.1 ms during which the event loop waits
 _MAGIC: Final = b"lotse\0c1"
 
 
-class State(NamedTuple):
-    """Where the journal is.
-
-    segment, offset: the place of the next entry.
-    sequence: of the latest entry; chain: its checksum.
-    written: bytes of all entries; due: the same when the next checkpoint is due.
-    checkpointed: sequence up to which the latest checkpoint holds everything.
-    checkpoint_seconds: when that was begun, Unix time.
-    failed: sequence of the latest entry that a sync failed for.
-    life: drawn when the journal was begun.
-    """
-
-    segment: int
-    offset: int
-    sequence: int
-    chain: int
-    written: int
-    due: int
-    checkpointed: int
-    checkpoint_seconds: int
-    failed: int
-    life: int
-
-
-STATE: Final = Struct("<10Q")
-
-
-def write_checkpoint(path: Path, env: Any, tables: Sequence[Any], start: State, go_on: Callable[[], bool]) -> int:
+def write_checkpoint(path: Path, env: Any, tables: Sequence[Any], start: Position, go_on: Callable[[], bool]) -> int:
     """Write the tables' content to the disk; returns its bytes.
 
     start: where the journal is, before anything is read.
@@ -64,12 +37,12 @@ def write_checkpoint(path: Path, env: Any, tables: Sequence[Any], start: State, 
     """
     sequence, chain = 0, start.chain
     with path.open("wb", buffering=0) as file:
-        file.write(_MAGIC + STATE.pack(*start))
+        file.write(_MAGIC + start.packed())
         for done in _contents(env, tables):
             if not go_on():
                 raise StoreError("the checkpoint was given up")
             sequence += 1
-            data, chain, _ = done.entry(sequence, chain)
+            data, chain = done.entry(sequence, chain)
             if file.write(data) != len(data):
                 raise OSError("the disk is full")
         os.fsync(file.fileno())
@@ -93,7 +66,7 @@ def _contents(env: Any, tables: Sequence[Any]) -> Iterator[Operations]:
     yield Operations()
 
 
-def start_of(path: Path) -> State | None:
+def start_of(path: Path) -> Position | None:
     """Where the journal goes on from a checkpoint; None if there is none.
 
     Raises
@@ -103,12 +76,12 @@ def start_of(path: Path) -> State | None:
     """
     try:
         with path.open("rb") as file:
-            head = file.read(len(_MAGIC) + STATE.size)
+            head = file.read(len(_MAGIC) + POSITION.size)
     except FileNotFoundError:
         return None
-    if len(head) != len(_MAGIC) + STATE.size or not head.startswith(_MAGIC):
+    if len(head) != len(_MAGIC) + POSITION.size or not head.startswith(_MAGIC):
         raise StoreError(f"{path} is no checkpoint of this release; move the folder away to begin anew")
-    return State(*STATE.unpack_from(head, len(_MAGIC)))
+    return Position(*POSITION.unpack_from(head, len(_MAGIC)))
 
 
 def read_checkpoint(path: Path) -> Iterator[tuple[int, memoryview, memoryview | None]]:
@@ -122,13 +95,13 @@ def read_checkpoint(path: Path) -> Iterator[tuple[int, memoryview, memoryview | 
     start = start_of(path)
     assert start is not None
     data = memoryview(path.read_bytes())
-    place, sequence, chain = len(_MAGIC) + STATE.size, 0, start.chain
+    place, sequence, chain = len(_MAGIC) + POSITION.size, 0, start.chain
     while True:
         sequence += 1
         entry = next_entry(data, place, sequence, chain)
         if entry is None:
             raise StoreError(f"{path} is damaged at byte {place}; move the folder away to begin anew")
-        if not entry.data:
+        if not entry.operations:
             return
-        yield from operations(entry.data)
+        yield from operations(entry.operations)
         place, chain = entry.end, entry.checksum

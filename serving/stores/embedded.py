@@ -1,12 +1,13 @@
 """The embedded store: LMDB, a file on this machine that several worker processes share.
 
-The file is written through a shared map and never synced. A commit is in the operating system's cache, where the end of
-every process leaves it (kill -9): the level `process`. Writing through the map takes 2.6 us a read-modify-write, by system
-calls 8.5 us. A full disk is noticed before (`serving.stores.room`). A power cut may leave anything of the file, also
-nothing that can be used: the first worker after a start of the machine looks through it and puts a damaged one aside.
+The file is written through a shared map and never synced. A commit is in the operating system's cache, where the end
+of every process leaves it (kill -9): the level `process`. Writing through the map takes 2.6 us a read-modify-write, by
+system calls 8.5 us. A full disk is noticed before (`serving.stores.room`). A power cut may leave anything of the file,
+also nothing that can be used: the first worker after a start of the machine looks through it and puts a damaged one
+aside.
 
-The level `disk` adds a journal that is synced before anything is acknowledged (`serving.stores.journal`), from which the
-file is made anew after a start of the machine.
+The level `disk` adds a journal that is synced before anything is acknowledged (`serving.stores.journal`), from which
+the file is made anew after a start of the machine.
 
 Writers queue behind one lock, freed if its holder dies.
 """
@@ -24,8 +25,9 @@ import lmdb
 
 from serving.settings import StoreSettings
 from serving.stores import Advance, Batch, Change, Closed, Entry, Found, StoreError, Visit, one_by_one
+from serving.stores.checkpoints import Limits
 from serving.stores.group_sync import GroupSync
-from serving.stores.journal import Journal, Limits, is_journaled
+from serving.stores.journal import Journal, is_journaled
 from serving.stores.restart import damaged_files_put_aside
 from serving.stores.room import MOVED_BYTES, VISIT_BYTES, Room, lock_with_blocks, with_reserve
 

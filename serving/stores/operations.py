@@ -1,13 +1,13 @@
 """Operations of write transactions as bytes: what a journal and a checkpoint are made of.
 
-An operation puts a value under a key of a table, or deletes the key: done twice, it is as if done once. An entry is what
-one transaction did. Its checksum is seeded by that of the entry before, so what a file held in an earlier life, or what
-was never finished, is not taken for an entry: it follows nothing.
+An operation puts a value under a key of a table, or deletes the key: done twice, it is as if done once. An entry is
+what one transaction did. Its checksum is seeded by that of the entry before, so what a file held in an earlier life, or
+what was never finished, is not taken for an entry: it follows nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -27,9 +27,9 @@ class Operations:
     >>> done = Operations()
     >>> done.put(0, b"jane", b"record")
     >>> done.delete(1, b"john")
-    >>> entry = done.entry(sequence=1, chain=7)
-    >>> read = next_entry(memoryview(entry.data), 0, sequence=1, chain=7)
-    >>> [(table, bytes(key), value and bytes(value)) for table, key, value in operations(read.data)]
+    >>> data, checksum = done.entry(sequence=1, chain=7)
+    >>> read = next_entry(memoryview(data), 0, sequence=1, chain=7)
+    >>> [(table, bytes(key), value and bytes(value)) for table, key, value in operations(read.operations)]
     [(0, b'jane', b'record'), (1, b'john', None)]
     """
 
@@ -54,19 +54,19 @@ class Operations:
         self._parts += (head, key)
         self._bytes += len(head) + len(key)
 
-    def entry(self, sequence: int, chain: int) -> Entry:
-        """All of it; chain: the checksum of the entry before."""
+    def entry(self, sequence: int, chain: int) -> tuple[bytes, int]:
+        """All of it as bytes, and its checksum; chain: that of the entry before."""
         data = b"".join((_ENTRY.pack(sequence, self._bytes), *self._parts))
         checksum = xxhash.xxh3_64_intdigest(data, chain)
-        return Entry(_CHECKSUM.pack(checksum) + data, checksum)
+        return _CHECKSUM.pack(checksum) + data, checksum
 
 
 class Entry(NamedTuple):
-    """What one transaction did; data: as written, or, if read, the operations alone."""
+    """What one transaction did, as it was read; end: where the next one begins."""
 
-    data: Sequence[int] | bytes | memoryview
+    operations: memoryview
     checksum: int
-    end: int = 0
+    end: int
 
 
 def next_entry(data: memoryview, offset: int, sequence: int, chain: int) -> Entry | None:
