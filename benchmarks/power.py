@@ -1,10 +1,10 @@
 """Power cuts at every moment, from what a store with `durability = "disk"` asked of the operating system.
 
 Two processes write to the store under strace, which notes each write to the journal and to checkpoints with its bytes,
-each sync, each change of a name, and each acknowledgement. At a power cut the disk has what a finished sync covered, and
-of later writes any sectors, of later names any; what it has of LMDB's own file is anything. Such images are made for random
-moments; the store is opened there as after any start of the machine, and must hold what was acknowledged before, with
-its tables fitting each other.
+each sync, each change of a name, and each acknowledgement. At a power cut the disk has what a finished sync covered,
+and of later writes any sectors, of later names any; what it has of LMDB's own file is anything. Such images are made
+for random moments; the store is opened there as after any start of the machine, and must hold what was acknowledged before,
+with its tables fitting each other.
 
 The same is done as if a kind of sync had not been asked for: each must be found wanting, or the search is no good.
 """
@@ -12,6 +12,7 @@ The same is done as if a kind of sync had not been asked for: each must be found
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import re
@@ -94,9 +95,9 @@ def write(folder: Path, rounds: int) -> None:
 class Step:
     """Something that was asked for, in order.
 
-    kind: `write` and `name` when begun (any part of a write may be on the disk from now on; a name is taken away, given, or
-    goes on as `to`), `sync` of a file or of the folder when begun, `done` when the one of that number is, or `told` (an
-    acknowledgement, whose text is the data).
+    kind: `write` and `name` when begun (any part of a write may be on the disk from now on; a name is taken away,
+    given, or goes on as `to`), `sync` of a file or of the folder when begun, `done` when the one of that number is, or
+    `told` (an acknowledgement, whose text is the data).
     """
 
     kind: str
@@ -279,6 +280,8 @@ def cut(steps: Sequence[Step], folder: Path, cuts: int, without: str = "", seed:
 
     without: a kind of sync that counts for nothing.
     """
+    # told of every store that is restored or damaged
+    logging.getLogger("lotse.stores").setLevel(logging.CRITICAL)
     chance, found, disk = random.Random(seed), Found(), Disk(without)
     told = dict.fromkeys(range(WRITERS), 0)
     for step in steps:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -57,7 +58,7 @@ class Checkpoints:
     def look_at_the_clock(self) -> None:
         """Make one if the latest is too old."""
         position = self._positions.read()
-        if position is not None and position.sequence > position.checkpointed:
+        if position is not None and (position.sequence > position.checkpointed or position.spare):
             age = time.time() - position.checkpoint_seconds
             if not 0 <= age < self._limits.checkpoint_seconds:
                 self.make_soon(erase=True)
@@ -90,7 +91,7 @@ class Checkpoints:
     def _make(self, *, erase: bool) -> None:
         new = self._folder / _NEW
         try:
-            start = self._move_on()
+            start = self._move_on(erase=erase)
             size = write_checkpoint(new, self._env, self._tables, start, lambda: not self._ending)
             # it may hold anything that was done so far: all of that has to be on the disk before it counts
             end = self._positions.read()
@@ -107,15 +108,22 @@ class Checkpoints:
             raise
         self._free(start, size, erase=erase)
 
-    def _move_on(self) -> Position:
-        """Begin a segment, so that those before need not be kept."""
+    def _move_on(self, *, erase: bool) -> Position:
+        """Begin a segment, so that those before need not be kept; erase: one that was not used before."""
         began = int(time.time())
         position = self._positions.read()
         assert position is not None
         self._segments.sync(self._segments.open(position.segment))  # most of it before the others have to wait
         with self._env.begin(write=True) as transaction:
             position = self._positions.find(transaction)
-            if position.offset:  # otherwise one was begun for a checkpoint that failed
+            if erase:
+                for number in self._segments.numbers():
+                    if number > position.segment:
+                        self._segments.path(number).unlink()
+            if not position.offset:  # one was begun for a checkpoint that failed
+                if erase:
+                    os.truncate(self._segments.path(position.segment), 0)
+            else:
                 following = self._segments.following(self._segments.open(position.segment))
                 position = position._replace(segment=following.number, offset=0)
                 self._positions.put(transaction, position)
@@ -128,7 +136,10 @@ class Checkpoints:
             position = self._positions.find(transaction)
             due = start.written + max(self._limits.checkpoint_bytes, size)
             position = position._replace(
-                due=due, checkpointed=start.sequence, checkpoint_seconds=start.checkpoint_seconds
+                due=due,
+                checkpointed=start.sequence,
+                checkpoint_seconds=start.checkpoint_seconds,
+                spare=not erase,
             )
             self._positions.put(transaction, position)
             numbers = segments.numbers()

@@ -19,6 +19,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -200,7 +201,7 @@ class Journal:
         segment = 1 + max([*self._segments.numbers(), before.segment if before else 0])
         life, chain = secrets.randbits(64), secrets.randbits(64)
         with self._env.begin(write=True) as transaction:
-            self._positions.put(transaction, Position(segment, 0, 1, chain, 0, 0, 0, 0, 0, life))
+            self._positions.put(transaction, Position(segment, 0, 1, chain, 0, 0, 0, 0, 0, 0, life))
         self._checkpoints.make()
 
     def _restore(self, start: Position) -> None:
@@ -213,7 +214,7 @@ class Journal:
         size = (self._folder / CHECKPOINT).stat().st_size
         due = start.written + max(self._limits.checkpoint_bytes, size)
         with self._env.begin(write=True) as transaction:
-            self._positions.put(transaction, position._replace(due=due, checkpointed=start.sequence, failed=0))
+            self._positions.put(transaction, position._replace(due=due, checkpointed=start.sequence, failed=0, spare=1))
         # what follows now differs from what may have been written after the last entry that is whole
         with self.begin() as journaled:
             journaled.put(b"restored", secrets.token_bytes(16), db=self.tables[-1])
@@ -224,7 +225,7 @@ class Journal:
 
     def _do(self, wanted: Iterator[tuple[int, memoryview, memoryview | None]]) -> None:
         """Operations, some in one transaction: nobody else has the file."""
-        while some := [one for one, _ in zip(wanted, range(_RESTORED), strict=False)]:
+        while some := list(islice(wanted, _RESTORED)):
             with self._env.begin(write=True) as transaction:
                 self._room.need(len(some) * MOVED_BYTES, transaction, self.tables, refused=False)
                 for table, key, value in some:

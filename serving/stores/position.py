@@ -17,6 +17,7 @@ class Position(NamedTuple):
     checkpointed: sequence up to which the latest checkpoint holds everything.
     checkpoint_seconds: when that was begun, Unix time.
     failed: sequence of the latest entry that a sync failed for.
+    spare: whether segments were to be used again after the latest checkpoint, with what they held.
     life: drawn when the journal was begun.
     """
 
@@ -29,6 +30,7 @@ class Position(NamedTuple):
     checkpointed: int
     checkpoint_seconds: int
     failed: int
+    spare: int
     life: int
 
     def packed(self) -> bytes:
@@ -36,7 +38,7 @@ class Position(NamedTuple):
         return POSITION.pack(*self)
 
 
-POSITION: Final = Struct("<10Q")
+POSITION: Final = Struct("<11Q")
 
 
 class Positions:
