@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from struct import Struct
@@ -63,13 +64,13 @@ class EmbeddedStore:
                 max_readers=512,
                 max_dbs=8,
             )
-            try:
+            with ExitStack() as opened:
+                opened.callback(self._env.close)
                 self._room = Room(self._env, size, folder / "data.mdb")
+                opened.callback(self._room.close)
                 self._tables = [self._env.open_db(name) for name in _TABLES]
                 self._journal = self._open_journal(folder, limits or Limits())
-            except BaseException:
-                self._env.close()
-                raise
+                opened.pop_all()
         self._records, self._schedule, self._closed, self._claimed, self._batches, self._about = self._tables
         self._write = self._journal.begin if self._journal else partial(self._env.begin, write=True)
         self._synced = GroupSync(self._journal.sync) if self._journal else None
