@@ -8,6 +8,7 @@ from being used again, and the file would grow by all of them.
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -94,7 +95,8 @@ def read_checkpoint(path: Path) -> Iterator[tuple[int, memoryview, memoryview | 
     """
     start = start_of(path)
     assert start is not None
-    data = memoryview(path.read_bytes())
+    with path.open("rb") as file:
+        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     place, sequence, chain = len(_MAGIC) + POSITION.size, 0, start.chain
     while True:
         sequence += 1
