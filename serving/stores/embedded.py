@@ -27,7 +27,7 @@ import lmdb
 from serving.settings import StoreSettings
 from serving.stores import Advance, Batch, Change, Closed, Entry, Found, StoreError, Visit, one_by_one
 from serving.stores.checkpoints import Limits
-from serving.stores.group_sync import GroupSync
+from serving.stores.group_commit import GroupCommit
 from serving.stores.journal import Journal, is_journaled
 from serving.stores.restart import damaged_files_put_aside
 from serving.stores.room import MOVED_BYTES, VISIT_BYTES, Room, lock_with_blocks, with_reserve
@@ -36,6 +36,7 @@ from serving.stores.room import MOVED_BYTES, VISIT_BYTES, Room, lock_with_blocks
 _MOMENT: Final = Struct(">Q")
 _NAME_BYTES: Final = 32  # of a batch, hexadecimal
 Result = TypeVar("Result")
+_Apply = tuple[Sequence[Visit], Advance]
 _TABLES: Final = b"records", b"schedule", b"closed", b"claimed", b"batches", b"about"
 
 
@@ -73,7 +74,7 @@ class EmbeddedStore:
                 opened.pop_all()
         self._records, self._schedule, self._closed, self._claimed, self._batches, self._about = self._tables
         self._write = self._journal.begin if self._journal else partial(self._env.begin, write=True)
-        self._synced = GroupSync(self._journal.sync) if self._journal else None
+        self._groups = GroupCommit(self._commit, self._journal.sync) if self._journal else None
         # a reader that was killed would keep every page it could see from being used again
         self._env.reader_check()
 
@@ -88,17 +89,23 @@ class EmbeddedStore:
         return None
 
     def apply(self, visits: Sequence[Visit], advance: Advance = one_by_one) -> Awaitable[None] | None:
-        """Advance visits, all in one transaction; with a journal, it is done at once and waits for a sync."""
+        """Advance visits, all in one transaction; with a journal, together with those of the same turn of the loop."""
         if not visits:
             return None
+        if self._groups:
+            return self._groups.add((visits, advance))
+        self._commit([(visits, advance)])
+        return None
+
+    def _commit(self, group: Sequence[_Apply]) -> None:
         try:
             with self._write(buffers=True, db=self._records) as transaction:
-                scheduled = visits[0].entry is not None
-                self._room.need(len(visits) * VISIT_BYTES, transaction, self._tables, refused=not scheduled)
-                self._apply(transaction, visits, advance)
+                for visits, advance in group:
+                    scheduled = visits[0].entry is not None
+                    self._room.need(len(visits) * VISIT_BYTES, transaction, self._tables, refused=not scheduled)
+                    self._apply(transaction, visits, advance)
         except lmdb.Error as error:
             raise StoreError(f"the embedded store: {error}") from error
-        return self._synced.wait() if self._synced else None
 
     def _apply(self, transaction: Any, visits: Sequence[Visit], advance: Advance) -> None:
         found = [self._find(transaction, visit) for visit in visits]
@@ -212,7 +219,7 @@ class EmbeddedStore:
             result = work()
         except lmdb.Error as error:
             raise StoreError(f"the embedded store: {error}") from error
-        return _after(self._synced.wait(), result) if self._synced else result
+        return _after(self._groups.synced(), result) if self._groups else result
 
     def count(self) -> int:
         """How many records there are."""
@@ -222,8 +229,8 @@ class EmbeddedStore:
 
     def close(self) -> None:
         """Close the file."""
-        if self._journal and self._synced:
-            self._synced.close()
+        if self._journal and self._groups:
+            self._groups.close()
             self._journal.close()
         self._env.sync(True)  # an orderly end and then a power cut: nothing is lost
         self._env.close()
