@@ -252,3 +252,22 @@ store.close()
     store = store_in(tmp_path / "live")
     assert store.read(NAME) == lines[-1].split()[1].encode()
     store.close()
+
+
+def test_what_fails_is_nobody_elses_problem_in_the_same_turn(tmp_path: Path) -> None:
+    class Bad(Put):
+        def advance(self, value: Value | None, others: Sequence[tuple[bytes, Value]] = ()) -> Change:
+            raise RuntimeError("bad")
+
+    async def run() -> list[object]:
+        waiting = [store.apply([visit]) for visit in (Put(b"one", b"%08d" % 1), Bad(b""), Put(b"two", b"%08d" % 2))]
+        return await asyncio.gather(*(one for one in waiting if one is not None), return_exceptions=True)
+
+    store = store_in(tmp_path)
+    kept, bad, also = asyncio.run(run())
+    assert (kept, also) == (None, None) and isinstance(bad, RuntimeError)
+    store.close()
+    power_cut(tmp_path)
+    store = store_in(tmp_path)
+    assert (store.read(b"%08d" % 1), store.read(NAME), store.read(b"%08d" % 2)) == (b"one", None, b"two")
+    store.close()
