@@ -3,8 +3,8 @@
 Two processes write to the store under strace, which notes each write to the journal and to checkpoints with its bytes,
 each sync, each change of a name, and each acknowledgement. At a power cut the disk has what a finished sync covered,
 and of later writes any sectors, of later names any; what it has of LMDB's own file is anything. Such images are made
-for random moments; the store is opened there as after any start of the machine, and must hold what was acknowledged before,
-with its tables fitting each other.
+for random moments; the store is opened there as after any start of the machine, and must hold what was acknowledged
+before, with its tables fitting each other.
 
 The same is done as if a kind of sync had not been asked for: each must be found wanting, or the search is no good.
 """
