@@ -62,7 +62,7 @@ def test_workers_killed_at_random_moments_and_power_cuts_lose_nothing() -> None:
     told = " ".join(done.stdout.split())
     assert "27 rounds of kill -9 of workers, durability process" in told
     assert "3 rounds of kill -9 of workers, durability disk" in told
-    assert "0 damaged files, 0 without an acknowledged write; of" in told
+    assert "segments used again: 0 damaged stores, 0 without an acknowledged write" in told
 
 
 MINUTE_MS = 60_000
