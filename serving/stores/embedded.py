@@ -37,6 +37,7 @@ _MOMENT: Final = Struct(">Q")
 _NAME_BYTES: Final = 32  # of a batch, hexadecimal
 Result = TypeVar("Result")
 _Apply = tuple[Sequence[Visit], Advance]
+_new: Final = tuple.__new__  # half of what a NamedTuple's own takes
 _TABLES: Final = b"records", b"schedule", b"closed", b"claimed", b"batches", b"about"
 
 
@@ -108,24 +109,38 @@ class EmbeddedStore:
             raise StoreError(f"the embedded store: {error}") from error
 
     def _apply(self, transaction: Any, visits: Sequence[Visit], advance: Advance) -> None:
-        found = [self._find(transaction, visit) for visit in visits]
-        keys = {visit.key for visit in visits}
-        if any(key in keys for one in found for key, _ in one.others):
+        get, keys = transaction.get, [visit.key for visit in visits]
+        values = [get(key) for key in keys]
+        elsewhere = {
+            visit: others
+            for visit, value in zip(visits, values, strict=True)
+            if value is None and (others := self._elsewhere(transaction, visit))
+        }
+        if elsewhere and any(key in keys for others in elsewhere.values() for key, _ in others):
             # one goes on with the record of another: one after the other
             for visit in visits:
-                (change,) = advance([self._find(transaction, visit)])
+                value = get(visit.key)
+                others = self._elsewhere(transaction, visit) if value is None else ()
+                (change,) = advance([Found(visit, value, others)])
                 self._put(transaction, visit, change)
-        else:
-            for visit, change in zip(visits, advance(found), strict=True):
+            return
+        found = [
+            _new(Found, (visit, value, elsewhere.get(visit, ()) if elsewhere else ()))
+            for visit, value in zip(visits, values, strict=True)
+        ]
+        put, none = transaction.put, b""
+        for visit, change in zip(visits, advance(found), strict=True):
+            if change is None or change[2] or change[3] or visit.entry is not None or change[0] is None:
                 self._put(transaction, visit, change)
+                continue
+            # as `_put` does, for what is done all the time
+            put(visit.key, change[0])
+            if change[1] is not None:
+                put(_MOMENT.pack(change[1]) + visit.key, none, db=self._schedule)
 
-    def _find(self, transaction: Any, visit: Visit) -> Found:
-        value = transaction.get(visit.key)
-        if value is not None:
-            return Found(visit, value, ())
-        return Found(
-            visit, None, [(key, found) for key in visit.others() if (found := transaction.get(key)) is not None]
-        )
+    def _elsewhere(self, transaction: Any, visit: Visit) -> Sequence[tuple[bytes, bytes]]:
+        """The records that lie under the visit's other keys."""
+        return [(key, found) for key in visit.others() if (found := transaction.get(key)) is not None]
 
     def _put(self, transaction: Any, visit: Visit, change: Change | None) -> None:
         if visit.entry is not None:
