@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import random
 import time
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
@@ -16,14 +17,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from features.compiler import compile_fold
-from features.events import CONSENT_LINK
+from features.events import CONSENT_LINK, hash64
 from features.pseudonyms import load_key
 from features.sessions import DUPLICATE, HEADER_EVENTS, HEADER_LAST_AT, HEADER_STARTED_AT, STATUS_NAMES
 from features.shop import ShopSettings
 from serving.handover import ParquetSink
 from serving.lineup import Lineup
 from serving.metrics import Metrics
-from serving.outage import STORE_UNREACHABLE, Outage, identified
+from serving.outage import STORE_UNREACHABLE, Outage
 from serving.problems import Problem
 from serving.pseudonyms import RotatingPseudonyms
 from serving.reading import Reader
@@ -91,29 +92,30 @@ class Engine:
         for request in requests:
             try:
                 self._reader.read(request, received)
-                if self.store.remote:
-                    # not for a disk of our own: drawn ids push others out of a record's memory for them
-                    request.events = identified(request.events)
                 count += len(request.events)
             except Exception as problem:
                 request.problem = problem
+        # a store that does not wait has done it or not, and nobody asks the record whether it was
+        write = _drawn() if self.store.waits else 0
+        if requests and requests[0].key:  # then it is the only one
+            write = hash64(requests[0].key)
         if count and self.outage.active:
-            return self._answer_without(requests, count, received)
-        turn = Turn(self.lineup, count, received, self._earlier)
+            return self._answer_without(requests, count, received, write or _drawn())
+        turn = Turn(self.lineup, count, received, self._earlier, write)
         for request in requests:
-            request.seats = turn.add(request.events, request.raws, once=bool(request.key))
+            request.seats = turn.add(request.events, request.raws)
         if count and self.store.waits:
-            return self._answer_later(requests, turn, received)
+            return self._answer_later(requests, turn, received, write)
         try:
             if count:
                 self.store.apply(list(turn.visits.values()), turn.advance)
         except StoreError as error:
             self.outage.failed(_EVENTS, error)
-            return self._answer_without(requests, count, received)
+            return self._answer_without(requests, count, received, write or _drawn())
         self._answer_all(requests, turn)
         return None
 
-    async def _answer_later(self, requests: Sequence[Request], turn: Turn, received: int) -> None:
+    async def _answer_later(self, requests: Sequence[Request], turn: Turn, received: int, write: int) -> None:
         if not self.outage.active:
             try:
                 await self.outage.ask(lambda: self.store.apply(list(turn.visits.values()), turn.advance))
@@ -122,16 +124,15 @@ class Engine:
             else:
                 self._answer_all(requests, turn)
                 return
-        await self._answer_without(requests, sum(len(request.events) for request in requests), received)
+        await self._answer_without(requests, sum(len(request.events) for request in requests), received, write)
 
-    async def _answer_without(self, requests: Sequence[Request], count: int, received: int) -> None:
+    async def _answer_without(self, requests: Sequence[Request], count: int, received: int, write: int) -> None:
         """Keep the events until the store is back, and score them as if there were none before.
 
         The turn that failed is left as it is: a thread of the store may still be at it.
         """
-        turn = Turn(self.lineup, count, received, self._earlier)
+        turn = Turn(self.lineup, count, received, self._earlier, write)
         for request in requests:
-            request.events = identified(request.events)
             request.seats = turn.add(request.events, request.raws)
         try:
             await self.outage.keep(turn, received)
@@ -216,7 +217,7 @@ class Engine:
         if value is None or generation is None or is_handed_on(value):
             return None
         sessions = generation.sessions
-        sessions.value[:] = value
+        sessions.value[:] = value[: len(sessions.empty)]
         header = sessions.header
         started, idle_ms = int(header[HEADER_STARTED_AT]), now - int(header[HEADER_LAST_AT])
         if started_at not in (None, started) or idle_ms > sessions.timeout_ms:
@@ -329,6 +330,11 @@ class Engine:
         self.watcher.close()
         self.outage.close()
         await _done(self.store.close())
+
+
+def _drawn() -> int:
+    """What tells one turn's writes from all others."""
+    return random.getrandbits(64) or 1
 
 
 async def _done(result: Any) -> Any:

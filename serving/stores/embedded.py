@@ -72,7 +72,7 @@ class EmbeddedStore:
         self._tables = self._records, self._schedule, self._closed, self._claimed, self._batches
         # a reader that was killed would keep every page it could see from being used again
         self._env.reader_check()
-        self.waits, self.remote = disk, False
+        self.waits = disk
         self._groups = _GroupCommit(self._commit) if disk else None
 
     def apply(self, visits: Sequence[Visit], advance: Advance = one_by_one) -> Awaitable[None] | None:

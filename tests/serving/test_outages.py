@@ -163,6 +163,36 @@ def test_events_are_answered_while_the_store_is_away_and_counted_once_when_it_is
     asyncio.run(run())
 
 
+def test_a_write_whose_answer_was_lost_is_known_after_others_and_keeps_no_id_from_being_known(
+    trained: Path, models: tuple[str, str], tmp_path: Path, redis: RedisServer
+) -> None:
+    async def run() -> None:
+        proxy = Proxy(redis.port)
+        await proxy.start()
+        own = (
+            *models, f"store.prefix=t{time.time_ns()}", f"store.deadline_seconds={DEADLINE_SECONDS}",
+            "store.retry_seconds=0.05",
+        )  # fmt: skip
+        cut_off = open_engine(trained, tmp_path, *own, f"store.url=redis://127.0.0.1:{proxy.port}/0")
+        other = open_engine(trained, tmp_path, *own, f"store.url={redis.url}", f"store.spool={tmp_path}/other")
+        named = {**event("jane", 0), "id": "given by the tracker"}
+        await post(cut_off, [[named]], received(0))
+        proxy.turn("mute")
+        assert (await one(cut_off, "jane", 1)).reason == "store_unreachable"
+        # the other worker sees that it was done, and writes as often as a record remembers less one
+        assert [(await one(other, "jane", number)).events for number in range(2, 9)] == list(range(3, 10))
+        proxy.turn("well")
+        await drained(cut_off)
+        ((answer,),) = await post(other, [[named]], received(9))
+        assert (answer.status, answer.events) == ("duplicate", 9)
+        assert (await one(cut_off, "jane", 9)).events == 10
+        for engine in (cut_off, other):
+            await engine.close()
+        await proxy.close()
+
+    asyncio.run(run())
+
+
 def test_new_events_wait_behind_the_buffered_ones_and_the_buffer_gets_empty_under_load(
     trained: Path, models: tuple[str, str], tmp_path: Path, redis: RedisServer
 ) -> None:
