@@ -36,6 +36,7 @@ from serving.settings import ServingSettings
 from serving.stores import Found, StoreError, open_store
 from serving.tokens import BadTokenError, Tokens
 from serving.turn import Turn
+from serving.usage import Usage
 from serving.watcher import Watcher
 
 # Sweeping shares the interpreter with the hot path: it takes 0.1 ms at a time and then steps aside.
@@ -65,6 +66,7 @@ class Engine:
         self._pseudonyms = RotatingPseudonyms(folder)
         self._tokens = Tokens(load_key(folder / "token.key"))
         self._reader = Reader(settings, shop, self._pseudonyms)
+        self._usage = Usage(self.store, self.outage.ask, 2 * self.sessions.timeout_ms)
 
     @property
     def scorer(self) -> Scorer:
@@ -74,6 +76,11 @@ class Engine:
     async def follow_models(self) -> None:
         """Swap in what the registry says, for ever. What has begun ends with what it began with."""
         await self.watcher.run(self._swap)
+
+    async def share_usage(self, now_ms: int | None = None) -> None:
+        """Tell the other workers in which older generations sessions run, and hear it from them."""
+        now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+        await self._usage.share(self.lineup.generations[1:], now)
 
     def _swap(self, lineup: Lineup) -> None:
         self.lineup, self.fold, self.sessions = lineup, lineup.fold, lineup.newest.sessions

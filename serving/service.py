@@ -39,6 +39,8 @@ install(_watch, lambda theirs: Front(app, theirs, _settings.server.body_limit_by
 
 _FOLLOW_SECONDS = 0.5
 _TELL_SECONDS = 1.0
+# A generation is let go after two timeouts without use, of which others hear so much later.
+_SHARES_A_TIMEOUT = 4
 
 
 async def _again_and_again(what: str, work: Callable[[], Awaitable[object]], seconds: float) -> None:
@@ -95,10 +97,12 @@ class Lotse:
         loop, server = asyncio.get_running_loop(), _settings.server
         drain_on(loop, server.drain_seconds, self._drain, signal.SIGTERM, signal.SIGINT)
         store, again = _settings.store, partial(replay, self.engine)
+        share_seconds = _settings.session.timeout_minutes * 60 / _SHARES_A_TIMEOUT
         self._housekeeping = [
             asyncio.create_task(_again_and_again("replaying buffered events", again, store.retry_seconds)),
             asyncio.create_task(_again_and_again("sweeping", self.engine.sweep, store.sweep_seconds)),
             asyncio.create_task(_again_and_again("handing on", self.engine.hand_over, store.closed_seconds)),
+            asyncio.create_task(_again_and_again("telling of old sessions", self.engine.share_usage, share_seconds)),
             asyncio.create_task(_again_and_again("reading the keys", self._follow_keys, _FOLLOW_SECONDS)),
             asyncio.create_task(_again_and_again("telling the metrics", self._tell_metrics, _TELL_SECONDS)),
             asyncio.create_task(_watch.run()),

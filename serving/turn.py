@@ -91,7 +91,8 @@ class Turn:
             if made is None or made is lineup.newest or is_handed_on(value):
                 continue
             if first - word_of(value, HEADER_LAST_AT) <= made.sessions.timeout_ms:
-                generation, made.used = made, True
+                generation = made
+                made.used = made.untold = True
         scorer = generation.scorer(visitor_of(visit.key), looked_on=self._looked_on)
         group = self._group(generation, scorer)
         if group is not visit.group:

@@ -15,6 +15,8 @@ from features.declare import CatalogueError
 from features.definitions import CATALOGUE
 from features.events import ADD_TO_CART
 from serving.requests import Answer
+from serving.settings import StoreSettings
+from tests.redis_server import redis_server
 from tests.serving.test_swaps import Running, check, scores
 from tests.serving.versions import HEADS, Versions
 
@@ -127,3 +129,57 @@ def test_sessions_end_in_the_generation_they_started_in(
     assert starts.engine.fold.digest == other_fold.digest
     assert asyncio.run(starts.send("first", 0)).models == new
     asyncio.run(starts.engine.close())
+
+
+@pytest.mark.slow
+def test_a_generation_is_kept_while_another_worker_has_sessions_of_it(
+    running: Running, versions: Versions, other_fold: Fold, tmp_path: Path
+) -> None:
+    """Of two workers one sees nothing of the old sessions for many timeouts."""
+    old, old_digest = dict.fromkeys(HEADS, "1"), compile_fold().digest
+
+    async def change(url: str) -> None:
+        # beside a worker whose follower they share, and on a store that two may open in one process
+        store = StoreSettings(url=url, spool=f"{tmp_path}/spool", deadline_seconds=60)
+        idle, busy = (Running(tmp_path, versions.uri, store, cache=running.settings.models.cache) for _ in range(2))
+        following = [asyncio.create_task(worker.engine.follow_models()) for worker in (idle, busy)]
+        for head in HEADS:
+            versions.point(head, "1")
+        await asyncio.gather(idle.until(**old), busy.until(**old))
+        busy.now = idle.now
+        assert (await busy.send("long", 0)).models == old
+        new = {head: versions.add_for(head, other_fold, idle.rows(other_fold)) for head in HEADS}
+        for head in HEADS:
+            versions.point(head, new[head])
+        await asyncio.gather(idle.until(**new), busy.until(**new))
+
+        async def later(timeouts: float, now_ms: int) -> list[int]:
+            """How many generations each has after so long, in which both told the other what they had used."""
+            for worker in (busy, idle, busy):
+                await worker.engine.share_usage(now_ms)
+            for worker in (idle, busy):
+                models = worker.engine.watcher._models
+                models.outlived()  # takes notice
+                models._used_at[old_digest] -= timeouts * TIMEOUT_MS / 1000
+            await asyncio.sleep(0.3)  # both look twenty times a second
+            return [len(worker.engine.lineup.generations) for worker in (idle, busy)]
+
+        for number in range(1, 4):
+            at = busy.now + number * TIMEOUT_MS
+            answer = await busy.send("long", number, at=at)
+            assert (answer.models, answer.events) == (old, number + 1)
+            assert await later(1, at) == [2, 2]
+        answer = await idle.send("long", 4, at=busy.now + 4 * TIMEOUT_MS)
+        assert (answer.status, answer.models, answer.events) == ("folded", old, 5)
+        assert idle.engine.metrics.retired_records == 0
+        assert await later(1, busy.now + 5 * TIMEOUT_MS) == [2, 2]
+        assert await later(3, busy.now + 9 * TIMEOUT_MS) == [1, 1]
+        await idle.engine.sweep(busy.now + 20 * TIMEOUT_MS)
+        await idle.engine.count()
+        assert idle.engine.metrics.records == 0  # nor is a note left
+        for task, worker in zip(following, (idle, busy), strict=True):
+            task.cancel()
+            await worker.engine.close()
+
+    with redis_server() as server:
+        asyncio.run(change(server.url))

@@ -58,10 +58,10 @@ def versions(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Version
 class Running:
     """An engine that follows its models, in this process."""
 
-    def __init__(self, folder: Path, uri: str, **models: Any) -> None:
+    def __init__(self, folder: Path, uri: str, store: StoreSettings | None = None, **models: Any) -> None:
         chosen = {"cache": str(folder / "models"), "poll_seconds": 3600, **models}
         self.settings = ServingSettings(
-            store=StoreSettings(url=f"embedded:{folder}/live", size_gib=0.1),
+            store=store or StoreSettings(url=f"embedded:{folder}/live", size_gib=0.1),
             models=ModelSettings(uri=uri, **chosen),
             keys=KeySettings(folder=str(folder)),
         )
