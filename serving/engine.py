@@ -85,8 +85,8 @@ class Engine:
     def _swap(self, lineup: Lineup) -> None:
         self.lineup, self.fold, self.sessions = lineup, lineup.fold, lineup.newest.sessions
         self.metrics.registered = lineup.registered
-        store = self.settings.store
-        self._sink = ParquetSink(Path(store.closed), self.fold, sync=store.durability == "disk")
+        store, folds = self.settings.store, [one.fold for one in lineup.generations]
+        self._sink = ParquetSink(Path(store.closed), folds, sync=store.durability == "disk")
 
     def take(self, requests: Sequence[Request], received_ms: int | None = None) -> Awaitable[None] | None:
         """Fold the events of some requests and score their sessions: each gets its answer or its problem.

@@ -14,8 +14,11 @@ from features.compiler import Fold, compile_fold
 from features.declare import CatalogueError
 from features.definitions import CATALOGUE
 from features.events import ADD_TO_CART
+from serving.handover import ParquetSink
 from serving.requests import Answer
+from serving.sessions import STATE_BYTES
 from serving.settings import StoreSettings
+from serving.stores import Batch
 from tests.redis_server import redis_server
 from tests.serving.test_swaps import Running, check, scores
 from tests.serving.versions import HEADS, Versions
@@ -32,6 +35,11 @@ def other_fold() -> Fold:
     def item_sum(item_sum: float, item: int, name: int) -> float:
         """Not ours."""
         return item_sum + (item % 7) * (1 + (name == ADD_TO_CART))
+
+    @catalogue.field("f8", feature=True)
+    def searches(searches: float, item: int) -> float:
+        """Ours are whole numbers."""
+        return searches + item % 3 + 0.5
 
     return compile_fold(catalogue.check())
 
@@ -183,3 +191,50 @@ def test_a_generation_is_kept_while_another_worker_has_sessions_of_it(
 
     with redis_server() as server:
         asyncio.run(change(server.url))
+
+
+@pytest.mark.slow
+def test_sessions_of_every_generation_are_handed_on_with_its_own_fields(
+    running: Running, versions: Versions, other_fold: Fold, tmp_path: Path
+) -> None:
+    engine, over = running.engine, running.now + 50 * TIMEOUT_MS
+
+    async def change() -> None:
+        following = asyncio.create_task(engine.follow_models())
+        new = {head: versions.add_for(head, other_fold, running.rows(other_fold)) for head in HEADS}
+        for head in HEADS:
+            versions.point(head, "1")
+        await running.until(**dict.fromkeys(HEADS, "1"))
+        await engine.sweep(over)
+        while batch := engine.store.claim(1_000, over, 1):  # what other tests have left
+            engine.store.settle(batch.name)
+        for number in range(3):
+            await running.send("ours", number)
+        for head in HEADS:
+            versions.point(head, new[head])
+        await running.until(**new)
+        for number in range(3):
+            await running.send("theirs", number)
+        await engine.sweep(over)
+        following.cancel()
+
+    asyncio.run(change())
+    batch = engine.store.claim(1_000, over, 1)
+    assert isinstance(batch, Batch)
+    first, second = engine._sink.table(batch.sessions).to_pylist()
+    own, other = (first, second) if first["field_digest"] == compile_fold().field_digest else (second, first)
+    assert other["field_digest"] == other_fold.field_digest
+    assert own["record"] is None and other["record"] is None
+    assert own["events"] == other["events"] == 3 and own["cart_adds"] == other["cart_adds"] == 1
+    # what only one of them has, and what both have as another type
+    assert (own["item_views"], other["item_views"], own["item_sum"]) == (1, None, None) and other["item_sum"] > 0
+    assert (own["searches"], own["searches@i4"], other["searches@i4"]) == (None, 0, None) and other["searches"] >= 1.5
+    # a worker that has let one of them go writes it as it lies in the store
+    later = ParquetSink(tmp_path, [other_fold])
+    raw = {line["field_digest"]: line["record"] for line in later.table(batch.sessions).to_pylist()}
+    (value,) = (value for _, value in batch.sessions if len(value) == STATE_BYTES + compile_fold().record_bytes)
+    assert raw == {other_fold.field_digest: None, compile_fold().field_digest: value[STATE_BYTES:]}
+    # and a file of one generation has its columns only
+    alone = [one for one in batch.sessions if one.value == value]
+    names = engine._sink.table(alone).column_names
+    assert "searches" in names and not {"item_sum", "searches@i4"} & set(names)
