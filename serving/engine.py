@@ -303,9 +303,9 @@ class Engine:
         """Look at every record that is due: close sessions that are over, forget visitors. Returns how many it left."""
         now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
         self._pseudonyms.forget(now)
-        forgotten = 0
+        forgotten, sessions = 0, [one.sessions for one in self.lineup.generations]
         while entries := await _done(self.store.due(now, _SWEEP_STEP)):
-            visits = [Expiry(self.sessions, entry, now) for entry in entries]
+            visits = [Expiry(sessions, entry, now) for entry in entries]
             await _done(self.store.apply(visits))
             forgotten += sum(visit.forgotten for visit in visits)
             # requests go first

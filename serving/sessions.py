@@ -64,7 +64,8 @@ class Expiry:
 
     __slots__ = ("_due_ms", "_now", "_sessions", "entry", "forgotten", "key")
 
-    def __init__(self, sessions: Sessions, entry: Entry, now_ms: int) -> None:
+    def __init__(self, sessions: Sequence[Sessions], entry: Entry, now_ms: int) -> None:
+        """Begin one; sessions: of each fold that records may have been folded with, the newest first."""
         self.entry: Entry | None = entry
         self._due_ms, self.key = entry
         self.forgotten = False
@@ -84,13 +85,15 @@ class Expiry:
         if state >> 1 != self._due_ms:
             return None  # another entry of the schedule is the record's
         handed_on = state & 1
-        over_ms, closed = received + self._sessions.timeout_ms, []
+        # no fold may know it any more: then nothing can go on with it, and it only has to be handed on
+        own = next((one for one in self._sessions if one.fits(value)), None)
+        over_ms, closed = received + (own or self._sessions[0]).timeout_ms, []
         if not handed_on and self._now >= over_ms:
             handed_on, closed = 1, [Closed(name_of(self.key, value), bytes(value))]
         due_ms = over_ms
         if handed_on:
-            linked = word_of(value, HEADER_CONSENT) & CONSENT_LINK and self._sessions.fits(value)
-            due_ms = received + self._sessions.linked_ms if linked else 0
+            linked = word_of(value, HEADER_CONSENT) & CONSENT_LINK
+            due_ms = received + own.linked_ms if own and linked else 0
             if self._now >= due_ms:
                 self.forgotten = True
                 return Change(None, None, None, closed)

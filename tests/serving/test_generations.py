@@ -13,7 +13,7 @@ from features import carried
 from features.compiler import Fold, compile_fold
 from features.declare import CatalogueError
 from features.definitions import CATALOGUE
-from features.events import ADD_TO_CART
+from features.events import ADD_TO_CART, CONSENT_LINK
 from serving.handover import ParquetSink
 from serving.requests import Answer
 from serving.sessions import STATE_BYTES
@@ -238,3 +238,45 @@ def test_sessions_of_every_generation_are_handed_on_with_its_own_fields(
     alone = [one for one in batch.sessions if one.value == value]
     names = engine._sink.table(alone).column_names
     assert "searches" in names and not {"item_sum", "searches@i4"} & set(names)
+
+
+@pytest.mark.slow
+def test_a_linked_visitor_of_an_older_generation_is_remembered_as_long_as_any(
+    running: Running, versions: Versions, other_fold: Fold
+) -> None:
+    engine, over = running.engine, running.now + 70 * TIMEOUT_MS
+    linked = {"consent": ["measure", "link"]}
+
+    async def change() -> None:
+        following = asyncio.create_task(engine.follow_models())
+        new = {head: versions.add_for(head, other_fold, running.rows(other_fold)) for head in HEADS}
+
+        async def point(numbers: dict[str, str]) -> None:
+            for head in HEADS:
+                versions.point(head, numbers[head])
+            await running.until(**numbers)
+
+        await point(dict.fromkeys(HEADS, "1"))
+        await running.send("linked", 0, **linked)
+        await running.send("not linked", 0)
+        await point(new)
+        await engine.sweep(over)
+        await engine.count()
+        assert engine.metrics.records == 1
+        # who goes back to the old features knows the visitor again
+        await point(dict.fromkeys(HEADS, "1"))
+        assert (await running.send("linked", 1, at=over, **linked)).status == "started"
+        await engine.sweep(over + TIMEOUT_MS)
+        lines = []
+        while isinstance(batch := engine.store.claim(1_000, over, 1), Batch):
+            lines += engine._sink.table(batch.sessions).to_pylist()
+            engine.store.settle(batch.name)
+        visits = [line["visitor_visits"] for line in lines if line["consent"] & CONSENT_LINK]
+        assert sorted(visits) == [1, 2]
+        # and forgets the visitor when that is due
+        await engine.sweep(over + TIMEOUT_MS + engine.sessions.linked_ms)
+        await engine.count()
+        assert engine.metrics.records == 0
+        following.cancel()
+
+    asyncio.run(change())

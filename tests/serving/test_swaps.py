@@ -68,9 +68,9 @@ class Running:
         self.engine = Engine(self.settings, ShopSettings())
         self.now = time.time_ns() // 1_000_000
 
-    async def send(self, visitor: str, number: int, at: int = 0) -> Answer:
+    async def send(self, visitor: str, number: int, at: int = 0, **more: Any) -> Answer:
         """Event `number` of a visitor, at the same time for all of them, or at another, ms UTC."""
-        request = Request(wire(self, number, visitor, at))
+        request = Request(wire(self, number, visitor, at, **more))
         later = self.engine.take([request], max(at, self.now + 60_000))
         if later is not None:
             await later
@@ -100,10 +100,11 @@ class Running:
         raise AssertionError(f"{self.engine.scorer.versions}, expected {expected}")
 
 
-def wire(running: Running, number: int, visitor: str = "x", at: int = 0) -> bytes:
+def wire(running: Running, number: int, visitor: str = "x", at: int = 0, **more: Any) -> bytes:
     """Event `number` of a visitor."""
     time_ms = at or running.now + 3_000 * number
-    return json.dumps({"visitor": visitor, "name": NAMES[number], "item": f"sku-{number}", "time": time_ms}).encode()
+    event = {"visitor": visitor, "name": NAMES[number], "item": f"sku-{number}", "time": time_ms, **more}
+    return json.dumps(event).encode()
 
 
 @pytest.fixture(scope="module")
