@@ -402,6 +402,45 @@ def test_a_full_disk_refuses_events_and_loses_none(
     asyncio.run(run())
 
 
+def test_a_day_whose_key_cannot_be_written_refuses_events_and_loses_no_session(
+    trained: Path, models: tuple[str, str], tmp_path: Path, small_disk: Path
+) -> None:
+    async def run() -> None:
+        engines = [open_engine(trained, tmp_path, *models, "store.url=memory:", f"keys.folder={small_disk}/keys")]
+        # another worker, as far as pseudonyms go
+        engines.append(open_engine(trained, tmp_path, *models, "store.url=memory:", f"keys.folder={small_disk}/keys"))
+        midnight = (START // 86_400_000 + 1) * 86_400_000
+        jane, linked = {"visitor": "jane", "name": "page_view"}, {"consent": ["measure", "link"]}
+
+        async def sent(received_ms: int, **more: Any) -> list[tuple[str, int]]:
+            found = []
+            for engine in engines:
+                ((answer,),) = await post(engine, [[{**jane, **more}]], received_ms)
+                found.append((engine._tokens.open(answer.session)[0], answer.events))
+            return found
+
+        assert [events for _, events in await sent(midnight - 1_000)] == [1, 1]
+        ballast = fill(small_disk)
+        before = sorted(small_disk.rglob("*"))
+        for again in range(2):
+            with pytest.raises(Problem) as refused:
+                await sent(midnight + again)
+            assert refused.value.status == 503 and (b"retry-after", b"1") in refused.value.headers
+            assert "keys.folder" in str(refused.value)
+        with pytest.raises(Problem):  # all of a request or nothing
+            await post(engines[0], [[{**jane, "visitor": "john", **linked}, jane]], midnight + 2)
+        assert sorted(small_disk.rglob("*")) == before
+        # who may be linked has a key that was there
+        assert [events for _, events in await sent(midnight + 3, visitor="john", **linked)] == [1, 1]
+        ballast.unlink()
+        (first, events), other = await sent(midnight + 4)
+        assert ((first, events), other) == ((first, 2), (first, 2))
+        for engine in engines:
+            await engine.close()
+
+    asyncio.run(run())
+
+
 def test_sessions_are_handed_on_once_after_the_disk_was_full(
     trained: Path, models: tuple[str, str], tmp_path: Path, small_disk: Path
 ) -> None:
