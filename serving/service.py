@@ -20,7 +20,7 @@ from typing import Any
 import bentoml
 
 from serving.app import App
-from serving.connections import Watch, install
+from serving.connections import Watch, install, limit_handshakes
 from serving.front import Front
 from serving.logs import RequestLog, configure
 from serving.replay import replay
@@ -93,8 +93,9 @@ class Lotse:
     @bentoml.on_startup  # type: ignore[attr-defined,untyped-decorator,unused-ignore]
     async def start_housekeeping(self) -> None:
         """Close sessions that are over, and hand them on."""
-        app.streams.end_on(asyncio.get_running_loop(), signal.SIGTERM, signal.SIGINT)
         loop, server = asyncio.get_running_loop(), _settings.server
+        app.streams.end_on(loop, signal.SIGTERM, signal.SIGINT)
+        limit_handshakes(loop, _settings.limits.header_seconds)  # nothing is listened to yet
         drain_on(loop, server.drain_seconds, self._drain, signal.SIGTERM, signal.SIGINT)
         store, again = _settings.store, partial(replay, self.engine)
         share_seconds = _settings.session.timeout_minutes * 60 / _SHARES_A_TIMEOUT
