@@ -203,20 +203,22 @@ class Engine:
         except BadTokenError as error:
             raise Problem(401, f"{error}; use the token that POST /v1/events answered with") from None
 
-    async def look(self, token: str, now_ms: int | None = None) -> tuple[Answer, View]:
-        """A session scored as of now: idle time counts.
+    async def look(self, token: str, now_ms: int | None = None, *, explained: bool = False) -> tuple[Answer, View]:
+        """A session scored as of now: idle time counts; explained: whether to keep what its scores were made of.
 
         Raises
         ------
         Problem
             401 for a token that is not ours, 404 for a session that is over or forgotten.
         """
-        view = await self.view(*self.opened(token), now_ms=now_ms)
+        view = await self.view(*self.opened(token), now_ms=now_ms, explained=explained)
         if view is None:
             raise Problem(404, "the session is over or was never here; a new event begins another one")
         return Answer(token, "read", view.events, view.scores, view.models, view.decided, view.reasons), view
 
-    async def view(self, visitor: int, started_at: int | None = None, *, now_ms: int | None = None) -> View | None:
+    async def view(
+        self, visitor: int, started_at: int | None = None, *, now_ms: int | None = None, explained: bool = False
+    ) -> View | None:
         """A visitor's running session as of now, None if there is none or another one than that."""
         value = await self.outage.ask(lambda: self.store.read(key_of(visitor)))
         now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
@@ -234,7 +236,7 @@ class Engine:
         sheet.read(sessions.fold, sessions.record, now)
         sheet.score(1)
         scores, decided, reasons = sheet.scores()
-        asked = sheet.asked()
+        asked = sheet.asked() if explained else []
         scorer.give_back(sheet)
         events = int(header[HEADER_EVENTS])
         return View(started, events, max(idle_ms, 0) / 1000, scores, scorer.versions, decided, reasons, asked)
@@ -257,7 +259,7 @@ class Engine:
             visitors = [event.visitor, *self._pseudonyms.earlier(raw, received, linked=linked)]
             answer, asked = Answer(self._tokens.sign(event.visitor, 0), STATUS_NAMES[DUPLICATE], 0), []
             for visitor in visitors:
-                view = await self.view(visitor, now_ms=received)
+                view = await self.view(visitor, now_ms=received, explained=request.explained)
                 if view is not None:
                     answer = Answer(self._tokens.sign(visitor, view.started_at), STATUS_NAMES[DUPLICATE], view.events)
                     if request.scored:
