@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ from serving.replay import replay
 from serving.requests import Answer
 from serving.spool import SpooledTurn, SpooledVisit, new_spool, orphans
 from serving.stores.encryption import Seal
+from tests.cassandra_server import cassandra_server, make_keyspace
 from tests.engine import open_engine, post
-from tests.redis_server import RedisServer, redis_server
+from tests.redis_server import RedisServer, redis_cluster, redis_server
+from tests.server_process import ServerProcess
 from tests.serving.in_process import client, engine_of, start
 from tests.serving.proxy import Proxy
 from tests.workspace import Service, wait_until
@@ -159,6 +161,65 @@ def test_events_are_answered_while_the_store_is_away_and_counted_once_when_it_is
         assert list((tmp_path / "spool").iterdir()) == []
         await engine.close()
         await proxy.close()
+
+    asyncio.run(run())
+
+
+@pytest.fixture(scope="module")
+def redis_nodes() -> Iterator[tuple[str, Sequence[ServerProcess]]]:
+    with redis_cluster("--appendonly", "yes", "--appendfsync", "always") as cluster:
+        yield cluster.url.replace("redis://", "redis+cluster://").removesuffix("/0"), cluster.nodes
+
+
+@pytest.fixture(scope="module")
+def cassandra() -> Iterator[tuple[str, Sequence[ServerProcess]]]:
+    with cassandra_server(commitlog_sync="batch") as server:
+        make_keyspace(server.port)
+        yield server.url, [server]
+
+
+@pytest.mark.parametrize(
+    ("store", "kind"), [("redis_nodes", "paused"), ("redis_nodes", "killed"), ("cassandra", "paused")]
+)
+def test_a_store_of_several_machines_that_was_away_has_every_event_once(
+    trained: Path,
+    models: tuple[str, str],
+    tmp_path: Path,
+    undisturbed: list[Answer],
+    store: str,
+    kind: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    """What was sent to a process that stands still is done when it goes on, after it was given up."""
+    url, nodes = request.getfixturevalue(store)
+    deadline_seconds = 4 * DEADLINE_SECONDS  # Cassandra has only just started
+
+    async def run() -> None:
+        engine = open_engine(
+            trained, tmp_path, *models, f"store.url={url}", f"store.prefix=t{time.time_ns()}",
+            f"store.deadline_seconds={deadline_seconds}", "store.timeout_seconds=1", "store.retry_seconds=0.05",
+        )  # fmt: skip
+        for number in range(3):
+            answers = [await one(engine, visitor, number) for visitor in VISITORS]
+            assert [(answer.events, answer.reason) for answer in answers] == [(number + 1, "")] * 3
+        for node in nodes:
+            node.pause() if kind == "paused" else node.kill()
+        longest = 0.0
+        for number in range(3, LAST):
+            begin = time.perf_counter()
+            answers = await asyncio.gather(*(one(engine, visitor, number) for visitor in VISITORS))
+            longest = max(longest, time.perf_counter() - begin)
+            assert [(answer.events, answer.reason) for answer in answers] == [(1, "store_unreachable")] * 3
+        assert engine.metrics.buffered_events == 3 * (LAST - 3)
+        assert longest < 10 * deadline_seconds
+        for node in nodes:
+            await asyncio.to_thread(node.resume if kind == "paused" else node.start)
+        await drained(engine)
+        last = [await one(engine, visitor, LAST) for visitor in VISITORS]
+        assert [(answer.events, answer.scores, answer.reason) for answer in last] == [
+            (answer.events, answer.scores, "") for answer in undisturbed
+        ]
+        await engine.close()
 
     asyncio.run(run())
 
