@@ -35,7 +35,7 @@ logger = logging.getLogger("lotse.service")
 _settings, _shop = from_environment()
 app = App()
 _watch = Watch(_settings.limits, _settings.server.workers)
-install(_watch, lambda theirs: Front(app, theirs, _settings.server.body_limit_bytes))
+install(_watch, lambda theirs: Front(app, theirs, _settings.server.body_limit_bytes), app)
 
 _FOLLOW_SECONDS = 0.5
 _TELL_SECONDS = 1.0

@@ -40,11 +40,12 @@ class Turn:
         before.
         """
         visits, newest, seats = self.visits, self.lineup.newest, []
+        only = self._group(newest, newest.champions) if events and newest.champions_only else None
         for event, raw in zip(events, raws, strict=True):
             visitor = event.visitor
             visit = visits.get(visitor)
             if visit is None:
-                group = self._group(newest, newest.scorer(visitor, looked_on=self._looked_on))
+                group = only or self._group(newest, newest.scorer(visitor, looked_on=self._looked_on))
                 earlier = (self._earlier, raw, event.consent & CONSENT_LINK != 0, self._received)
                 if self._write:
                     token = write_token(self._write, len(visits))

@@ -49,7 +49,7 @@ async def application(scope: dict[str, Any], receive: Callable[[], Any], send: C
 def serving(tls: tuple[Path, Path] | None = None, **limits: Any) -> Iterator[tuple[int, Watch]]:
     """The port and the watch of a server on the event loop of the service; tls: files of a certificate and its key."""
     watch = Watch(LimitSettings(**{**LIMITS, **limits}), workers=1)
-    protocol = type("Own", (Connection,), {"watch": watch, "front": staticmethod(lambda theirs: theirs)})
+    protocol = type("Own", (Connection,), {"watch": watch, "front": staticmethod(lambda theirs: theirs), "ours": None})
     config = uvicorn.Config(
         application, http=protocol, lifespan="off", log_config=None, timeout_keep_alive=30,
         **({"ssl_certfile": tls[0], "ssl_keyfile": tls[1]} if tls else {}),
