@@ -555,6 +555,9 @@ def test_a_spool_is_read_by_a_release_with_other_columns_and_only_with_its_key(t
     assert found.drop(turns) == 1
     found.close()
     assert list(tmp_path.iterdir()) == []
+    # one that named no writes has left its turns without tokens
+    before = msgspec.msgpack.encode([START, [[visit.events, visit.others]]])
+    assert msgspec.msgpack.decode(before, type=SpooledTurn) == SpooledTurn(START, [visit])
 
 
 @pytest.mark.slow
