@@ -47,18 +47,24 @@ class Pseudonymiser:
 
 
 def load_key(path: Path) -> bytes:
-    """The key in `path`, made there (mode 0600) if there is none; deleting the file unlinks every old pseudonym."""
+    """The key in `path`, made there (mode 0600) if there is none; deleting the file unlinks every old pseudonym.
+
+    Raises
+    ------
+    OSError
+        It cannot be read, or made: nothing is left then.
+    """
     try:
         return path.read_bytes()
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
         # written beside and given its name: no process ever sees half a key, wherever another one is killed
         descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
         try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(secrets.token_bytes(KEY_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
             with suppress(FileExistsError):  # another process was first
                 os.link(beside, path)
         finally:

@@ -20,7 +20,7 @@ from typing import Any
 import bentoml
 
 from serving.app import App
-from serving.connections import Watch, install
+from serving.connections import Watch, install, limit_handshakes
 from serving.front import Front
 from serving.logs import RequestLog, configure
 from serving.replay import replay
@@ -39,6 +39,8 @@ install(_watch, lambda theirs: Front(app, theirs, _settings.server.body_limit_by
 
 _FOLLOW_SECONDS = 0.5
 _TELL_SECONDS = 1.0
+# A generation is let go after two timeouts without use, of which others hear so much later.
+_SHARES_A_TIMEOUT = 4
 
 
 async def _again_and_again(what: str, work: Callable[[], Awaitable[object]], seconds: float) -> None:
@@ -91,14 +93,17 @@ class Lotse:
     @bentoml.on_startup  # type: ignore[attr-defined,untyped-decorator,unused-ignore]
     async def start_housekeeping(self) -> None:
         """Close sessions that are over, and hand them on."""
-        app.streams.end_on(asyncio.get_running_loop(), signal.SIGTERM, signal.SIGINT)
         loop, server = asyncio.get_running_loop(), _settings.server
+        app.streams.end_on(loop, signal.SIGTERM, signal.SIGINT)
+        limit_handshakes(loop, _settings.limits.header_seconds)  # nothing is listened to yet
         drain_on(loop, server.drain_seconds, self._drain, signal.SIGTERM, signal.SIGINT)
         store, again = _settings.store, partial(replay, self.engine)
+        share_seconds = _settings.session.timeout_minutes * 60 / _SHARES_A_TIMEOUT
         self._housekeeping = [
             asyncio.create_task(_again_and_again("replaying buffered events", again, store.retry_seconds)),
             asyncio.create_task(_again_and_again("sweeping", self.engine.sweep, store.sweep_seconds)),
             asyncio.create_task(_again_and_again("handing on", self.engine.hand_over, store.closed_seconds)),
+            asyncio.create_task(_again_and_again("telling of old sessions", self.engine.share_usage, share_seconds)),
             asyncio.create_task(_again_and_again("reading the keys", self._follow_keys, _FOLLOW_SECONDS)),
             asyncio.create_task(_again_and_again("telling the metrics", self._tell_metrics, _TELL_SECONDS)),
             asyncio.create_task(_watch.run()),

@@ -116,11 +116,9 @@ class Store(Protocol):
     Attributes
     ----------
     waits: whether `apply` does; then it may have been done although it failed or was given up.
-    remote: whether it lies behind a network, where that is to be expected.
     """
 
     waits: bool
-    remote: bool
 
     def apply(self, visits: Sequence[Visit], advance: Advance = one_by_one) -> Awaitable[None] | None:
         """Advance visits of different keys; what was acknowledged survives the end of any process.

@@ -51,7 +51,7 @@ class EmbeddedStore:
     def __init__(self, place: str, settings: StoreSettings, limits: Limits | None = None) -> None:
         folder = Path(place)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.waits, self.remote = settings.durability == "disk", False
+        self.waits = settings.durability == "disk"
         size = int(settings.size_gib * 2**30)
         with damaged_files_put_aside(folder):
             lock_with_blocks(folder)

@@ -14,7 +14,6 @@ class MemoryStore:
     """Session records in a dictionary."""
 
     waits = False
-    remote = False
 
     def __init__(self, place: str = "", settings: StoreSettings | None = None) -> None:
         del place, settings

@@ -52,7 +52,6 @@ class OptimisticStore(ABC):
     """Visits by compare and swap."""
 
     waits = True
-    remote = True
 
     def __init__(self, remembered: int) -> None:
         self._seen: OrderedDict[bytes, Lying] = OrderedDict()

@@ -7,40 +7,20 @@ import re
 import signal
 import socket
 import threading
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from features.settings import SettingsError
 from serving.exposition import METRICS
 from serving.settings import ModelSettings, ServingSettings, StoreSettings, load_serving
 from serving.stores import open_store
 from serving.watcher import Watcher
+from tests.certificate import certificate
 from tests.workspace import ROOT, Service, lotse, wait_until, workspace
 
 EVENT = {"visitor": "jane", "name": "page_view"}
-
-
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A self-signed certificate for this machine, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    now = datetime.now(UTC)
-    built = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    built = built.serial_number(1).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-    signed = built.add_extension(names, critical=False).sign(key, hashes.SHA256())
-    paths = folder / "certificate.pem", folder / "key.pem"
-    paths[0].write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    formats = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, *formats))
-    return paths
 
 
 class Client(threading.Thread):
@@ -74,7 +54,7 @@ def test_workers_behind_tls_end_in_good_order(trained: Path, tmp_path: Path) -> 
     shown, key = certificate(tmp_path)
     tls = f"tls.certificate={shown}", f"tls.key={key}"
     models = f"models.uri=sqlite:///{trained}/lotse-data/mlflow.db"
-    running = Service(folder, models, *tls, "server.workers=2", "server.drain_seconds=3")
+    running = Service(folder, models, *tls, "server.workers=2", "server.drain_seconds=3", "limits.header_seconds=2")
     running.scheme, running.verify = "https", str(shown)
     running.start()
     try:
@@ -83,6 +63,8 @@ def test_workers_behind_tls_end_in_good_order(trained: Path, tmp_path: Path) -> 
         with socket.create_connection(("127.0.0.1", running.port)) as plain, contextlib.suppress(OSError):
             plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
             assert not plain.recv(100).startswith(b"HTTP")
+        with socket.create_connection(("127.0.0.1", running.port), timeout=20) as silent:
+            assert silent.recv(1) == b""  # the handshake is not waited for
         wait_until(lambda: "lotse_workers 2.0" in running.http.get("/metrics").text)
         clients = [Client(running, number) for number in range(8)]
         for client in clients:

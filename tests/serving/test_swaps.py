@@ -58,19 +58,19 @@ def versions(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Version
 class Running:
     """An engine that follows its models, in this process."""
 
-    def __init__(self, folder: Path, uri: str, **models: Any) -> None:
+    def __init__(self, folder: Path, uri: str, store: StoreSettings | None = None, **models: Any) -> None:
         chosen = {"cache": str(folder / "models"), "poll_seconds": 3600, **models}
         self.settings = ServingSettings(
-            store=StoreSettings(url=f"embedded:{folder}/live", size_gib=0.1),
+            store=store or StoreSettings(url=f"embedded:{folder}/live", size_gib=0.1),
             models=ModelSettings(uri=uri, **chosen),
             keys=KeySettings(folder=str(folder)),
         )
         self.engine = Engine(self.settings, ShopSettings())
         self.now = time.time_ns() // 1_000_000
 
-    async def send(self, visitor: str, number: int, at: int = 0) -> Answer:
+    async def send(self, visitor: str, number: int, at: int = 0, **more: Any) -> Answer:
         """Event `number` of a visitor, at the same time for all of them, or at another, ms UTC."""
-        request = Request(wire(self, number, visitor, at))
+        request = Request(wire(self, number, visitor, at, **more))
         later = self.engine.take([request], max(at, self.now + 60_000))
         if later is not None:
             await later
@@ -100,10 +100,11 @@ class Running:
         raise AssertionError(f"{self.engine.scorer.versions}, expected {expected}")
 
 
-def wire(running: Running, number: int, visitor: str = "x", at: int = 0) -> bytes:
+def wire(running: Running, number: int, visitor: str = "x", at: int = 0, **more: Any) -> bytes:
     """Event `number` of a visitor."""
     time_ms = at or running.now + 3_000 * number
-    return json.dumps({"visitor": visitor, "name": NAMES[number], "item": f"sku-{number}", "time": time_ms}).encode()
+    event = {"visitor": visitor, "name": NAMES[number], "item": f"sku-{number}", "time": time_ms, **more}
+    return json.dumps(event).encode()
 
 
 @pytest.fixture(scope="module")
