@@ -304,7 +304,7 @@ def test_a_registry_that_hangs_does_not_keep_a_service_from_starting(running: Ru
     shutil.copytree(running.settings.models.cache, tmp_path / "models")
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never answers
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        other = Running(tmp_path, uri, wait_seconds=0.2)
+        other = Running(tmp_path, uri)
         answer = asyncio.run(other.send("jane", 0))
         assert answer.models == dict.fromkeys(HEADS, "1") and answer.reasons == {}
         asyncio.run(other.engine.close())
