@@ -23,11 +23,10 @@ from serving.replay import replay
 from serving.requests import Answer
 from serving.spool import SpooledTurn, SpooledVisit, new_spool, orphans
 from serving.stores.encryption import Seal
-from tests.engine import open_engine, post
 from tests.redis_server import RedisServer, redis_server
-from tests.serving.in_process import client, engine_of, start
+from tests.serving.in_process import client, engine_of, open_engine, post, start
 from tests.serving.proxy import Proxy
-from tests.workspace import Service, wait_until
+from tests.workspace import Service, packed, wait_until
 
 START = 1_780_000_000_000
 VISITORS = ("jane", "john", "juan")
@@ -73,19 +72,11 @@ LAST = 7
 
 
 @pytest.fixture(scope="module")
-def models(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """Settings of an engine that has the trained models at once; asking the registry takes seconds."""
-    folder = tmp_path_factory.mktemp("models")
-    asyncio.run(open_engine(trained, folder, "store.url=memory:", f"models.cache={folder}/models").close())
-    return 'models.uri=""', f"models.cache={folder}/models"
-
-
-@pytest.fixture(scope="module")
-def undisturbed(trained: Path, models: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> list[Answer]:
+def undisturbed(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Answer]:
     """What the last event of each visitor is answered with where nothing ever failed."""
 
     async def run() -> list[Answer]:
-        engine = open_engine(trained, tmp_path_factory.mktemp("undisturbed"), "store.url=memory:", *models)
+        engine = open_engine(trained, tmp_path_factory.mktemp("undisturbed"), "store.url=memory:")
         for number in range(LAST):
             for visitor in VISITORS:
                 await one(engine, visitor, number)
@@ -121,14 +112,14 @@ async def outage(kind: str, server: RedisServer, proxy: Proxy) -> AsyncIterator[
 
 @pytest.mark.parametrize("kind", ["paused", "killed", "black hole", "mute", "slow", "reset"])
 def test_events_are_answered_while_the_store_is_away_and_counted_once_when_it_is_back(
-    trained: Path, models: tuple[str, str], tmp_path: Path, redis: RedisServer, undisturbed: list[Answer], kind: str
+    trained: Path, tmp_path: Path, redis: RedisServer, undisturbed: list[Answer], kind: str
 ) -> None:
     async def run() -> None:
         proxy = Proxy(redis.port)
         await proxy.start()
         prefix = f"t{time.time_ns()}"
         engine = open_engine(
-            trained, tmp_path, *models, f"store.url=redis://127.0.0.1:{proxy.port}/0", f"store.prefix={prefix}",
+            trained, tmp_path, f"store.url=redis://127.0.0.1:{proxy.port}/0", f"store.prefix={prefix}",
             f"store.spool={tmp_path}/spool", f"store.deadline_seconds={DEADLINE_SECONDS}", "store.retry_seconds=0.05",
         )  # fmt: skip
         answers = [await one(engine, visitor, number) for number in range(3) for visitor in VISITORS]
@@ -164,11 +155,11 @@ def test_events_are_answered_while_the_store_is_away_and_counted_once_when_it_is
 
 
 def test_new_events_wait_behind_the_buffered_ones_and_the_buffer_gets_empty_under_load(
-    trained: Path, models: tuple[str, str], tmp_path: Path, redis: RedisServer
+    trained: Path, tmp_path: Path, redis: RedisServer
 ) -> None:
     async def run() -> None:
         engine = open_engine(
-            trained, tmp_path, *models, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}",
+            trained, tmp_path, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}",
             f"store.spool={tmp_path}/spool", "store.retry_seconds=0.05",
         )  # fmt: skip
         redis.pause()
@@ -198,10 +189,10 @@ def test_new_events_wait_behind_the_buffered_ones_and_the_buffer_gets_empty_unde
 
 
 def test_what_a_worker_had_buffered_is_replayed_by_the_next_one(
-    trained: Path, models: tuple[str, str], tmp_path: Path, redis: RedisServer
+    trained: Path, tmp_path: Path, redis: RedisServer
 ) -> None:
     async def run() -> None:
-        own = (*models, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}", f"store.spool={tmp_path}/spool")
+        own = (f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}", f"store.spool={tmp_path}/spool")
         redis.pause()
         first, second = open_engine(trained, tmp_path, *own), open_engine(trained, tmp_path, *own)
         answers = await several(first, "jane", range(9)) + [await one(first, "jane", 9)]
@@ -219,11 +210,11 @@ def test_what_a_worker_had_buffered_is_replayed_by_the_next_one(
 
 
 def test_what_cannot_be_buffered_is_refused_and_what_was_is_kept(
-    trained: Path, models: tuple[str, str], tmp_path: Path, redis: RedisServer
+    trained: Path, tmp_path: Path, redis: RedisServer
 ) -> None:
     async def run() -> None:
         engine = open_engine(
-            trained, tmp_path, *models, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}",
+            trained, tmp_path, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}",
             f"store.spool={tmp_path}/spool", "store.spool_mib=0.003", "store.retry_seconds=0.05",
         )  # fmt: skip
         redis.pause()
@@ -242,12 +233,10 @@ def test_what_cannot_be_buffered_is_refused_and_what_was_is_kept(
     asyncio.run(run())
 
 
-def test_reads_and_keyed_requests_are_refused_in_time(
-    models: tuple[str, str], tmp_path: Path, redis: RedisServer
-) -> None:
+def test_reads_and_keyed_requests_are_refused_in_time(trained: Path, tmp_path: Path, redis: RedisServer) -> None:
     async def run() -> None:
         app = start(
-            tmp_path, *models, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}",
+            tmp_path, *packed(trained), f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}",
             f"store.spool={tmp_path}/spool", f"store.deadline_seconds={DEADLINE_SECONDS}", "store.retry_seconds=0.05",
             "keys.required=false",
         )  # fmt: skip
@@ -279,11 +268,11 @@ def test_reads_and_keyed_requests_are_refused_in_time(
 
 
 def test_a_full_embedded_store_is_an_outage_that_ends_when_sessions_are_forgotten(
-    trained: Path, models: tuple[str, str], tmp_path: Path
+    trained: Path, tmp_path: Path
 ) -> None:
     async def run() -> None:
         engine = open_engine(
-            trained, tmp_path, *models, "store.size_gib=0.001", f"store.spool={tmp_path}/spool",
+            trained, tmp_path, "store.size_gib=0.001", f"store.spool={tmp_path}/spool",
         )  # fmt: skip
         visitors = 0
         reason = ""
@@ -331,11 +320,11 @@ def fill(disk: Path) -> Path:
 
 @pytest.mark.parametrize("durability", ["process", "disk"])
 def test_a_full_disk_refuses_events_and_loses_none(
-    trained: Path, models: tuple[str, str], tmp_path: Path, small_disk: Path, durability: str
+    trained: Path, tmp_path: Path, small_disk: Path, durability: str
 ) -> None:
     async def run() -> None:
         engine = open_engine(
-            trained, tmp_path, *models, f'store.durability="{durability}"', f"store.url=embedded:{small_disk}/live",
+            trained, tmp_path, f'store.durability="{durability}"', f"store.url=embedded:{small_disk}/live",
             f"store.spool={small_disk}/spool", "store.retry_seconds=0.05", "store.size_gib=0.1",
         )  # fmt: skip
         acknowledged: dict[str, int] = {}
@@ -372,11 +361,9 @@ def test_a_full_disk_refuses_events_and_loses_none(
     asyncio.run(run())
 
 
-def test_sessions_are_handed_on_once_after_the_disk_was_full(
-    trained: Path, models: tuple[str, str], tmp_path: Path, small_disk: Path
-) -> None:
+def test_sessions_are_handed_on_once_after_the_disk_was_full(trained: Path, tmp_path: Path, small_disk: Path) -> None:
     async def run() -> None:
-        engine = open_engine(trained, tmp_path, *models, f"store.closed={small_disk}/closed")
+        engine = open_engine(trained, tmp_path, f"store.closed={small_disk}/closed")
         for visitor in VISITORS:
             await one(engine, visitor, 0)
         over = received(0) + 30 * 60_000
