@@ -2,29 +2,27 @@
 
     python -m benchmarks.load [--workers 1 2] [--share 0.7] [--seconds 20] [--runs 3]
 
-The highest load is what wrk gets (64 connections, closed loop); vegeta then sends at a share of it, at a constant rate
-over as many connections as are needed, and tells latencies from the moment at which a request was due. Both with
-/metrics asked for every second and without. The load is made on the same machine: with two cores, two workers and the
-load share them, and latencies hold what waiting for a core takes.
+The highest load is what wrk gets (64 connections, closed loop); wrk2 then sends at a share of it, at a constant rate
+over 64 connections, and tells latencies from the moment at which a request was due. Both with /metrics asked for every
+second and without. The load is made on the same machine: with two cores, two workers and the load share them, and
+latencies hold what waiting for a core takes.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
-import json
-import random
+import re
 import subprocess
-import tempfile
 from contextlib import nullcontext
-from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from benchmarks.measure import console, median, report
-from benchmarks.services import ask, lotse, needs, scraped, trained_folder
+from benchmarks.services import ROOT, ask, lotse, needs, scraped, trained_folder
 
-NAMES = ("page_view", "view_item", "view_item", "view_item_list", "add_to_cart", "search")
-TARGETS = 50_000
+SCRIPT: Final = ROOT / "benchmarks" / "events.lua"
+CONNECTIONS: Final = 64
+# wrk2 looks at what it measures for ten seconds before it counts
+LEAST_SECONDS: Final = 15
 
 
 class Latencies(NamedTuple):
@@ -37,41 +35,21 @@ class Latencies(NamedTuple):
     failed: int
 
 
-def targets(path: Path, port: int) -> Path:
-    """One event a request, as vegeta reads them: a line a request; after the last comes the first again."""
-    chance = random.Random(0)
-    with path.open("w") as file:
-        for number in range(TARGETS):
-            event = {
-                "visitor": f"v{chance.randrange(20_000)}", "id": f"e{number}", "name": NAMES[number % 6],
-                "page": "/product/:id", "item": f"shoes-{number % 60:02d}", "category": "shoes",
-                "price": number % 90 + 5.5, "channel": "organic", "device": "mobile",
-            }  # fmt: skip
-            body = base64.b64encode(json.dumps(event).encode()).decode()
-            line = {"method": "POST", "url": f"http://127.0.0.1:{port}/v1/events", "body": body}
-            file.write(json.dumps({**line, "header": {"Content-Type": ["application/json"]}}) + "\n")
-    return path
-
-
-def attack(requests: Path, rate: float, seconds: int) -> Latencies:
+def attack(port: int, rate: float, seconds: int) -> Latencies:
     """Send at a rate, whatever comes back."""
-    command = ["vegeta", "attack", "-format=json", f"-targets={requests}", f"-rate={rate:.0f}/s"]
-    with tempfile.NamedTemporaryFile() as results:
-        subprocess.run([*command, f"-duration={seconds}s", "-timeout=10s"], stdout=results, check=True)
-        told = {
-            kind: subprocess.run(
-                ["vegeta", "report", f"-type={kind}", results.name], capture_output=True, text=True, check=True
-            ).stdout
-            for kind in ("json", "hdrplot")
-        }
-    summary = json.loads(told["json"])
-    lines = [list(map(float, line.split())) for line in told["hdrplot"].splitlines()[1:] if line.strip()]
-    ok = summary["status_codes"].get("200", 0)
+    command = ["wrk2", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", f"-R{rate:.0f}", "-L", "-s", str(SCRIPT)]
+    told = subprocess.run([*command, f"http://127.0.0.1:{port}"], capture_output=True, text=True, check=True).stdout
+    failed = [*re.findall(r"Non-2xx or 3xx responses: (\d+)", told)]
+    failed += re.findall(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", told)[0] if "errors" in told else []
 
-    def at(share: float) -> float:
-        return next(line[0] for line in lines if line[1] >= share)
+    def at(percent: str) -> float:
+        found = re.search(rf"^ *{percent}% +([\d.]+)(us|ms|s)$", told, re.MULTILINE)
+        assert found, told
+        return float(found[1]) * {"us": 0.001, "ms": 1, "s": 1000}[found[2]]
 
-    return Latencies(at(0.5), at(0.99), at(0.999), summary["throughput"], summary["requests"] - ok)
+    answered = re.search(r"Requests/sec:\s+([\d.]+)", told)
+    assert answered, told
+    return Latencies(at("50.000"), at("99.000"), at("99.900"), float(answered[1]), sum(map(int, failed)))
 
 
 def main() -> None:
@@ -83,20 +61,22 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--set", action="append", default=[], help="a setting of the service, as for lotse serve")
     options = parser.parse_args()
-    needs("wrk", "vegeta")
+    if options.seconds < LEAST_SECONDS:
+        parser.error(f"--seconds: at least {LEAST_SECONDS}")
+    needs("wrk", "wrk2")
     rows = []
-    with trained_folder() as folder, tempfile.TemporaryDirectory() as name:
+    with trained_folder() as folder:
         for workers in options.workers:
             with lotse(folder, f"server.workers={workers}", *options.set) as service:
-                requests = targets(Path(name) / f"targets-{workers}", service.port)
-                ask(service.port, "/v1/events", 5, "events.lua", 64)  # warms up
-                highest = median([ask(service.port, "/v1/events", 5, "events.lua", 64)[0] for _ in range(options.runs)])
+                rates = [
+                    ask(service.port, "/v1/events", 5, SCRIPT.name, CONNECTIONS)[0] for _ in range(options.runs + 1)
+                ]
+                highest = median(rates[1:])  # the first warms up
                 console.print(f"{workers} workers: at most {highest:,.0f} requests/s", style="dim")
                 for watched in (False, True):
                     with scraped(service.port) if watched else nullcontext():
-                        found = [
-                            attack(requests, options.share * highest, options.seconds) for _ in range(options.runs)
-                        ]
+                        rate = options.share * highest
+                        found = [attack(service.port, rate, options.seconds) for _ in range(options.runs)]
                     for one in found:
                         console.print(f"  {one}", style="dim")
                     middle = Latencies(*(median(list(column)) for column in zip(*found, strict=True)))
@@ -108,7 +88,7 @@ def main() -> None:
                         ]
                     )  # fmt: skip
     report(
-        f"Open loop (vegeta) at {options.share:.0%} of the highest load, ms",
+        f"Open loop (wrk2) at {options.share:.0%} of the highest load, ms",
         ["workers", "metrics read", "highest/s", "answered/s", "p50", "p99", "p99.9", "failed"],
         rows,
     )

@@ -40,7 +40,7 @@ def needs(*programs: str) -> None:
     """End with what to install if a program is not there."""
     how = {
         "wrk": "on Debian: apt-get install wrk",
-        "vegeta": "go install github.com/tsenart/vegeta/v12@v12.13.0, and have its folder in PATH",
+        "wrk2": "build it from its source (giltene/wrk2 on GitHub, make) and have it in PATH under this name",
     }
     for program in programs:
         if shutil.which(program) is None:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.soak [--minutes 30] [--rate 400] [--workers 2] [--no-moves]
 
-vegeta sends open loop: single events, arrays, scores of vectors, and requests that must be refused. Visitors stay for
+wrk2 sends open loop: single events, arrays, scores of vectors, and requests that must be refused. Visitors stay for
 two slices of 30 seconds, then their sessions end (timeout: a minute) and are handed on. Beside it one client reads
 every session that it writes to back by its token, /metrics is read every five seconds, and the champion's alias is
 moved between two versions every minute. Each slice tells the memory of each process (its own pages, without those of
@@ -13,12 +13,11 @@ it is bad.
 from __future__ import annotations
 
 import argparse
-import base64
 import json
-import random
+import os
+import re
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -26,25 +25,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx
 import lmdb
 import pyarrow.parquet as pq
 
 from benchmarks.measure import console, median, report
-from benchmarks.services import Running, lotse, needs, scraped, trained_folder
+from benchmarks.services import ROOT, Running, lotse, needs, scraped, trained_folder
 
 SLICE_SECONDS = 30
-NAMES = ("page_view", "view_item", "view_item", "view_item_list", "add_to_cart", "search", "purchase")
-# out of a hundred requests
-ARRAYS, SCORES, BAD = 4, 4, 6
-BAD_BODIES: tuple[tuple[bytes, int], ...] = (
-    (b'{"visitor": "x", "name": "page_view", "price": -1}', 422),
-    (b'{"visitor": "x"}', 422),
-    (b"{", 400),
-    (b'[{"visitor": "x", "name": "page_view"}, {"visitor": 7, "name": "page_view"}]', 422),
-)
 
 
 @dataclass
@@ -58,45 +47,21 @@ class Slice:
     errors: Counter[str] = field(default_factory=Counter)
 
 
-def event(chance: random.Random, generation: int, number: int) -> dict[str, Any]:
-    """One of some thousand visitors of this generation."""
-    return {
-        "visitor": f"g{generation}-{chance.randrange(4_000)}", "id": f"{generation}-{number}",
-        "name": NAMES[number % 7], "page": "/product/:id", "item": f"shoes-{number % 60}", "price": number % 90 + 5.5,
-        "channel": "organic", "device": "mobile",
-        "consent": ["measure", "link"] if number % 5 == 0 else ["measure"],
-    }  # fmt: skip
-
-
-def targets(path: Path, port: int, number: int, count: int, vector: dict[str, float]) -> Counter[int]:
-    """The requests of a slice, one a line; returns which statuses are right."""
-    chance, expected = random.Random(number), Counter[int]()
-    with path.open("w") as file:
-        for index in range(count):
-            kind, place = chance.randrange(100), "/v1/events"
-            status, body = 200, json.dumps(event(chance, number // 2, number * count + index)).encode()
-            if kind < ARRAYS:
-                body = json.dumps([event(chance, number // 2, 10**9 + index * 20 + n) for n in range(20)]).encode()
-            elif kind < ARRAYS + SCORES:
-                place, body = "/v1/score", json.dumps({"rows": [vector] * 5}).encode()
-            elif kind < ARRAYS + SCORES + BAD:
-                body, status = chance.choice(BAD_BODIES)
-            expected[status] += 1
-            line = {"method": "POST", "url": f"http://127.0.0.1:{port}{place}", "body": base64.b64encode(body).decode()}
-            file.write(json.dumps({**line, "header": {"Content-Type": ["application/json"]}}) + "\n")
-    return expected
-
-
-def attack(requests: Path, rate: int, expected: Counter[int]) -> tuple[float, float, Counter[str]]:
+def attack(port: int, rate: int, number: int, vectors: str) -> tuple[float, float, Counter[str]]:
     """One slice: p50 and p99 in ms, and what was not as expected."""
-    with tempfile.NamedTemporaryFile() as results:
-        command = ["vegeta", "attack", "-format=json", f"-targets={requests}", f"-rate={rate}/s", "-timeout=10s"]
-        subprocess.run([*command, f"-duration={SLICE_SECONDS}s"], stdout=results, check=True)
-        told = subprocess.run(["vegeta", "report", "-type=json", results.name], capture_output=True, check=True).stdout
-    summary = json.loads(told)
-    found = Counter({int(status): count for status, count in summary["status_codes"].items()})
-    errors = Counter({f"{count} answers of {status}": abs(count - expected[status]) for status, count in found.items()})
-    return summary["latencies"]["50th"] / 1e6, summary["latencies"]["99th"] / 1e6, +errors
+    command = ["wrk2", "-t1", "-c32", f"-d{SLICE_SECONDS}s", f"-R{rate}", "-s", str(ROOT / "benchmarks" / "soak.lua")]
+    told = subprocess.run(
+        [*command, f"http://127.0.0.1:{port}"],
+        env={**os.environ, "LOTSE_SLICE": str(number), "LOTSE_VECTORS": vectors},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    found = re.search(r"^soak (\d+) (\d+) (\d+) ([\d.]+) ([\d.]+)$", told, re.MULTILINE)
+    assert found, told
+    answers, mistaken, broken = (int(found[place]) for place in (1, 2, 3))
+    errors = Counter({"wrong answer": mistaken, "broken connection": broken, "no answer": int(answers == 0)})
+    return float(found[4]), float(found[5]), +errors
 
 
 @contextmanager
@@ -212,24 +177,18 @@ def main() -> None:
     parser.add_argument("--no-moves", action="store_true", help="leave the champion's alias where it is")
     parser.add_argument("--set", action="append", default=[], help="a setting of the service, as for lotse serve")
     options = parser.parse_args()
-    needs("vegeta")
+    needs("wrk2")
     settings = [f"server.workers={options.workers}", "session.timeout_minutes=1", "store.closed_seconds=10"]
     slices: list[Slice] = []
     errors = Counter[str]()
-    with (
-        trained_folder() as folder,
-        tempfile.TemporaryDirectory() as name,
-        lotse(folder, *settings, *options.set) as service,
-    ):
+    with trained_folder() as folder, lotse(folder, *settings, *options.set) as service:
         about = httpx.get(f"http://127.0.0.1:{service.port}/v1/features").json()
-        vector = dict.fromkeys(about["features"], 1.0)
+        vectors = json.dumps({"rows": [dict.fromkeys(about["features"], 1.0)] * 5})
         moves = moving_alias(folder, 3600 if options.no_moves else 60, errors)
         with scraped(service.port, 5), reading(service.port, errors) as read, moves as moved:
             until = time.monotonic() + 60 * options.minutes
             while time.monotonic() < until:
-                requests = Path(name) / "targets"
-                expected = targets(requests, service.port, len(slices), options.rate * SLICE_SECONDS, vector)
-                p50, p99, wrong = attack(requests, options.rate, expected)
+                p50, p99, wrong = attack(service.port, options.rate, len(slices), vectors)
                 one = Slice(memory(service), p50, p99, store_mb(service.store), wrong + errors)
                 errors.clear()
                 slices.append(one)

@@ -56,13 +56,13 @@ class App:
         self.log: RequestLog | None = None
         self.tracing: Tracing | None = None
         self._engine: Engine | None = None
-        self._cors: Cors | None = None
+        self.cors: Cors | None = None
         self._concerns = _CONCERNS
-        self._new_id = maker()
+        self.new_id = maker()
         self._bulk = Bulk()
-        events = Events(self.streams)
+        self.events = Events(self.streams)
         self.routes: dict[str, dict[str, Handler]] = {
-            "/v1/events": {"POST": events.post},
+            "/v1/events": {"POST": self.events.post},
             _TOKEN: {"GET": _session},
             f"{_TOKEN}/events": {"GET": self.streams.listen},
             "/v1/score": {"POST": self._score},
@@ -85,10 +85,10 @@ class App:
         self._engine = engine
         self.gate = open_gate(engine.settings)
         if engine.settings.cors.origins:
-            self._cors = Cors(engine.settings.cors)
+            self.cors = Cors(engine.settings.cors)
             self._concerns = _CONCERNS | {b"origin"}
         if engine.settings.server.noop:
-            self.routes |= dict.fromkeys(("/v1/noop", "/noop"), {"POST": _noop})
+            self.routes |= {path: {"POST": _noop} for path in ("/v1/noop", "/noop")}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -100,22 +100,28 @@ class App:
                 headers = {**headers, name: value}
         request_id = headers.get(b"x-request-id", b"") if headers else b""
         if not request_id or not accepted(request_id):
-            request_id = self._new_id()
-        content_type, body, status, more = await self._answer(scope, receive, headers, request_id)
-        out = [(b"cache-control", b"no-store"), (b"x-request-id", request_id)]
-        if more:
-            out += more
+            request_id = self.new_id()
+        reply = await self._answer(scope, receive, headers, request_id)
+        out, body = self.headers(reply, request_id, headers.get(b"origin", b"")), reply.body
+        if not isinstance(body, bytes):
+            await _stream(out, body, reply.status, scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": reply.status, "headers": out})
+        await send({"type": "http.response.body", "body": body})
+
+    def headers(self, reply: Reply, request_id: bytes, origin: bytes) -> list[tuple[bytes, bytes]]:
+        """Those of an answer."""
+        content_type, body, status, more = reply
+        out = [(b"cache-control", b"no-store"), (b"x-request-id", request_id), *more]
+        if status != NO_CONTENT:
+            out.append((b"content-type", content_type))
+            if isinstance(body, bytes):
+                out.append((b"content-length", b"%d" % len(body)))
         if self.draining:
             out.append((b"connection", b"close"))
-        if self._cors is not None:
-            out += self._cors.headers(headers.get(b"origin", b""))
-        if not isinstance(body, bytes):
-            await _stream([(b"content-type", content_type), *out], body, status, scope, receive, send)
-            return
-        if status != NO_CONTENT:
-            out += ((b"content-type", content_type), (b"content-length", b"%d" % len(body)))
-        await send({"type": "http.response.start", "status": status, "headers": out})
-        await send({"type": "http.response.body", "body": body})
+        if self.cors is not None:
+            out += self.cors.headers(origin)
+        return out
 
     async def _answer(self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], request_id: bytes) -> Reply:
         """The answer to a request, counted; whatever is wrong is a problem."""
@@ -134,24 +140,34 @@ class App:
                 reply = await handler(Call(engine, scope, receive, headers, rest, admission))
             else:
                 reply = self._unhandled(methods, method, headers.get(b"origin", b""))
-        except Problem as problem:
-            reply = _refusal(problem, request_id)
-        except StoreError:
-            assert engine is not None
-            engine.metrics.store_errors[label] += 1
-            logger.exception("the store failed while answering %s", label)
-            reply = _refusal(Problem(503, "the store does not answer", retry_after_seconds=1), request_id)
-        except Exception:
-            # the traceback names code only: no value of the request is logged
-            logger.exception("an error of ours while answering %s", label)
-            reply = _refusal(Problem(500, "an error of ours; the service's log tells more"), request_id)
-        if engine is not None:
-            engine.metrics.requests[label, reply.status] += 1
+        except Exception as error:
+            reply = self.failed(error, label, request_id)
         if self.tracing is not None:
             self.tracing.end(span, reply.status)
-        if self.log is not None:
-            self.log.note(label, method, reply.status, time.perf_counter() - begin)
+        self.answered(label, method, reply.status, begin)
         return reply
+
+    def failed(self, error: Exception, label: str, request_id: bytes) -> Reply:
+        """What a request is answered with instead."""
+        if isinstance(error, Problem):
+            problem = error
+        elif isinstance(error, StoreError):
+            assert self._engine is not None
+            self._engine.metrics.store_errors[label] += 1
+            logger.error("the store failed while answering %s", label, exc_info=error)
+            problem = Problem(503, "the store does not answer", retry_after_seconds=1)
+        else:
+            # the traceback names code only: no value of the request is logged
+            logger.error("an error of ours while answering %s", label, exc_info=error)
+            problem = Problem(500, "an error of ours; the service's log tells more")
+        return Reply(CONTENT_TYPE, problem.body(request_id), problem.status, tuple(problem.headers))
+
+    def answered(self, label: str, method: str, status: int, begin: float) -> None:
+        """Note that a request was answered which came at `begin`, of `time.perf_counter`."""
+        if self._engine is not None:
+            self._engine.metrics.requests[label, status] += 1
+        if self.log is not None:
+            self.log.note(label, method, status, time.perf_counter() - begin)
 
     def _found(self, path: str) -> tuple[str, str, dict[str, Handler]]:
         """Label, token and handlers of a path with a token in it; no handlers where nothing is."""
@@ -174,7 +190,7 @@ class App:
             raise Problem(404, "unknown path; the API is described at /v1/openapi.json")
         allow = (b"allow", ", ".join((*methods, "OPTIONS")).encode())
         if method == "OPTIONS":
-            preflight = self._cors.preflight(origin, allow[1]) if self._cors is not None else ()
+            preflight = self.cors.preflight(origin, allow[1]) if self.cors is not None else ()
             return Reply(b"text/plain", b"", NO_CONTENT, (allow, *preflight))
         raise Problem(405, f"{method[:16]} is not allowed here; use {next(iter(methods))}", headers=[allow])
 
@@ -228,10 +244,6 @@ async def _metrics(call: Call) -> Reply:
 async def _noop(call: Call) -> Reply:
     await call.body()
     return Reply(JSON, b'{"session":"","status":"noop"}')
-
-
-def _refusal(problem: Problem, request_id: bytes) -> Reply:
-    return Reply(CONTENT_TYPE, problem.body(request_id), problem.status, tuple(problem.headers))
 
 
 async def _stream(

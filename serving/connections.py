@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from serving.lane import URL, Whole, whole
 from serving.problems import CONTENT_TYPE, Problem
 
 if TYPE_CHECKING:
+    from serving.app import App
     from serving.settings import LimitSettings
 
 logger = logging.getLogger("lotse.connections")
@@ -98,10 +100,12 @@ def _length(cycle: Any) -> int:
 
 
 class Connection(HttpToolsProtocol):
-    """One connection; `watch` is set by `install`."""
+    """One connection; what the class has is set by `install`."""
 
     watch: Watch
     front: Callable[[Any], Any]
+    ours: App | None
+    cycle: Any
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -118,6 +122,31 @@ class Connection(HttpToolsProtocol):
         """It went."""
         self.watch.leave(self)
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Something came."""
+        super().data_received(data)
+        begun = self.cycle
+        if type(begun) is Whole and begun.more_body and not self.transport.is_closing():
+            # the rest comes later: the usual way waits for it
+            self.cycle = None
+            super().on_headers_complete()
+            self.cycle.body += begun.body
+            self.cycle.message_event.set()
+
+    def on_headers_complete(self) -> None:
+        """A request begins."""
+        begun = whole(self, self.ours) if self.url == URL and self.ours is not None else None
+        if begun is None:
+            super().on_headers_complete()
+        else:
+            self.cycle = begun
+
+    def on_message_complete(self) -> None:
+        """All of its body is here."""
+        super().on_message_complete()
+        if type(self.cycle) is Whole and not self.cycle.response_complete:
+            self.cycle.take()
 
     def shutdown(self) -> None:
         """The service stops: close what is idle. A client that does not answer a TLS farewell is not waited for."""
@@ -144,7 +173,10 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
 
-def install(watch: Watch, front: Callable[[Any], Any]) -> None:
-    """Let uvicorn use this protocol, and ask `front` for the application to serve, given its own."""
-    own: Any = type("Connection", (Connection,), {"watch": watch, "front": staticmethod(front)})
+def install(watch: Watch, front: Callable[[Any], Any], ours: App | None = None) -> None:
+    """Let uvicorn use this protocol.
+
+    front: asked for the application to serve, given uvicorn's own; ours: takes events directly (`serving.lane`).
+    """
+    own: Any = type("Connection", (Connection,), {"watch": watch, "front": staticmethod(front), "ours": ours})
     uvicorn.config.HTTP_PROTOCOLS["auto"] = own  # a name or the class itself

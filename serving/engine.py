@@ -149,29 +149,29 @@ class Engine:
 
     def _answer_all(self, requests: Sequence[Request], turn: Turn, reason: str = "") -> None:
         turn.finish(scored=any(request.scored for request in requests))
-        sign = self._tokens.sign
+        sign, counts = self._tokens.sign, self.metrics.events
         for request in requests:
             if request.problem is not None:
                 continue
             answers = []
             for event, (visit, number) in zip(request.events, request.seats, strict=True):
                 group, place = visit.group, visit.events[number]
-                token, status = sign(event.visitor, group.starts[place]), STATUS_NAMES[group.statuses[place]]
+                status = STATUS_NAMES[group.statuses[place]]
+                counts[status] += 1
+                answer = Answer(sign(event.visitor, group.starts[place]), status, group.counts[place])
+                answers.append(answer)
                 if not request.scored:
-                    answers.append(Answer(token, status, group.counts[place]))
                     continue
-                scores, decided, reasons = group.sheet.scores(place)
-                if reasons:
-                    self.metrics.fell_back(reasons)
-                versions = group.scorer.versions
-                answers.append(Answer(token, status, group.counts[place], scores, versions, decided, reasons))
+                answer.models = group.scorer.versions
+                answer.scores, answer.decided, answer.reasons = group.sheet.scores(place)
+                if answer.reasons:
+                    self.metrics.fell_back(answer.reasons)
                 if request.explained:
                     request.asked.append(group.sheet.asked(place))
             if reason:
                 for answer in answers:
                     answer.reason = reason
                     self.metrics.fell_back(dict.fromkeys(answer.scores, reason))
-            self.metrics.events.update([answer.status for answer in answers])
             request.answer = answers if request.many else answers[0]
         self.metrics.retired_records += sum(group.retired for group in turn.groups.values())
         turn.close()

@@ -66,8 +66,8 @@ class Gate:
         self._salt, self._rotates_at = b"", 0.0
         self._everybody = Admission(self, None, ())
 
-    def admit(self, scope: dict[str, Any]) -> Admission:
-        """Whether a request may come in.
+    def admit(self, scope: dict[str, Any], headers: dict[bytes, bytes] | None = None) -> Admission:
+        """Whether a request may come in; headers: those of the scope, where they are looked up already.
 
         Raises
         ------
@@ -77,7 +77,8 @@ class Gate:
         path, method = scope["path"], scope["method"]
         if path in _OPEN or method == "OPTIONS":
             return self._everybody
-        headers = dict(scope["headers"])  # faster than a loop; of a header that came twice, the last
+        if headers is None:
+            headers = dict(scope["headers"])  # faster than a loop; of a header that came twice, the last
         presented = headers.get(b"authorization", b"")
         if presented:
             presented = presented[7:] if presented[:7].lower() == b"bearer " else b"-"

@@ -29,10 +29,10 @@ class Tally:
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
-    def add(self, value: float) -> None:
-        """Count one value."""
-        self.counts[bisect_left(self._bounds, value)] += 1
-        self.sum += value
+    def add(self, value: float, times: int = 1) -> None:
+        """Count one value, or as many of the same."""
+        self.counts[bisect_left(self._bounds, value)] += times
+        self.sum += value * times
 
     def buckets(self) -> tuple[list[tuple[str, float]], float]:
         """Cumulative counts by upper bound, and the sum, as Prometheus wants them."""

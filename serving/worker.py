@@ -46,7 +46,7 @@ class Worker:
         self._settings, self._shop = settings, shop
         self.app = app = App()
         self._watch = Watch(settings.limits, settings.server.workers)
-        install(self._watch, lambda theirs: Front(app, theirs, settings.server.body_limit_bytes))
+        install(self._watch, lambda theirs: Front(app, theirs, settings.server.body_limit_bytes), app)
         self._housekeeping: list[asyncio.Task[None]] = []
 
     def load(self) -> None:

@@ -95,7 +95,7 @@ async def read(receive: Receive, scope: Mapping[str, Any], headers: Mapping[byte
         if not message.get("more_body", False) and message["type"] == "http.request":
             body: bytes = message.get("body", b"")
             if len(body) > limit:
-                raise _too_long(limit)
+                raise too_long(limit)
             return body
         return b"".join([part async for part in _limited(_plain(receive, message), scope, limit)])
     return b"".join([part async for part in chunks(receive, scope, headers, limit)])
@@ -135,12 +135,12 @@ async def _plain(receive: Receive, message: dict[str, Any]) -> AsyncIterator[byt
 async def _limited(parts: AsyncIterator[bytes], scope: Mapping[str, Any], limit: int) -> AsyncIterator[bytes]:
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value) > limit:
-            raise _too_long(limit)
+            raise too_long(limit)
     size = 0
     async for part in parts:
         size += len(part)
         if size > limit:
-            raise _too_long(limit)
+            raise too_long(limit)
         yield part
 
 
@@ -162,7 +162,8 @@ async def _decompressed(parts: AsyncIterator[bytes], encoding: str) -> AsyncIter
         raise Problem(400, f"the body ends in the middle of its {encoding} data")
 
 
-def _too_long(limit: int) -> Problem:
+def too_long(limit: int) -> Problem:
+    """What a body of more bytes is refused with."""
     return Problem(
         413, f"the body is longer than {limit:,} bytes; send less at once", headers=[(b"connection", b"close")]
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -27,13 +27,16 @@ _REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
 
 encode = msgspec.json.Encoder().encode
 
+# A request, and whom to tell when it has its answer or its problem.
+_Waiting = tuple[Request, Callable[[], None]]
+
 
 class Events:
     """The endpoint of events."""
 
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
-        self._waiting: list[tuple[Request, asyncio.Future[bytes]]] = []
+        self._waiting: list[_Waiting] = []
         self._running: set[asyncio.Task[None]] = set()
 
     async def post(self, call: Call) -> Reply:
@@ -77,7 +80,7 @@ class Events:
                 assert answer is not None
                 # in a thread: it takes milliseconds, in which others want their scores
                 answer.explanations = await asyncio.to_thread(explain, asked, most)
-        return Reply(JSON, _encoded(request.answer), headers=headers)
+        return Reply(JSON, encoded(request.answer), headers=headers)
 
     async def _once(self, engine: Engine, request: Request, query: bytes) -> bool:
         """Have the request's effect unless its key has had it; returns whether it had."""
@@ -108,16 +111,28 @@ class Events:
         return False
 
     def _taken(self, engine: Engine, request: Request) -> asyncio.Future[bytes]:
-        """The answer to come; nothing yet where it has to be explained first.
+        """The answer to come; nothing yet where it has to be explained first."""
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        def answered() -> None:
+            if future.cancelled():
+                return
+            if request.problem is not None:
+                future.set_exception(request.problem)
+            else:
+                future.set_result(b"" if request.explained else encoded(request.answer))
+
+        self.take(engine, request, answered)
+        return future
+
+    def take(self, engine: Engine, request: Request, answered: Callable[[], None]) -> None:
+        """Have a request answered, and be told when it has its answer or its problem.
 
         Requests that are ready at the same time are folded and scored together at the end of the loop's turn.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bytes] = loop.create_future()
         if not self._waiting:
-            loop.call_soon(self._take_waiting, engine)
-        self._waiting.append((request, future))
-        return future
+            asyncio.get_running_loop().call_soon(self._take_waiting, engine)
+        self._waiting.append((request, answered))
 
     def _take_waiting(self, engine: Engine) -> None:
         waiting, self._waiting = self._waiting, []
@@ -134,25 +149,17 @@ class Events:
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
-    async def _tell_later(
-        self, engine: Engine, later: Awaitable[None], waiting: list[tuple[Request, asyncio.Future[bytes]]], begin: float
-    ) -> None:
+    async def _tell_later(self, engine: Engine, later: Awaitable[None], waiting: list[_Waiting], begin: float) -> None:
         try:
             await later
         except Exception as error:
             _failed(waiting, error)
         self._tell(engine, waiting, begin)
 
-    def _tell(self, engine: Engine, waiting: list[tuple[Request, asyncio.Future[bytes]]], begin: float) -> None:
-        took = time.perf_counter() - begin
-        for request, future in waiting:
-            engine.metrics.latency.add(took)
-            if future.cancelled():
-                continue
-            if request.problem is not None:
-                future.set_exception(request.problem)
-            else:
-                future.set_result(b"" if request.explained else _encoded(request.answer))
+    def _tell(self, engine: Engine, waiting: list[_Waiting], begin: float) -> None:
+        engine.metrics.latency.add(time.perf_counter() - begin, len(waiting))
+        for _, answered in waiting:
+            answered()
         if self._streams.listening:
             self._told([request for request, _ in waiting])
 
@@ -163,10 +170,11 @@ class Events:
                 self._streams.wake(visit.key)
 
 
-def _failed(waiting: list[tuple[Request, asyncio.Future[bytes]]], error: Exception) -> None:
+def _failed(waiting: list[_Waiting], error: Exception) -> None:
     for request, _ in waiting:
         request.problem = request.problem or error
 
 
-def _encoded(answer: Answer | list[Answer] | None) -> bytes:
+def encoded(answer: Answer | list[Answer] | None) -> bytes:
+    """What came of a request's events, as it is sent."""
     return encode({"results": answer} if isinstance(answer, list) else answer)

@@ -44,7 +44,7 @@ async def application(scope: dict[str, Any], receive: Callable[[], Any], send: C
 @contextmanager
 def serving(**limits: Any) -> Iterator[tuple[int, Watch]]:
     watch = Watch(LimitSettings(**{**LIMITS, **limits}), workers=1)
-    protocol = type("Own", (Connection,), {"watch": watch, "front": staticmethod(lambda theirs: theirs)})
+    protocol = type("Own", (Connection,), {"watch": watch, "front": staticmethod(lambda theirs: theirs), "ours": None})
     config = uvicorn.Config(application, http=protocol, lifespan="off", log_config=None, timeout_keep_alive=30)
     server = uvicorn.Server(config)
     listening = socket.create_server(("127.0.0.1", 0))

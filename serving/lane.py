@@ -1,0 +1,129 @@
+"""The short way of events: a plain `POST /v1/events` that came whole goes to the engine and back by function calls.
+
+What ASGI takes for a request (a task, an event, messages, a future) costs more than to fold and to score it. So a
+request without a query, an encoding, an idempotency key and the like that lies in the buffer with all of its body is
+handed over right here; every other one goes the usual way. Both ways meet in `App` and `Events`, and answer alike.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from serving.http.bodies import too_long
+from serving.http.call import Reply
+from serving.http.events import JSON, encoded
+from serving.http.request_ids import accepted
+from serving.problems import Problem
+from serving.requests import Request
+
+if TYPE_CHECKING:
+    from serving.app import App
+    from serving.connections import Connection
+    from serving.gate import Admission
+
+PATH: Final = "/v1/events"
+URL: Final = PATH.encode()
+# Whoever sends these wants something that the usual way knows.
+_SPECIAL: Final = frozenset((b"content-encoding", b"expect", b"idempotency-key", b"transfer-encoding"))
+
+
+class Whole:
+    """A request that is to come whole, with what uvicorn's protocol and our watch look at of a request.
+
+    Attributes
+    ----------
+    body, more_body: what came of it, and whether there is more; keep_alive: whether the connection lives on.
+    disconnected, response_started, response_complete: as of uvicorn's cycles.
+    """
+
+    __slots__ = (
+        "_admission", "_app", "_begin", "_connection", "_headers", "_request", "_request_id", "body", "disconnected",
+        "keep_alive", "more_body", "response_complete", "response_started", "scope",
+    )  # fmt: skip
+
+    def __init__(self, connection: Connection, headers: dict[bytes, bytes], app: App) -> None:
+        self._connection, self._headers, self._app = connection, headers, app
+        self._admission: Admission | None = None
+        self.scope: dict[str, Any] = connection.scope  # type: ignore[assignment]
+        self.body = b""
+        self.more_body = self.keep_alive = True
+        self.disconnected = self.response_started = self.response_complete = False
+
+    @property
+    def message_event(self) -> Whole:
+        """What uvicorn tells that something came."""
+        return self
+
+    def set(self) -> None:
+        """Nobody waits for it."""
+
+    def take(self) -> None:
+        """All of it is here."""
+        app, headers = self._app, self._headers
+        self._begin = time.perf_counter()
+        given = headers.get(b"x-request-id", b"")
+        self._request_id = given if given and accepted(given) else app.new_id()
+        try:
+            engine = app.engine
+            if engine is None or app.gate is None:
+                raise Problem(503, "the service is starting", retry_after_seconds=1)
+            self._admission = app.gate.admit(self.scope, headers)
+            if len(self.body) > engine.settings.server.body_limit_bytes:
+                raise too_long(engine.settings.server.body_limit_bytes)
+            self._request = Request(self.body)
+            app.events.take(engine, self._request, self._answered)
+        except Exception as error:
+            self._reply(app.failed(error, PATH, self._request_id))
+
+    def _answered(self) -> None:
+        request = self._request
+        if request.many and self._admission is not None:
+            self._admission.brought(len(request.events))
+        if request.problem is None:
+            self._reply(Reply(JSON, encoded(request.answer)))
+        else:
+            self._reply(self._app.failed(request.problem, PATH, self._request_id))
+
+    def _reply(self, reply: Reply) -> None:
+        assert isinstance(reply.body, bytes)
+        app, connection = self._app, self._connection
+        app.answered(PATH, "POST", reply.status, self._begin)
+        self.response_complete = True
+        if self.disconnected:
+            return
+        headers = app.headers(reply, self._request_id, self._headers.get(b"origin", b""))
+        closing = not self.keep_alive or (b"connection", b"close") in headers
+        lines = [b"%b: %b\r\n" % header for header in (*connection.server_state.default_headers, *headers)]
+        if not self.keep_alive and (b"connection", b"close") not in headers:
+            lines.append(b"connection: close\r\n")
+        connection.transport.write(b"".join((STATUS_LINE[reply.status], *lines, b"\r\n", reply.body)))
+        if closing:
+            connection.transport.close()
+        connection.on_response_complete()
+
+
+def whole(connection: Connection, app: App) -> Whole | None:
+    """The request whose headers a connection has just read, if it may go the short way."""
+    cycle = connection.cycle
+    if (
+        (cycle is not None and not cycle.response_complete)  # it waits behind another one
+        or connection.flow.write_paused
+        or app.tracing is not None
+        or connection.limit_concurrency is not None
+    ):
+        return None
+    parser, scope = connection.parser, connection.scope
+    headers = dict(connection.headers)
+    if not (
+        parser.get_method() == b"POST"
+        and parser.get_http_version() == "1.1"
+        and parser.should_keep_alive()
+        and not parser.should_upgrade()
+        and _SPECIAL.isdisjoint(headers)
+    ):
+        return None
+    scope |= {"method": "POST", "path": PATH, "raw_path": URL, "query_string": b""}
+    return Whole(connection, headers, app)

@@ -1,0 +1,221 @@
+"""The short way of events and the usual one answer alike: the same request with a length, and in chunks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from serving.connections import Connection, Watch
+from serving.front import Front
+from serving.lane import Whole
+from serving.settings import LimitSettings
+from tests.serving.in_process import start
+from tests.workspace import wait_until
+
+SHOP = "https://shop.example"
+EVENT = {"visitor": "jane", "name": "view_item", "item": "sku-1"}
+# What differs between two answers to the same request.
+VARIES = re.compile(rb"(date|x-request-id): [^\r]*\r\n")
+
+
+class Served:
+    """An application on a port; went: the names of the classes that its requests went through."""
+
+    def __init__(self, folder: Path, *overrides: str) -> None:
+        self.app, self.went = start(folder, *overrides), list[str]()
+        self.port, self._server = 0, None
+        went = self.went
+
+        class Noting(Connection):
+            watch = Watch(LimitSettings(), workers=1)
+            front = staticmethod(lambda theirs: Front(self.app, theirs, 10_000))
+            ours = self.app
+
+            def on_response_complete(self) -> None:
+                went.append(type(self.cycle).__name__)
+                super().on_response_complete()
+
+        async def nothing(scope: Any, receive: Any, send: Any) -> None:
+            raise AssertionError(scope)
+
+        config = uvicorn.Config(nothing, http=Noting, lifespan="off", log_config=None)
+        self.server = uvicorn.Server(config)
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listening.getsockname()[1]
+        self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve(sockets=[self.listening])))
+
+    def ask(self, *packets: bytes, answers: int = 1) -> bytes:
+        """So many answers to some packets, fewer if the connection is closed before."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as client:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            received = b""
+            for packet in packets:
+                client.sendall(packet)
+                time.sleep(0.05 * (packet is not packets[-1]))  # so that it arrives alone
+            while len(taken_apart(received)) < answers and (part := client.recv(65_536)):
+                received += part
+            return received
+
+
+def taken_apart(received: bytes) -> list[bytes]:
+    """The bodies of whole answers: each as long as it says."""
+    bodies = []
+    while b"\r\n\r\n" in received:
+        head, _, rest = received.partition(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 100"):
+            length = re.search(rb"content-length: (\d+)", head)
+            assert length, head
+            if len(rest) < int(length[1]):
+                break
+            bodies.append(rest[: int(length[1])])
+            rest = rest[int(length[1]) :]
+        received = rest
+    return bodies
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    one = Served(tmp_path, f'cors.origins=["{SHOP}"]', "server.body_limit_bytes=2000")
+    one.thread.start()
+    wait_until(lambda: one.server.started)
+    yield one
+    one.server.should_exit = True
+    one.thread.join(20)
+
+
+def request(body: bytes, *headers: str, version: str = "1.1", method: str = "POST", url: str = "/v1/events") -> bytes:
+    lines = [f"{method} {url} HTTP/{version}", "host: x", f"content-length: {len(body)}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def chunked(sent: bytes) -> bytes:
+    """The same, without saying before how long the body is."""
+    head, _, body = sent.partition(b"\r\n\r\n")
+    head = re.sub(rb"content-length: \d+", b"transfer-encoding: chunked", head)
+    return head + b"\r\n\r\n" + (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + b"0\r\n\r\n"
+
+
+GOOD = json.dumps(EVENT).encode()
+PLAIN = {
+    "an event": request(GOOD),
+    "an array": request(json.dumps([EVENT, {**EVENT, "visitor": "joe"}]).encode()),
+    "no event": request(b"[]"),
+    "no body": request(b""),
+    "no JSON": request(b"{"),
+    "a bad field": request(json.dumps({**EVENT, "price": -1}).encode()),
+    "bad events": request(json.dumps([EVENT, {"name": "x"}, 7]).encode()),
+    "a key that is none of ours": request(GOOD, "authorization: Bearer lotse_sec_nothing"),
+    "too long": request(json.dumps({**EVENT, "page": "x" * 3_000}).encode()),
+    "a listed origin": request(GOOD, f"origin: {SHOP}"),
+    "another origin": request(GOOD, "origin: https://other.example"),
+    "a bad one of a listed origin": request(b"{}", f"origin: {SHOP}"),
+    "an id": request(GOOD, "x-request-id: 01J8-abc"),
+}
+SPECIAL = {
+    "a query": request(GOOD, url="/v1/events?scores=none"),
+    "a fragment": request(GOOD, url="/v1/events#here"),
+    "compressed": request(GOOD, "content-encoding: gzip"),
+    "a key for sending again": request(GOOD, "idempotency-key: one"),
+    "asks whether to go on": request(GOOD, "expect: 100-continue"),
+    "the last one": request(GOOD, "connection: close"),
+    "an old client": request(GOOD, version="1.0"),
+    "another method": request(b"", method="GET"),
+    "chunks": chunked(request(GOOD)),
+}
+
+
+BOTH = [Whole.__name__, "RequestResponseCycle"]
+
+
+def same(answer: bytes) -> bytes:
+    """An answer without what differs from one to the next."""
+    return re.sub(rb'"(request_id|session)":"[^"]*"', b"", VARIES.sub(b"", answer))
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_both_ways_answer_alike(served: Served, name: str) -> None:
+    sent = PLAIN[name]
+    served.ask(PLAIN["an array"])  # the session is there
+    wait_until(lambda: served.went != [])  # it is noted after the answer was sent
+    served.went.clear()
+    first, second = served.ask(sent), served.ask(chunked(sent))
+    wait_until(lambda: served.went == BOTH)
+    counted = re.compile(rb'"events":\d+')
+    assert counted.sub(b"", same(first)) == counted.sub(b"", same(second))
+    assert len(VARIES.findall(first)) == len(VARIES.findall(second)) == 2
+    assert counted.findall(first) == [b'"events":%d' % (int(found[9:]) - 1) for found in counted.findall(second)], (
+        "each way folds each event once"
+    )
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_what_is_special_goes_the_usual_way(served: Served, name: str) -> None:
+    answer = served.ask(SPECIAL[name])
+    assert answer.startswith((b"HTTP/1.1 2", b"HTTP/1.1 4", b"HTTP/1.1 100"))
+    assert Whole.__name__ not in served.went
+
+
+@pytest.mark.parametrize("cut", [30, -len(GOOD), -10], ids=["headers", "before the body", "body"])
+def test_what_comes_in_parts_is_taken_whole(served: Served, cut: int) -> None:
+    sent = PLAIN["an event"]
+    assert json.loads(taken_apart(served.ask(sent[:cut], sent[cut:]))[0])["events"] == 1
+    # cut within the headers, the rest comes whole
+    wait_until(lambda: served.went == [BOTH[cut < 0]])
+
+
+def test_a_connection_is_used_again_and_requests_wait_for_their_turn(served: Served) -> None:
+    pipelined = b"".join(request(json.dumps({**EVENT, "visitor": f"v{number}"}).encode()) for number in range(5))
+    last = request(GOOD, "connection: close")
+    answer = served.ask(PLAIN["an event"], PLAIN["bad events"], pipelined, last, answers=9)
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200", b"422", *[b"200"] * 6]
+    assert len(taken_apart(answer)) == 8
+
+
+def test_while_the_service_starts_both_say_so(served: Served) -> None:
+    engine, served.app._engine = served.app._engine, None
+    try:
+        sent = request(GOOD)
+        first, second = served.ask(sent), served.ask(chunked(sent))
+    finally:
+        served.app._engine = engine
+    assert same(first) == same(second)
+    assert first.startswith(b"HTTP/1.1 503") and b"retry-after: 1" in first
+
+
+def test_who_drains_closes_the_connection(served: Served) -> None:
+    served.app.draining = True
+    sent = PLAIN["an event"]
+    first, second = served.ask(sent, answers=2), served.ask(chunked(sent), answers=2)
+    assert first.count(b"HTTP/1.1 200") == second.count(b"HTTP/1.1 200") == 1
+    assert first.count(b"connection: close") == second.count(b"connection: close") == 1
+    wait_until(lambda: served.went == BOTH)
+
+
+def test_a_client_that_goes_away_disturbs_nobody(served: Served) -> None:
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", served.port)) as client:
+            client.sendall(request(GOOD))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # resets it
+    assert served.ask(request(GOOD)).startswith(b"HTTP/1.1 200")
+
+
+def test_what_is_measured_is_the_same(served: Served) -> None:
+    metrics = served.app.engine.metrics  # type: ignore[union-attr]
+    for sent in (PLAIN["an event"], PLAIN["bad events"]):
+        before = dict(metrics.requests)
+        served.ask(sent)
+        once = {key: count - before.get(key, 0) for key, count in metrics.requests.items()}
+        served.ask(chunked(sent))
+        assert {key: count - before.get(key, 0) for key, count in metrics.requests.items()} == {
+            key: 2 * count for key, count in once.items()
+        }
