@@ -22,9 +22,9 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 demo: $(VENV)/.ready
 	$(BIN)/lotse demo --source $(SOURCE) $(if $(EVENTS),--events $(EVENTS)) $(if $(KEEP),--keep)
 
-# Two processes share the cores: OpenMP's threads must not spin while they wait for each other.
+# Two processes share the cores: OpenMP's threads must not spin while they wait for each other. The order of files is ours.
 test: $(VENV)/.ready
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/.ready
 	$(BIN)/python -m pytest -m "not slow"

@@ -345,11 +345,11 @@ def test_a_full_disk_refuses_events_and_loses_none(
 
         assert await send(range(5)) == 0
         ballast = fill(small_disk)
-        assert await send(range(5, 800)) > 100
+        assert await send(range(5, 400)) > 100
         ballast.unlink()
         await drained(engine)
         await asyncio.sleep(0.05)  # until the breaker lets a trial through
-        assert await send(range(800, 810)) == 0
+        assert await send(range(400, 410)) == 0
         names = list(acknowledged)
         answers: list[Answer] = []
         for place in range(0, len(names), 500):

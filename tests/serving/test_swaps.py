@@ -147,7 +147,7 @@ def check(
 
 @pytest.mark.slow
 def test_swaps_under_load(running: Running, versions: Versions) -> None:
-    """Twenty-four moves of all heads' aliases between three versions, of which two stay in memory."""
+    """Twelve moves of all heads' aliases between three versions, of which two stay in memory."""
     expected = scores(versions.loaded, running.rows())
     for head in HEADS:
         one, two, three = (expected[head, number] for number in "123")
@@ -166,7 +166,7 @@ def test_swaps_under_load(running: Running, versions: Versions) -> None:
     async def swaps() -> None:
         following = asyncio.create_task(running.engine.follow_models())
         loads = [asyncio.create_task(load(who)) for who in range(3)]
-        for turn in range(24):
+        for turn in range(12):
             number = "231"[turn % 3]
             lineups.append(weakref.ref(running.engine.lineup))
             for head in HEADS:
@@ -181,10 +181,10 @@ def test_swaps_under_load(running: Running, versions: Versions) -> None:
     try:
         asyncio.run(swaps())
         # what scored before is gone without the garbage collector, which a service runs rarely
-        assert [one() is None for one in lineups] == [True] * 24
+        assert [one() is None for one in lineups] == [True] * 12
     finally:
         gc.enable()
-    assert set(seen) == {"1", "2", "3"} and min(seen.values()) > 24
+    assert set(seen) == {"1", "2", "3"} and min(seen.values()) > 12
 
 
 class Held(MemoryStore):
