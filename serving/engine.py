@@ -20,6 +20,7 @@ from features.events import CONSENT_LINK
 from features.pseudonyms import load_key
 from features.sessions import DUPLICATE, HEADER_EVENTS, HEADER_LAST_AT, HEADER_STARTED_AT, STATUS_NAMES
 from features.shop import ShopSettings
+from serving.explain import Asked
 from serving.handover import ParquetSink
 from serving.lineup import Lineup
 from serving.metrics import Metrics
@@ -158,10 +159,11 @@ class Engine:
                 group, place = visit.group, visit.events[number]
                 status = STATUS_NAMES[group.statuses[place]]
                 counts[status] += 1
-                answer = Answer(sign(event.visitor, group.starts[place]), status, group.counts[place])
+                answer = Answer(status=status, events=group.counts[place])
                 answers.append(answer)
                 if not request.scored:
                     continue
+                answer.session = sign(event.visitor, group.starts[place])
                 answer.models = group.scorer.versions
                 answer.scores, answer.decided, answer.reasons = group.sheet.scores(place)
                 if answer.reasons:
@@ -206,7 +208,11 @@ class Engine:
         view = await self.view(*self.opened(token), now_ms=now_ms)
         if view is None:
             raise Problem(404, "the session is over or was never here; a new event begins another one")
-        return Answer(token, "read", view.events, view.scores, view.models, view.decided, view.reasons), view
+        answer = Answer(
+            session=token, status="read", events=view.events,
+            scores=view.scores, models=view.models, decided=view.decided, reasons=view.reasons,
+        )  # fmt: skip
+        return answer, view
 
     async def view(self, visitor: int, started_at: int | None = None, *, now_ms: int | None = None) -> View | None:
         """A visitor's running session as of now, None if there is none or another one than that."""
@@ -247,15 +253,20 @@ class Engine:
         for event, raw in zip(request.events, request.raws, strict=True):
             linked = bool(event.consent & CONSENT_LINK)
             visitors = [event.visitor, *self._pseudonyms.earlier(raw, received, linked=linked)]
-            answer, asked = Answer(self._tokens.sign(event.visitor, 0), STATUS_NAMES[DUPLICATE], 0), []
+            asked: list[Asked] = []
+            answer = Answer(status=STATUS_NAMES[DUPLICATE], events=0)
+            whose, started_at = event.visitor, 0
             for visitor in visitors:
                 view = await self.view(visitor, now_ms=received)
-                if view is not None:
-                    answer = Answer(self._tokens.sign(visitor, view.started_at), STATUS_NAMES[DUPLICATE], view.events)
-                    if request.scored:
-                        answer.scores, answer.models = view.scores, view.models
-                        answer.decided, answer.reasons, asked = view.decided, view.reasons, view.asked
-                    break
+                if view is None:
+                    continue
+                answer.events, whose, started_at = view.events, visitor, view.started_at
+                if request.scored:
+                    answer.scores, answer.models = view.scores, view.models
+                    answer.decided, answer.reasons, asked = view.decided, view.reasons, view.asked
+                break
+            if request.scored:
+                answer.session = self._tokens.sign(whose, started_at)
             answers.append(answer)
             request.asked.append(asked)
         request.answer = answers if request.many else answers[0]

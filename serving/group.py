@@ -25,6 +25,7 @@ TIME: Final = list(COLUMNS).index("time")
 _ID: Final = list(COLUMNS).index("id")
 _DIGEST: Final = STATE_BYTES // 8 + HEADER_DIGEST
 _NOT_CLOSED: Final[list[Closed]] = []
+_new: Final = tuple.__new__  # half of what a NamedTuple's own takes
 
 # The keys under which a visitor (raw id, may visits be linked, now in ms) may have a session that began under another.
 Earlier = Callable[[str, bool, int], Sequence[bytes]]
@@ -179,17 +180,22 @@ class Group:
             memory.words, numbers, which, self._received, over_ms, memory.due, memory.closed, memory.ended
         )  # fmt: skip
         due = memory.due[: self.visits].tolist()
+        starts = range(0, self.visits * width, width)
+        if not (ended or special or done):
+            return [
+                _new(Change, (values[starts[number] : starts[number] + width], due[number] or None, None, _NOT_CLOSED))
+                for number in [one.visit.number for one in found]  # type: ignore[attr-defined]
+            ]
         changes: list[Change | None] = []
         for visit, _, _ in found:
-            if done and visit in done:
+            if visit in done:
                 changes.append(None)
                 continue
             number = visit.number  # type: ignore[attr-defined]
-            moved, closed = special.get(visit, (None, _NOT_CLOSED)) if special else (None, _NOT_CLOSED)
+            moved, closed = special.get(visit, (None, _NOT_CLOSED))
             if ended:
                 closed = closed + self._ended(visit)  # type: ignore[arg-type]
-            at = number * width
-            changes.append(Change(values[at : at + width], due[number] or None, moved, closed))
+            changes.append(Change(values[starts[number] : starts[number] + width], due[number] or None, moved, closed))
         return changes
 
     def _was_done(self, found: Found) -> bool:

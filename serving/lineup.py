@@ -55,6 +55,11 @@ class Generation:
         if self._canary_below:
             self._canary = Scorer({**champions.heads, **self._challengers}, prior, champions.reasons, self.fold)
 
+    @property
+    def champions_only(self) -> bool:
+        """Whether nobody else ever scores."""
+        return not self._shadow_share and not self._canary_below
+
     def looked_on(self) -> bool:
         """Whether challengers score beside the champions this time; drawn by turn, because a turn is scored whole."""
         return self._shadow_share > 0 and random.random() < self._shadow_share

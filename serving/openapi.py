@@ -134,7 +134,7 @@ def _schemas(engine: Engine) -> tuple[Tree, Tree, Tree]:
         wire[field]["description"] = "Milliseconds since 1970, or ISO 8601."
     schemas["EventIn"]["examples"] = [EVENT]
     said = schemas["Answer"]["properties"]
-    said["session"]["description"] = "The session's token, the access right to it."
+    said["session"]["description"] = "The session's token, the access right to it; not with scores=none."
     said["status"]["enum"] = [*STATUS_NAMES, "read"]
     said["events"] |= {"description": "Events of the session so far.", "minimum": 0}
     said["scores"]["description"] = "Of each head a probability, or an expected amount; nothing with scores=none."

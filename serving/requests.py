@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from serving.turn import Seat
 
 
-class Answer(msgspec.Struct, omit_defaults=True):
-    """What an event, or a look at a session, is answered with; reason: why the scores know less than they should."""
+class Answer(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """What an event, or a look at a session, is answered with.
 
-    session: str
+    session: its token, if scores were asked for; reason: why they know less than they should.
+    """
+
+    session: str = ""
     status: str
     events: int
     scores: dict[str, float] = {}

@@ -37,11 +37,12 @@ class Turn:
     def add(self, events: Sequence[Event], raws: Sequence[str], *, once: bool = False) -> list[Seat]:
         """Take more events; raws: the ids of their visitors as the tracker gave them; once: see `EventVisit`."""
         visits, newest, seats = self.visits, self.lineup.newest, []
+        only = self._group(newest, newest.champions) if events and newest.champions_only else None
         for event, raw in zip(events, raws, strict=True):
             visitor = event.visitor
             visit = visits.get(visitor)
             if visit is None:
-                group = self._group(newest, newest.scorer(visitor, looked_on=self._looked_on))
+                group = only or self._group(newest, newest.scorer(visitor, looked_on=self._looked_on))
                 earlier = (self._earlier, raw, event.consent & CONSENT_LINK != 0, self._received)
                 visit = visits[visitor] = EventVisit(group, key_of(visitor), earlier, once)
             seats.append((visit, len(visit.events)))
