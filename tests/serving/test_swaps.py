@@ -31,6 +31,7 @@ from features.shop import ShopSettings
 from features.tables import NOTHING_LEARNED
 from serving.engine import Engine
 from serving.lineup import Lineup
+from serving.model_cache import ModelCache
 from serving.models import Models
 from serving.problems import Problem
 from serving.refresh import SECRET, refresh
@@ -300,12 +301,55 @@ def test_a_canary_is_answered_with_the_challenger_and_stays_it(two_before: Runni
     assert 10 < sum(numbers == {"2"} for numbers in of_visitor) < 50
 
 
+def test_a_start_scores_from_the_cache_and_asks_the_registry_afterwards(
+    running: Running, versions: Versions, tmp_path: Path
+) -> None:
+    shutil.copytree(running.settings.models.cache, tmp_path / "models")
+    other = Running(tmp_path, versions.uri)
+    watcher, lineup = other.engine.watcher, other.engine.lineup
+    assert watcher._follower is None
+
+    async def ask() -> Answer:
+        answer = await other.send("jane", 0)
+        following = asyncio.create_task(other.engine.follow_models())
+        while watcher._follower is None or watcher._state.run != watcher.cache.run():
+            await asyncio.sleep(0.01)
+        following.cancel()
+        await other.engine.close()
+        return answer
+
+    answer = asyncio.run(ask())
+    assert answer.models == dict.fromkeys(HEADS, "1") and answer.reasons == {}
+    assert other.engine.lineup is lineup  # the registry says the same: nothing is swapped
+
+
+def test_a_start_waits_for_the_registry_where_the_cache_cannot_score(
+    running: Running, versions: Versions, tmp_path: Path
+) -> None:
+    cache = ModelCache(tmp_path / "models")
+    shutil.copytree(running.settings.models.cache, cache.folder)
+    for version in cache.state().heads["exit"].versions():
+        (cache.path(version) / "booster.txt").write_text("no trees")
+    versions.point("exit", new := versions.add("exit", 3))
+    other = Running(tmp_path, versions.uri)
+    answer = asyncio.run(other.send("jane", 0))
+    assert answer.models == {**dict.fromkeys(HEADS, "1"), "exit": new} and answer.reasons == {}
+    asyncio.run(other.engine.close())
+
+
 def test_a_registry_that_hangs_does_not_keep_a_service_from_starting(running: Running, tmp_path: Path) -> None:
     shutil.copytree(running.settings.models.cache, tmp_path / "models")
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never answers
-        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        other = Running(tmp_path, uri)
-        answer = asyncio.run(other.send("jane", 0))
+        other = Running(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}")
+
+        async def ask() -> Answer:
+            following = asyncio.create_task(other.engine.follow_models())
+            while not other.engine.watcher._state.unreachable_since_ms:
+                await asyncio.sleep(0.01)
+            following.cancel()
+            return await other.send("jane", 0)
+
+        answer = asyncio.run(ask())
         assert answer.models == dict.fromkeys(HEADS, "1") and answer.reasons == {}
         asyncio.run(other.engine.close())
 
