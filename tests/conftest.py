@@ -25,9 +25,14 @@ settings.load_profile("usual")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with the most slow tests first: two processes share the files, and the last ones begun should be short."""
+    """The order of files, which two processes share: those with slow tests first, so that the last ones are short.
+
+    Of these, one has the models trained while the others that come next do not need them.
+    """
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    later = {item.path for item in items if slow[item.path] and "trained" in getattr(item, "fixturenames", ())}
+    later.discard(max(later, key=lambda path: (slow[path], path), default=Path()))
+    items.sort(key=lambda item: (not slow[item.path], item.path in later, -slow[item.path]))
 
 
 @pytest.fixture(scope="session")
