@@ -12,9 +12,12 @@ import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KEY_BYTES = 32
 
@@ -41,6 +44,8 @@ class Pseudonymiser:
 
     def visitors(self, raw: pd.Series | Iterable[object]) -> np.ndarray:
         """Pseudonyms of many ids, hashed once for each distinct one. Returns int64 of shape (n,)."""
+        import pandas as pd  # noqa: PLC0415  (a service hashes one at a time)
+
         codes, distinct = pd.factorize(raw if isinstance(raw, pd.Series) else pd.Series(list(raw)))
         table = np.fromiter((self.visitor(str(value)) for value in distinct), np.int64, len(distinct))
         return table[codes]

@@ -17,7 +17,7 @@ import pytest
 from benchmarks.kills import service_rounds
 from serving.stores import Batch
 from serving.stores.restart import damaged_files_put_aside
-from tests.engine import open_engine, post
+from tests.serving.in_process import open_engine, post
 from tests.workspace import ROOT, Service
 
 pytestmark = pytest.mark.slow

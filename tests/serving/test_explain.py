@@ -15,7 +15,7 @@ import pytest
 from serving.explain import Asked, explain
 from serving.heads import Head
 from serving.requests import Request
-from tests.engine import open_engine, post
+from tests.serving.in_process import open_engine, post
 from tests.serving.test_parts import FEATURES, model_folder
 from tests.workspace import Service
 

@@ -18,7 +18,7 @@ from serving.settings import ModelSettings, ServingSettings, StoreSettings, load
 from serving.stores import open_store
 from serving.watcher import Watcher
 from tests.certificate import certificate
-from tests.workspace import ROOT, Service, lotse, wait_until, workspace
+from tests.workspace import ROOT, Service, lotse, packed, wait_until, workspace
 
 EVENT = {"visitor": "jane", "name": "page_view"}
 
@@ -53,8 +53,9 @@ def test_workers_behind_tls_end_in_good_order(trained: Path, tmp_path: Path) -> 
     folder = workspace(tmp_path / "work")
     shown, key = certificate(tmp_path)
     tls = f"tls.certificate={shown}", f"tls.key={key}"
-    models = f"models.uri=sqlite:///{trained}/lotse-data/mlflow.db"
-    running = Service(folder, models, *tls, "server.workers=2", "server.drain_seconds=3", "limits.header_seconds=2")
+    running = Service(
+        folder, *packed(trained), *tls, "server.workers=2", "server.drain_seconds=3", "limits.header_seconds=5"
+    )
     running.scheme, running.verify = "https", str(shown)
     running.start()
     try:

@@ -24,12 +24,11 @@ from serving.requests import Answer
 from serving.spool import SpooledTurn, SpooledVisit, new_spool, orphans
 from serving.stores.encryption import Seal
 from tests.cassandra_server import cassandra_server, make_keyspace
-from tests.engine import open_engine, post
 from tests.redis_server import RedisServer, redis_cluster, redis_server
 from tests.server_process import ServerProcess
-from tests.serving.in_process import client, engine_of, start
+from tests.serving.in_process import client, engine_of, open_engine, post, start
 from tests.serving.proxy import Proxy
-from tests.workspace import Service, wait_until
+from tests.workspace import Service, packed, wait_until
 
 START = 1_780_000_000_000
 VISITORS = ("jane", "john", "juan")
@@ -75,19 +74,11 @@ LAST = 7
 
 
 @pytest.fixture(scope="module")
-def models(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """Settings of an engine that has the trained models at once; asking the registry takes seconds."""
-    folder = tmp_path_factory.mktemp("models")
-    asyncio.run(open_engine(trained, folder, "store.url=memory:", f"models.cache={folder}/models").close())
-    return 'models.uri=""', f"models.cache={folder}/models"
-
-
-@pytest.fixture(scope="module")
-def undisturbed(trained: Path, models: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> list[Answer]:
+def undisturbed(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Answer]:
     """What the last event of each visitor is answered with where nothing ever failed."""
 
     async def run() -> list[Answer]:
-        engine = open_engine(trained, tmp_path_factory.mktemp("undisturbed"), "store.url=memory:", *models)
+        engine = open_engine(trained, tmp_path_factory.mktemp("undisturbed"), "store.url=memory:")
         for number in range(LAST):
             for visitor in VISITORS:
                 await one(engine, visitor, number)
@@ -123,14 +114,14 @@ async def outage(kind: str, server: RedisServer, proxy: Proxy) -> AsyncIterator[
 
 @pytest.mark.parametrize("kind", ["paused", "killed", "black hole", "mute", "slow", "reset"])
 def test_events_are_answered_while_the_store_is_away_and_counted_once_when_it_is_back(
-    trained: Path, models: tuple[str, str], tmp_path: Path, redis: RedisServer, undisturbed: list[Answer], kind: str
+    trained: Path, tmp_path: Path, redis: RedisServer, undisturbed: list[Answer], kind: str
 ) -> None:
     async def run() -> None:
         proxy = Proxy(redis.port)
         await proxy.start()
         prefix = f"t{time.time_ns()}"
         engine = open_engine(
-            trained, tmp_path, *models, f"store.url=redis://127.0.0.1:{proxy.port}/0", f"store.prefix={prefix}",
+            trained, tmp_path, f"store.url=redis://127.0.0.1:{proxy.port}/0", f"store.prefix={prefix}",
             f"store.spool={tmp_path}/spool", f"store.deadline_seconds={DEADLINE_SECONDS}", "store.retry_seconds=0.05",
         )  # fmt: skip
         answers = [await one(engine, visitor, number) for number in range(3) for visitor in VISITORS]
@@ -183,7 +174,6 @@ def cassandra() -> Iterator[tuple[str, Sequence[ServerProcess]]]:
 )
 def test_a_store_of_several_machines_that_was_away_has_every_event_once(
     trained: Path,
-    models: tuple[str, str],
     tmp_path: Path,
     undisturbed: list[Answer],
     store: str,
@@ -196,7 +186,7 @@ def test_a_store_of_several_machines_that_was_away_has_every_event_once(
 
     async def run() -> None:
         engine = open_engine(
-            trained, tmp_path, *models, f"store.url={url}", f"store.prefix=t{time.time_ns()}",
+            trained, tmp_path, f"store.url={url}", f"store.prefix=t{time.time_ns()}",
             f"store.deadline_seconds={deadline_seconds}", "store.timeout_seconds=1", "store.retry_seconds=0.05",
         )  # fmt: skip
         for number in range(3):
@@ -225,13 +215,13 @@ def test_a_store_of_several_machines_that_was_away_has_every_event_once(
 
 
 def test_a_write_whose_answer_was_lost_is_known_after_others_and_keeps_no_id_from_being_known(
-    trained: Path, models: tuple[str, str], tmp_path: Path, redis: RedisServer
+    trained: Path, tmp_path: Path, redis: RedisServer
 ) -> None:
     async def run() -> None:
         proxy = Proxy(redis.port)
         await proxy.start()
         own = (
-            *models, f"store.prefix=t{time.time_ns()}", f"store.deadline_seconds={DEADLINE_SECONDS}",
+            f"store.prefix=t{time.time_ns()}", f"store.deadline_seconds={DEADLINE_SECONDS}",
             "store.retry_seconds=0.05",
         )  # fmt: skip
         cut_off = open_engine(trained, tmp_path, *own, f"store.url=redis://127.0.0.1:{proxy.port}/0")
@@ -255,11 +245,11 @@ def test_a_write_whose_answer_was_lost_is_known_after_others_and_keeps_no_id_fro
 
 
 def test_new_events_wait_behind_the_buffered_ones_and_the_buffer_gets_empty_under_load(
-    trained: Path, models: tuple[str, str], tmp_path: Path, redis: RedisServer
+    trained: Path, tmp_path: Path, redis: RedisServer
 ) -> None:
     async def run() -> None:
         engine = open_engine(
-            trained, tmp_path, *models, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}",
+            trained, tmp_path, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}",
             f"store.spool={tmp_path}/spool", "store.retry_seconds=0.05",
         )  # fmt: skip
         redis.pause()
@@ -289,10 +279,10 @@ def test_new_events_wait_behind_the_buffered_ones_and_the_buffer_gets_empty_unde
 
 
 def test_what_a_worker_had_buffered_is_replayed_by_the_next_one(
-    trained: Path, models: tuple[str, str], tmp_path: Path, redis: RedisServer
+    trained: Path, tmp_path: Path, redis: RedisServer
 ) -> None:
     async def run() -> None:
-        own = (*models, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}", f"store.spool={tmp_path}/spool")
+        own = (f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}", f"store.spool={tmp_path}/spool")
         redis.pause()
         first, second = open_engine(trained, tmp_path, *own), open_engine(trained, tmp_path, *own)
         answers = await several(first, "jane", range(9)) + [await one(first, "jane", 9)]
@@ -310,11 +300,11 @@ def test_what_a_worker_had_buffered_is_replayed_by_the_next_one(
 
 
 def test_what_cannot_be_buffered_is_refused_and_what_was_is_kept(
-    trained: Path, models: tuple[str, str], tmp_path: Path, redis: RedisServer
+    trained: Path, tmp_path: Path, redis: RedisServer
 ) -> None:
     async def run() -> None:
         engine = open_engine(
-            trained, tmp_path, *models, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}",
+            trained, tmp_path, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}",
             f"store.spool={tmp_path}/spool", "store.spool_mib=0.003", "store.retry_seconds=0.05",
         )  # fmt: skip
         redis.pause()
@@ -333,12 +323,10 @@ def test_what_cannot_be_buffered_is_refused_and_what_was_is_kept(
     asyncio.run(run())
 
 
-def test_reads_and_keyed_requests_are_refused_in_time(
-    models: tuple[str, str], tmp_path: Path, redis: RedisServer
-) -> None:
+def test_reads_and_keyed_requests_are_refused_in_time(trained: Path, tmp_path: Path, redis: RedisServer) -> None:
     async def run() -> None:
         app = start(
-            tmp_path, *models, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}",
+            tmp_path, *packed(trained), f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}",
             f"store.spool={tmp_path}/spool", f"store.deadline_seconds={DEADLINE_SECONDS}", "store.retry_seconds=0.05",
             "keys.required=false",
         )  # fmt: skip
@@ -370,11 +358,11 @@ def test_reads_and_keyed_requests_are_refused_in_time(
 
 
 def test_a_full_embedded_store_is_an_outage_that_ends_when_sessions_are_forgotten(
-    trained: Path, models: tuple[str, str], tmp_path: Path
+    trained: Path, tmp_path: Path
 ) -> None:
     async def run() -> None:
         engine = open_engine(
-            trained, tmp_path, *models, "store.size_gib=0.001", f"store.spool={tmp_path}/spool",
+            trained, tmp_path, "store.size_gib=0.001", f"store.spool={tmp_path}/spool",
         )  # fmt: skip
         visitors = 0
         reason = ""
@@ -422,11 +410,11 @@ def fill(disk: Path) -> Path:
 
 @pytest.mark.parametrize("durability", ["process", "disk"])
 def test_a_full_disk_refuses_events_and_loses_none(
-    trained: Path, models: tuple[str, str], tmp_path: Path, small_disk: Path, durability: str
+    trained: Path, tmp_path: Path, small_disk: Path, durability: str
 ) -> None:
     async def run() -> None:
         engine = open_engine(
-            trained, tmp_path, *models, f'store.durability="{durability}"', f"store.url=embedded:{small_disk}/live",
+            trained, tmp_path, f'store.durability="{durability}"', f"store.url=embedded:{small_disk}/live",
             f"store.spool={small_disk}/spool", "store.retry_seconds=0.05", "store.size_gib=0.1",
         )  # fmt: skip
         acknowledged: dict[str, int] = {}
@@ -447,11 +435,11 @@ def test_a_full_disk_refuses_events_and_loses_none(
 
         assert await send(range(5)) == 0
         ballast = fill(small_disk)
-        assert await send(range(5, 800)) > 100
+        assert await send(range(5, 400)) > 100
         ballast.unlink()
         await drained(engine)
         await asyncio.sleep(0.05)  # until the breaker lets a trial through
-        assert await send(range(800, 810)) == 0
+        assert await send(range(400, 410)) == 0
         names = list(acknowledged)
         answers: list[Answer] = []
         for place in range(0, len(names), 500):
@@ -464,12 +452,12 @@ def test_a_full_disk_refuses_events_and_loses_none(
 
 
 def test_a_day_whose_key_cannot_be_written_refuses_events_and_loses_no_session(
-    trained: Path, models: tuple[str, str], tmp_path: Path, small_disk: Path
+    trained: Path, tmp_path: Path, small_disk: Path
 ) -> None:
     async def run() -> None:
-        engines = [open_engine(trained, tmp_path, *models, "store.url=memory:", f"keys.folder={small_disk}/keys")]
+        engines = [open_engine(trained, tmp_path, "store.url=memory:", f"keys.folder={small_disk}/keys")]
         # another worker, as far as pseudonyms go
-        engines.append(open_engine(trained, tmp_path, *models, "store.url=memory:", f"keys.folder={small_disk}/keys"))
+        engines.append(open_engine(trained, tmp_path, "store.url=memory:", f"keys.folder={small_disk}/keys"))
         midnight = (START // 86_400_000 + 1) * 86_400_000
         jane, linked = {"visitor": "jane", "name": "page_view"}, {"consent": ["measure", "link"]}
 
@@ -502,11 +490,9 @@ def test_a_day_whose_key_cannot_be_written_refuses_events_and_loses_no_session(
     asyncio.run(run())
 
 
-def test_sessions_are_handed_on_once_after_the_disk_was_full(
-    trained: Path, models: tuple[str, str], tmp_path: Path, small_disk: Path
-) -> None:
+def test_sessions_are_handed_on_once_after_the_disk_was_full(trained: Path, tmp_path: Path, small_disk: Path) -> None:
     async def run() -> None:
-        engine = open_engine(trained, tmp_path, *models, f"store.closed={small_disk}/closed")
+        engine = open_engine(trained, tmp_path, f"store.closed={small_disk}/closed")
         for visitor in VISITORS:
             await one(engine, visitor, 0)
         over = received(0) + 30 * 60_000

@@ -31,7 +31,7 @@ from serving.requests import Answer
 from serving.sessions import STATE_BYTES, WRITES, key_of
 from serving.stores import Advance, Store, StoreError, Visit, one_by_one
 from tests import naive
-from tests.engine import WireEvent, open_engine, post
+from tests.serving.in_process import WireEvent, open_engine, post
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 TIMEOUT = 30 * MINUTE
