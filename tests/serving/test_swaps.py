@@ -325,14 +325,14 @@ def test_a_start_scores_from_the_cache_and_asks_the_registry_afterwards(
 
 
 def test_a_start_waits_for_the_registry_where_the_cache_cannot_score(
-    running: Running, versions: Versions, tmp_path: Path
+    running: Running, trained: Path, tmp_path: Path
 ) -> None:
-    cache = ModelCache(tmp_path / "models")
+    cache, registry = ModelCache(tmp_path / "models"), Versions(trained, tmp_path / "registry")
     shutil.copytree(running.settings.models.cache, cache.folder)
     for version in cache.state().heads["exit"].versions():
         (cache.path(version) / "booster.txt").write_text("no trees")
-    versions.point("exit", new := versions.add("exit", 3))
-    other = Running(tmp_path, versions.uri)
+    registry.point("exit", new := registry.add("exit", 3))
+    other = Running(tmp_path, registry.uri)
     answer = asyncio.run(other.send("jane", 0))
     assert answer.models == {**dict.fromkeys(HEADS, "1"), "exit": new} and answer.reasons == {}
     asyncio.run(other.engine.close())
