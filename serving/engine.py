@@ -103,7 +103,8 @@ class Engine:
                 count += len(request.events)
             except Exception as problem:
                 request.problem = problem
-        # a store that does not wait has done it or not, and nobody asks the record whether it was
+        # a store that does not wait has done it or not, and nobody asks the record whether it was; only a disk that
+        # fails while it is synced has done what it says it has not
         write = _drawn() if self.store.waits else 0
         if requests and requests[0].key:  # then it is the only one
             write = hash64(requests[0].key)
@@ -116,7 +117,7 @@ class Engine:
             return self._answer_later(requests, turn, received, write)
         try:
             if count:
-                self.store.apply(list(turn.visits.values()), turn.advance)
+                self.store.apply(list(turn.visits.values()), turn.advance, alone=True)
         except StoreError as error:
             self.outage.failed(_EVENTS, error)
             return self._answer_without(requests, count, received, write or _drawn())

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -28,6 +29,7 @@ logger = logging.getLogger("lotse.service")
 
 _FOLLOW_SECONDS = 0.5
 _TELL_SECONDS = 1.0
+_SWITCH_SECONDS = 0.0005
 # A generation is let go after two timeouts without use, of which others hear so much later.
 _SHARES_A_TIMEOUT = 4
 
@@ -66,6 +68,8 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.set_threshold(100_000, 50, 50)
+        # threads that work beside the loop (a checkpoint, an explanation) keep Python's lock for 5 ms otherwise
+        sys.setswitchinterval(_SWITCH_SECONDS)
 
     def start_housekeeping(self) -> None:
         """Close sessions that are over, and hand them on; called in the event loop."""

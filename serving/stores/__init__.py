@@ -120,10 +120,13 @@ class Store(Protocol):
 
     waits: bool
 
-    def apply(self, visits: Sequence[Visit], advance: Advance = one_by_one) -> Awaitable[None] | None:
+    def apply(
+        self, visits: Sequence[Visit], advance: Advance = one_by_one, *, alone: bool = False
+    ) -> Awaitable[None] | None:
         """Advance visits of different keys; what was acknowledged survives the end of any process.
 
         advance: does it for as many of them as the store can ask about at once; changes in the order of what was found.
+        alone: nobody else asks in this turn of the event loop, so there is nothing to wait for.
         """
 
     def read(self, key: bytes) -> Awaitable[bytes | None] | bytes | None:

@@ -51,7 +51,7 @@ class EmbeddedStore:
     def __init__(self, place: str, settings: StoreSettings, limits: Limits | None = None) -> None:
         folder = Path(place)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.waits = settings.durability == "disk"
+        on_disk = settings.durability == "disk"
         size = int(settings.size_gib * 2**30)
         with damaged_files_put_aside(folder):
             lock_with_blocks(folder)
@@ -71,7 +71,7 @@ class EmbeddedStore:
                 self._room = Room(self._env, size, folder / "data.mdb")
                 opened.callback(self._room.close)
                 self._tables = [self._env.open_db(name) for name in _TABLES]
-                self._journal = self._open_journal(folder, limits or Limits())
+                self._journal = self._open_journal(folder, limits or Limits(), wanted=on_disk)
                 opened.pop_all()
         self._records, self._schedule, self._closed, self._claimed, self._batches, self._about = self._tables
         self._write = self._journal.begin if self._journal else partial(self._env.begin, write=True)
@@ -79,23 +79,32 @@ class EmbeddedStore:
         # a reader that was killed would keep every page it could see from being used again
         self._env.reader_check()
 
-    def _open_journal(self, folder: Path, limits: Limits) -> Journal | None:
-        if not self.waits and not is_journaled(folder):
+    def _open_journal(self, folder: Path, limits: Limits, *, wanted: bool) -> Journal | None:
+        if not wanted and not is_journaled(folder):
             return None
         journal = Journal(self._env, folder, self._tables, self._room, limits)
-        if self.waits:
+        if wanted:
             return journal
         self._env.sync(True)
         journal.close(remove=True)
         return None
 
-    def apply(self, visits: Sequence[Visit], advance: Advance = one_by_one) -> Awaitable[None] | None:
+    @property
+    def waits(self) -> bool:
+        """Whether a sync takes so long that the loop had better go on."""
+        return self._groups is not None and not self._groups.is_quick
+
+    def apply(
+        self, visits: Sequence[Visit], advance: Advance = one_by_one, *, alone: bool = False
+    ) -> Awaitable[None] | None:
         """Advance visits, all in one transaction; with a journal, together with those of the same turn of the loop."""
         if not visits:
             return None
-        if self._groups:
+        if self._groups and not (alone and self._groups.is_quick):
             return self._groups.add((visits, advance))
         self._commit([(visits, advance)])
+        if self._groups:
+            self._groups.sync()
         return None
 
     def _commit(self, group: Sequence[_Apply]) -> None:

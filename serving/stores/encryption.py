@@ -121,11 +121,13 @@ class SealedStore(EmbeddedStore):
             elif not hmac.compare_digest(found, self._seal.mark):
                 raise SettingsError(f"the store in {place} is encrypted with another key than {ENVIRONMENT}")
 
-    def apply(self, visits: Sequence[Visit], advance: Advance = one_by_one) -> Awaitable[None] | None:
+    def apply(
+        self, visits: Sequence[Visit], advance: Advance = one_by_one, *, alone: bool = False
+    ) -> Awaitable[None] | None:
         """Advance visits, all in one transaction; they see what the store's values mean."""
         seal = self._seal
         if seal is None:
-            return super().apply(visits, advance)
+            return super().apply(visits, advance, alone=alone)
 
         def sealed(found: Sequence[Found]) -> list[Change | None]:
             opened = [
@@ -138,7 +140,7 @@ class SealedStore(EmbeddedStore):
             ]
             return [_closed(seal, one.visit.key, change) for one, change in zip(found, advance(opened), strict=True)]
 
-        return super().apply(visits, sealed)
+        return super().apply(visits, sealed, alone=alone)
 
     def read(self, key: bytes) -> bytes | None:
         """One record."""
