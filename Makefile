@@ -6,12 +6,15 @@ SOURCE ?= simulated
 EVENTS ?=
 KEEP ?=
 
+# Modules are compiled once: half of a start would go into compiling them again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-fast lint audit bench lock docs clean
 
 $(VENV)/.ready: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.5"
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --editable .
 	touch $@
 
@@ -19,9 +22,9 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 demo: $(VENV)/.ready
 	$(BIN)/lotse demo --source $(SOURCE) $(if $(EVENTS),--events $(EVENTS)) $(if $(KEEP),--keep)
 
-# Two processes share the cores: OpenMP's threads must not spin while they wait for each other.
+# Two processes share the cores: OpenMP's threads must not spin while they wait for each other. The order of files is ours.
 test: $(VENV)/.ready
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/.ready
 	$(BIN)/python -m pytest -m "not slow"
@@ -37,6 +40,7 @@ bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.compiling
 	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.starting
 	$(BIN)/python -m benchmarks.training
 
 # Known vulnerabilities of the locked packages.

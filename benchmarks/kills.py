@@ -28,8 +28,8 @@ import pyarrow.parquet as pq
 from features.shop import load_shop
 from serving.engine import Engine
 from serving.requests import Answer, Request
-from serving.settings import ServingSettings
-from serving.stores import open_store
+from serving.settings import ServingSettings, StoreSettings
+from serving.stores import Store, open_store
 from tests.workspace import Service
 
 SESSION_EVENTS = 20
@@ -117,11 +117,14 @@ async def _browse(engine: Engine, ledger: Ledger, client: int) -> None:
         await asyncio.sleep(0)
 
 
-def _worker(engine: Engine, settings: ServingSettings, ledger: Ledger, clients: range) -> None:
+Open = Callable[[StoreSettings], Store]
+
+
+def _worker(engine: Engine, store: Callable[[], Store], ledger: Ledger, clients: range) -> None:
     """A process of its own, until it is killed; another store object, the same file."""
 
     async def run() -> None:
-        engine.store = open_store(settings.store)
+        engine.store = store()
         browsing = [asyncio.create_task(_browse(engine, ledger, client)) for client in clients]
         while not any(task.done() for task in browsing):
             await engine.hand_over()
@@ -137,8 +140,12 @@ def _worker(engine: Engine, settings: ServingSettings, ledger: Ledger, clients: 
     os._exit(3)
 
 
-def engine_rounds(settings: ServingSettings, folder: Path, rounds: int, seed: int = 0) -> tuple[int, int]:
+def engine_rounds(
+    settings: ServingSettings, folder: Path, rounds: int, seed: int = 0, opened: Open = open_store
+) -> tuple[int, int]:
     """Two workers with eight clients each; one of them, or both, is killed each round.
+
+    At the end what is left is handed on as if the machine had started anew.
 
     settings: of a store and a folder of closed sessions below `folder`, without heads. Returns acknowledged events and
     sessions handed on.
@@ -160,7 +167,7 @@ def engine_rounds(settings: ServingSettings, folder: Path, rounds: int, seed: in
         if pid := os.fork():
             workers[pid] = clients
         else:
-            _worker(engine, settings, ledger, clients)
+            _worker(engine, lambda: opened(settings.store), ledger, clients)
 
     for clients in (range(8), range(8, 16)):
         start(clients)
@@ -183,7 +190,9 @@ def engine_rounds(settings: ServingSettings, folder: Path, rounds: int, seed: in
             with suppress(ProcessLookupError, ChildProcessError):
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
-    asyncio.run(_settle(engine, settings, ledger))
+    (Path(settings.store.url.partition(":")[2]) / "boot").unlink()
+    engine.store = opened(settings.store)
+    asyncio.run(_settle(engine, ledger))
     return ledger.total(), check_handed_on(Path(settings.store.closed), ledger)
 
 
@@ -193,9 +202,8 @@ def _alive(workers: dict[int, range]) -> None:
             raise LostError("a worker ended by itself; it said why")
 
 
-async def _settle(engine: Engine, settings: ServingSettings, ledger: Ledger) -> None:
+async def _settle(engine: Engine, ledger: Ledger) -> None:
     """Send what is open, hand on what is left."""
-    engine.store = open_store(settings.store)
     for client in range(ledger.clients):
         ledger.note(client, ledger[client], await _send(engine, client, ledger[client]))
     await engine.hand_over(time.time_ns() // 1_000_000 + _LATER_MS)

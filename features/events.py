@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
-import pandas as pd
 from xxhash import xxh3_64_intdigest
 
 from features.errors import EventError
+
+# a service has no tables, and starts a second sooner without pandas
+if TYPE_CHECKING:
+    import pandas as pd
 
 # GA4's recommended event names. A code is the position in this tuple and is stored: append, never reorder.
 EVENT_NAMES: Final = (
@@ -234,6 +237,8 @@ def check_events(events: pd.DataFrame) -> pd.DataFrame:
 
 def typed_events(events: pd.DataFrame) -> pd.DataFrame:
     """The first half of `check_events`: every column, in its own type, values not looked at yet."""
+    import pandas as pd  # noqa: PLC0415
+
     for required in ("visitor", "time", "name"):
         if required not in events.columns:
             raise EventError(
@@ -267,8 +272,10 @@ def _defaults(rows: int, column: Column) -> np.ndarray:
 
 
 def _typed(name: str, values: pd.Series) -> np.ndarray:
+    from pandas.api.types import is_numeric_dtype  # noqa: PLC0415
+
     column = COLUMNS[name]
-    if not pd.api.types.is_numeric_dtype(values.dtype):
+    if not is_numeric_dtype(values.dtype):
         raise EventError(f"column {name!r} has type {values.dtype}; expected numbers: {column.meaning}")
     # a float column shows its NaN when its range is checked
     if column.dtype != "f8" and values.dtype.kind not in "iub":

@@ -12,9 +12,12 @@ import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KEY_BYTES = 32
 
@@ -41,24 +44,32 @@ class Pseudonymiser:
 
     def visitors(self, raw: pd.Series | Iterable[object]) -> np.ndarray:
         """Pseudonyms of many ids, hashed once for each distinct one. Returns int64 of shape (n,)."""
+        import pandas as pd  # noqa: PLC0415  (a service hashes one at a time)
+
         codes, distinct = pd.factorize(raw if isinstance(raw, pd.Series) else pd.Series(list(raw)))
         table = np.fromiter((self.visitor(str(value)) for value in distinct), np.int64, len(distinct))
         return table[codes]
 
 
 def load_key(path: Path) -> bytes:
-    """The key in `path`, made there (mode 0600) if there is none; deleting the file unlinks every old pseudonym."""
+    """The key in `path`, made there (mode 0600) if there is none; deleting the file unlinks every old pseudonym.
+
+    Raises
+    ------
+    OSError
+        It cannot be read, or made: nothing is left then.
+    """
     try:
         return path.read_bytes()
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
         # written beside and given its name: no process ever sees half a key, wherever another one is killed
         descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
         try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(secrets.token_bytes(KEY_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
             with suppress(FileExistsError):  # another process was first
                 os.link(beside, path)
         finally:

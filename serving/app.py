@@ -222,7 +222,7 @@ class App:
 async def _session(call: Call) -> Reply:
     """A session as of now."""
     explained = switch(call.query("explain"), "explain")
-    answer, view = await call.engine.look(call.rest)
+    answer, view = await call.engine.look(call.rest, explained=explained)
     if explained:
         most = call.engine.settings.server.explain_features
         answer.explanations = await asyncio.to_thread(explain, view.asked, most)

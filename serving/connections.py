@@ -180,3 +180,18 @@ def install(watch: Watch, front: Callable[[Any], Any], ours: App | None = None) 
     """
     own: Any = type("Connection", (Connection,), {"watch": watch, "front": staticmethod(front), "ours": ours})
     uvicorn.config.HTTP_PROTOCOLS["auto"] = own  # a name or the class itself
+
+
+def limit_handshakes(loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+    """Give TLS handshakes so long on what the loop listens to from now on.
+
+    A connection is known to `Watch` after its handshake. uvicorn passes no limit on to the loop, whose own is a minute.
+    """
+    create_server = loop.create_server
+
+    def limited(*arguments: Any, **named: Any) -> Any:
+        if named.get("ssl"):
+            named.setdefault("ssl_handshake_timeout", seconds)
+        return create_server(*arguments, **named)
+
+    loop.create_server = limited  # type: ignore[method-assign]

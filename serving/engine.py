@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import random
 import time
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from features.compiler import compile_fold
-from features.events import CONSENT_LINK
+from features.events import CONSENT_LINK, hash64
 from features.pseudonyms import load_key
 from features.sessions import DUPLICATE, HEADER_EVENTS, HEADER_LAST_AT, HEADER_STARTED_AT, STATUS_NAMES
 from features.shop import ShopSettings
@@ -24,7 +25,7 @@ from serving.explain import Asked
 from serving.handover import ParquetSink
 from serving.lineup import Lineup
 from serving.metrics import Metrics
-from serving.outage import STORE_UNREACHABLE, Outage, identified
+from serving.outage import STORE_UNREACHABLE, Outage
 from serving.problems import Problem
 from serving.pseudonyms import RotatingPseudonyms
 from serving.reading import Reader
@@ -36,6 +37,7 @@ from serving.settings import ServingSettings
 from serving.stores import Found, StoreError, open_store
 from serving.tokens import BadTokenError, Tokens
 from serving.turn import Turn
+from serving.usage import Usage
 from serving.watcher import Watcher
 
 # Sweeping shares the interpreter with the hot path: it takes 0.1 ms at a time and then steps aside.
@@ -66,6 +68,7 @@ class Engine:
         self.of_day = self._pseudonyms.of_day
         self._tokens = Tokens(load_key(folder / "token.key"))
         self._reader = Reader(settings, shop, self._pseudonyms)
+        self._usage = Usage(self.store, self.outage.ask, 2 * self.sessions.timeout_ms)
 
     @property
     def scorer(self) -> Scorer:
@@ -76,11 +79,16 @@ class Engine:
         """Swap in what the registry says, for ever. What has begun ends with what it began with."""
         await self.watcher.run(self._swap)
 
+    async def share_usage(self, now_ms: int | None = None) -> None:
+        """Tell the other workers in which older generations sessions run, and hear it from them."""
+        now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+        await self._usage.share(self.lineup.generations[1:], now)
+
     def _swap(self, lineup: Lineup) -> None:
         self.lineup, self.fold, self.sessions = lineup, lineup.fold, lineup.newest.sessions
         self.metrics.registered = lineup.registered
-        store = self.settings.store
-        self._sink = ParquetSink(Path(store.closed), self.fold, sync=store.durability == "disk")
+        store, folds = self.settings.store, [one.fold for one in lineup.generations]
+        self._sink = ParquetSink(Path(store.closed), folds, sync=store.durability == "disk")
 
     def take(self, requests: Sequence[Request], received_ms: int | None = None) -> Awaitable[None] | None:
         """Fold the events of some requests and score their sessions: each gets its answer or its problem.
@@ -93,29 +101,31 @@ class Engine:
         for request in requests:
             try:
                 self._reader.read(request, received)
-                if self.store.remote:
-                    # not for a disk of our own: drawn ids push others out of a record's memory for them
-                    request.events = identified(request.events)
                 count += len(request.events)
             except Exception as problem:
                 request.problem = problem
+        # a store that does not wait has done it or not, and nobody asks the record whether it was; only a disk that
+        # fails while it is synced has done what it says it has not
+        write = _drawn() if self.store.waits else 0
+        if requests and requests[0].key:  # then it is the only one
+            write = hash64(requests[0].key)
         if count and self.outage.active:
-            return self._answer_without(requests, count, received)
-        turn = Turn(self.lineup, count, received, self._earlier)
+            return self._answer_without(requests, count, received, write or _drawn())
+        turn = Turn(self.lineup, count, received, self._earlier, write)
         for request in requests:
-            request.seats = turn.add(request.events, request.raws, once=bool(request.key))
+            request.seats = turn.add(request.events, request.raws)
         if count and self.store.waits:
-            return self._answer_later(requests, turn, received)
+            return self._answer_later(requests, turn, received, write)
         try:
             if count:
-                self.store.apply(list(turn.visits.values()), turn.advance)
+                self.store.apply(list(turn.visits.values()), turn.advance, alone=True)
         except StoreError as error:
             self.outage.failed(_EVENTS, error)
-            return self._answer_without(requests, count, received)
+            return self._answer_without(requests, count, received, write or _drawn())
         self._answer_all(requests, turn)
         return None
 
-    async def _answer_later(self, requests: Sequence[Request], turn: Turn, received: int) -> None:
+    async def _answer_later(self, requests: Sequence[Request], turn: Turn, received: int, write: int) -> None:
         if not self.outage.active:
             try:
                 await self.outage.ask(lambda: self.store.apply(list(turn.visits.values()), turn.advance))
@@ -124,16 +134,15 @@ class Engine:
             else:
                 self._answer_all(requests, turn)
                 return
-        await self._answer_without(requests, sum(len(request.events) for request in requests), received)
+        await self._answer_without(requests, sum(len(request.events) for request in requests), received, write)
 
-    async def _answer_without(self, requests: Sequence[Request], count: int, received: int) -> None:
+    async def _answer_without(self, requests: Sequence[Request], count: int, received: int, write: int) -> None:
         """Keep the events until the store is back, and score them as if there were none before.
 
         The turn that failed is left as it is: a thread of the store may still be at it.
         """
-        turn = Turn(self.lineup, count, received, self._earlier)
+        turn = Turn(self.lineup, count, received, self._earlier, write)
         for request in requests:
-            request.events = identified(request.events)
             request.seats = turn.add(request.events, request.raws)
         try:
             await self.outage.keep(turn, received)
@@ -198,15 +207,15 @@ class Engine:
         except BadTokenError as error:
             raise Problem(401, f"{error}; use the token that POST /v1/events answered with") from None
 
-    async def look(self, token: str, now_ms: int | None = None) -> tuple[Answer, View]:
-        """A session scored as of now: idle time counts.
+    async def look(self, token: str, now_ms: int | None = None, *, explained: bool = False) -> tuple[Answer, View]:
+        """A session scored as of now: idle time counts; explained: whether to keep what its scores were made of.
 
         Raises
         ------
         Problem
             401 for a token that is not ours, 404 for a session that is over or forgotten.
         """
-        view = await self.view(*self.opened(token), now_ms=now_ms)
+        view = await self.view(*self.opened(token), now_ms=now_ms, explained=explained)
         if view is None:
             raise Problem(404, "the session is over or was never here; a new event begins another one")
         answer = Answer(
@@ -215,7 +224,9 @@ class Engine:
         )  # fmt: skip
         return answer, view
 
-    async def view(self, visitor: int, started_at: int | None = None, *, now_ms: int | None = None) -> View | None:
+    async def view(
+        self, visitor: int, started_at: int | None = None, *, now_ms: int | None = None, explained: bool = False
+    ) -> View | None:
         """A visitor's running session as of now, None if there is none or another one than that."""
         value = await self.outage.ask(lambda: self.store.read(key_of(visitor)))
         now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
@@ -223,7 +234,7 @@ class Engine:
         if value is None or generation is None or is_handed_on(value):
             return None
         sessions = generation.sessions
-        sessions.value[:] = value
+        sessions.value[:] = value[: len(sessions.empty)]
         header = sessions.header
         started, idle_ms = int(header[HEADER_STARTED_AT]), now - int(header[HEADER_LAST_AT])
         if started_at not in (None, started) or idle_ms > sessions.timeout_ms:
@@ -233,7 +244,7 @@ class Engine:
         sheet.read(sessions.fold, sessions.record, now)
         sheet.score(1)
         scores, decided, reasons = sheet.scores()
-        asked = sheet.asked()
+        asked = sheet.asked() if explained else []
         scorer.give_back(sheet)
         events = int(header[HEADER_EVENTS])
         return View(started, events, max(idle_ms, 0) / 1000, scores, scorer.versions, decided, reasons, asked)
@@ -269,7 +280,7 @@ class Engine:
             answer = Answer(status=STATUS_NAMES[DUPLICATE], events=0)
             whose, started_at = event.visitor, 0
             for visitor in visitors:
-                view = await self.view(visitor, now_ms=received)
+                view = await self.view(visitor, now_ms=received, explained=request.explained)
                 if view is None:
                     continue
                 answer.events, whose, started_at = view.events, visitor, view.started_at
@@ -318,9 +329,9 @@ class Engine:
         """Look at every record that is due: close sessions that are over, forget visitors. Returns how many it left."""
         now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
         self._pseudonyms.forget(now)
-        forgotten = 0
+        forgotten, sessions = 0, [one.sessions for one in self.lineup.generations]
         while entries := await _done(self.store.due(now, _SWEEP_STEP)):
-            visits = [Expiry(self.sessions, entry, now) for entry in entries]
+            visits = [Expiry(sessions, entry, now) for entry in entries]
             await _done(self.store.apply(visits))
             forgotten += sum(visit.forgotten for visit in visits)
             # requests go first
@@ -352,6 +363,11 @@ class Engine:
         self.watcher.close()
         self.outage.close()
         await _done(self.store.close())
+
+
+def _drawn() -> int:
+    """What tells one turn's writes from all others."""
+    return random.getrandbits(64) or 1
 
 
 async def _done(result: Any) -> Any:

@@ -17,12 +17,11 @@ from numba import njit
 from features.events import COLUMNS, Event
 from features.sessions import DUPLICATE, HEADER_DIGEST, HEADER_EVENTS, HEADER_LAST_AT, HEADER_STARTED_AT
 from serving.scorer import Scorer, Sheet, size_for
-from serving.sessions import STATE, STATE_BYTES, Sessions, has_recent, is_handed_on, name_of, word_of
+from serving.sessions import STATE, STATE_BYTES, Sessions, has_write, is_handed_on, name_of, with_write, word_of
 from serving.stores import Change, Closed, Entry, Found, Moved, Value
 
 EVENT: Final = Struct("<" + "".join("d" if column.dtype.startswith("f") else "q" for column in COLUMNS.values()))
 TIME: Final = list(COLUMNS).index("time")
-_ID: Final = list(COLUMNS).index("id")
 _DIGEST: Final = STATE_BYTES // 8 + HEADER_DIGEST
 _NOT_CLOSED: Final[list[Closed]] = []
 _new: Final = tuple.__new__  # half of what a NamedTuple's own takes
@@ -37,15 +36,15 @@ class EventVisit:
     Attributes
     ----------
     group: where they are folded; number: of the visit there; events: places of its events there.
-    once: whether none of them is to be folded again if the last one's id tells that all were.
+    token: of the write that folds them, by which the record knows that it was done; b"" where it cannot be in doubt.
     homes: number and events in groups that it was in before.
     """
 
-    __slots__ = ("_earlier", "entry", "events", "group", "homes", "key", "number", "once")
+    __slots__ = ("_earlier", "entry", "events", "group", "homes", "key", "number", "token")
     entry: Entry | None
 
-    def __init__(self, group: Group, key: bytes, earlier: tuple[Earlier, str, bool, int], once: bool) -> None:
-        self.group, self.number, self.key, self.once, self.entry = group, group.visits, key, once, None
+    def __init__(self, group: Group, key: bytes, earlier: tuple[Earlier, str, bool, int], token: bytes) -> None:
+        self.group, self.number, self.key, self.token, self.entry = group, group.visits, key, token, None
         self.events: list[int] = []
         self.homes: dict[Group, tuple[int, list[int]]] | None = None
         self._earlier = earlier
@@ -116,6 +115,7 @@ class Group:
         self.counts: list[int] = []
         self.memory = memories.take(events)
         self._memories, self._received = memories, received_ms
+        self._writes: dict[object, bytes] = {}  # by visit, where its value does not end with the record
         self.sheet: Sheet = scorer.sheet(events)
 
     def add(self, visit: EventVisit, event: Event) -> None:
@@ -149,6 +149,7 @@ class Group:
         values, empty = memory.values, sessions.empty
         width = len(empty)
         self.retired = 0
+        self._writes.clear()
         odd: list[Found] = []
         done: list[EventVisit] = []
         for one in found:
@@ -158,9 +159,9 @@ class Group:
                 values[at : at + width] = value
             else:
                 values[at : at + width] = empty
-                if value is not None or others:
+                if (value is not None or others) and not self._has_writes(one):
                     odd.append(one)
-            if visit.once and self._was_done(one):  # type: ignore[attr-defined]
+            if visit.token and self._was_done(one):  # type: ignore[attr-defined]
                 done.append(visit)  # type: ignore[arg-type]
         numbers, which = memory.all[: self.visits], memory.all[: len(self.of)]
         if self.partial or done or len(found) < self.visits:
@@ -181,7 +182,7 @@ class Group:
         )  # fmt: skip
         due = memory.due[: self.visits].tolist()
         starts = range(0, self.visits * width, width)
-        if not (ended or special or done):
+        if not (ended or special or done or self._writes):
             return [
                 _new(Change, (values[starts[number] : starts[number] + width], due[number] or None, None, _NOT_CLOSED))
                 for number in [one.visit.number for one in found]  # type: ignore[attr-defined]
@@ -196,26 +197,44 @@ class Group:
             if ended:
                 closed = closed + self._ended(visit)  # type: ignore[arg-type]
             changes.append(Change(values[starts[number] : starts[number] + width], due[number] or None, moved, closed))
-        return changes
+        return self._with_writes(found, changes) if self._writes else changes
+
+    def _has_writes(self, found: Found) -> bool:
+        """Take a record in that is ours and has writes after it; False for any other."""
+        visit, value, _ = found
+        if value is None or not self.sessions.fits(value):
+            return False
+        assert isinstance(visit, EventVisit)
+        width = len(self.sessions.empty)
+        at = visit.number * width
+        self.memory.values[at : at + width] = value[:width]
+        self._writes[visit] = self.sessions.writes(value)
+        return True
+
+    def _with_writes(self, found: Sequence[Found], changes: Sequence[Change | None]) -> list[Change | None]:
+        """The changes with the writes after the records that have some."""
+        return [
+            change
+            if change is None or change.value is None or one.visit not in self._writes
+            else change._replace(value=bytes(change.value) + self._writes[one.visit])
+            for one, change in zip(found, changes, strict=True)
+        ]
 
     def _was_done(self, found: Found) -> bool:
-        """Whether a visit's events are in a record already; then they are answered from it.
-
-        A record remembers its latest seven ids, and a visit is kept whole or not at all: so an array of a thousand is
-        known again by its last event, as long as fewer than seven others came after it.
-        """
+        """Whether a visit's events are in a record already, by the visit's token: then they are answered from it."""
         visit, sessions, memory = found.visit, self.sessions, self.memory
         assert isinstance(visit, EventVisit)
-        last = int(memory.events[visit.events[-1], _ID])
         for value in (found.value, *(other for _, other in found.others)):
-            if value is not None and sessions.fits(value) and has_recent(value, last):
-                sessions.value[:] = value
+            if value is not None and sessions.fits(value) and has_write(sessions.writes(value), visit.token):
+                # not the buffer of `sessions`: a store may be at this in a thread of its own
+                record = np.frombuffer(value[STATE_BYTES : len(sessions.empty)], np.uint8).copy()
                 for place in visit.events:
-                    self.sheet.read(sessions.fold, sessions.record, word_of(value, HEADER_LAST_AT), place)
+                    self.sheet.read(sessions.fold, record, word_of(value, HEADER_LAST_AT), place)
                     memory.statuses[place] = DUPLICATE
                     memory.starts[place] = word_of(value, HEADER_STARTED_AT)
                     memory.counts[place] = word_of(value, HEADER_EVENTS)
                 return True
+        self._writes[visit] = with_write(self._writes.get(visit, b""), visit.token)
         return False
 
     def _special(self, found: Found) -> tuple[Moved | None, list[Closed]]:
@@ -238,7 +257,8 @@ class Group:
                 if first - word_of(other, HEADER_LAST_AT) <= sessions.timeout_ms:
                     # the open session goes on under today's pseudonym
                     state, _ = STATE.unpack_from(other)
-                    memory.values[at : at + width] = other
+                    memory.values[at : at + width] = other[:width]
+                    self._writes[visit] = with_write(sessions.writes(other), visit.token)
                     return Moved(key, STATE.pack(state, self._received) + other[STATE_BYTES:]), closed
         return None, closed
 
@@ -266,7 +286,7 @@ class Group:
 def warm_up(sessions: Sessions, memories: Memories, scorer: Scorer) -> None:
     """Compile, or load, what the first request would otherwise wait for."""
     group = Group(sessions, memories, scorer, 1, 1_700_000_000_000)
-    visit = EventVisit(group, bytes(8), (lambda raw, linked, now_ms: (), "", False, 0), once=False)
+    visit = EventVisit(group, bytes(8), (lambda raw, linked, now_ms: (), "", False, 0), b"")
     group.add(visit, Event(visitor=1, time=1_700_000_000_000))
     group.advance([Found(visit, None, ())])
     group.sheet.read(sessions.fold, sessions.fold.new_record(), 1_700_000_001_000)

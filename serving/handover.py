@@ -4,14 +4,14 @@ A batch has a name and keeps its content until it is settled. Its file has that 
 place, and only then the batch is settled: a worker that is killed at any point leaves a batch that another one claims
 again, and writes to the same file. Two workers at one batch write the same.
 
-One line a session: key of the visitor's record, start and end, events, consent, and every field of the fold; of records
-that were folded with other fields than this release has, the record itself.
+One line a session: key of the visitor's record, start and end, events, consent, and every field of the fold that folded
+it, which `field_digest` names; of records whose fold is not known any more, the record itself.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
@@ -51,11 +51,16 @@ class Sink(Protocol):
 
 
 class ParquetSink:
-    """A file a batch, in a folder a day (UTC, of the batch's first session)."""
+    """A file a batch, in a folder a day (UTC, of the batch's first session).
 
-    def __init__(self, folder: Path, fold: Fold, *, sync: bool = False) -> None:
-        self._folder, self._fold, self._sync = folder, fold, sync
-        self._places = layout_of(fold.catalogue.fields.values()).places
+    folds: that sessions may have been folded with, the newest first. A batch is one file whatever folds it has, so that
+    a worker that knows other ones and writes it again replaces all of it. A field has one column; one that has another
+    type than with a newer fold of the file has a column of its own, such as `value_sum@i4`.
+    """
+
+    def __init__(self, folder: Path, folds: Sequence[Fold], *, sync: bool = False) -> None:
+        self._folder, self._sync = folder, sync
+        self._places = {fold.field_digest: layout_of(fold.catalogue.fields.values()).places for fold in folds}
 
     def write(self, batch: Batch) -> None:
         """Write beside, then move into place."""
@@ -89,14 +94,26 @@ class ParquetSink:
             "visitor": pa.array(np.array([visitor_of(name[:KEY_BYTES]) for name, _ in ordered]))
         }
         columns |= {name: pa.array(headers[:, place]) for name, place in _HEADER.items()}
-        ours = headers[:, HEADER_DIGEST] == self._fold.field_digest
-        for name, (dtype, offset) in self._places.items():
+        digests = headers[:, HEADER_DIGEST].tolist()
+        for name, (dtype, offsets) in self._columns(digests).items():
             values = [
-                np.frombuffer(value, dtype, 1, STATE_BYTES + offset)[0] if fits else None
-                for (_, value), fits in zip(ordered, ours, strict=True)
+                np.frombuffer(value, dtype, 1, STATE_BYTES + offsets[digest])[0] if digest in offsets else None
+                for (_, value), digest in zip(ordered, digests, strict=True)
             ]
             columns[name] = pa.array(values, pa.from_numpy_dtype(np.dtype(dtype)))
-        columns["record"] = pa.array(
-            [None if fits else value[STATE_BYTES:] for (_, value), fits in zip(ordered, ours, strict=True)], pa.binary()
-        )
+        raw = [
+            None if digest in self._places else value[STATE_BYTES:]
+            for (_, value), digest in zip(ordered, digests, strict=True)
+        ]
+        columns["record"] = pa.array(raw, pa.binary())
         return pa.table(columns)
+
+    def _columns(self, digests: Collection[int]) -> dict[str, tuple[str, dict[int, int]]]:
+        """The fields of the folds of these digests: dtype, and by digest where it lies in the record."""
+        columns: dict[str, tuple[str, dict[int, int]]] = {}
+        there = [digest for digest in self._places if digest in digests] or list(self._places)[:1]
+        for digest in there:
+            for name, (dtype, offset) in self._places[digest].items():
+                taken = name in columns and columns[name][0] != dtype
+                columns.setdefault(f"{name}@{dtype}" if taken else name, (dtype, {}))[1][digest] = offset
+        return columns

@@ -8,13 +8,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-import lightgbm as lgb
 import msgspec
 import numpy as np
 
 from features.tables import NOTHING_LEARNED, Tables
 from serving.forest import UnsupportedTreeError
 from serving.panel import AGE, LINKS, Panel
+from serving.treeshap import TreeShap
 
 FORMAT: Final = 2
 # Trees are summed in double precision in the same order everywhere; only the link's library may differ.
@@ -124,9 +124,8 @@ class Head:
             raise ModelError(f"booster.txt: {error}; models of `lotse train` have numeric splits only") from None
 
     @cached_property
-    def booster(self) -> lgb.Booster:
-        """LightGBM's own model, for what is asked once in a while."""
-        return lgb.Booster(model_str=self.trees)
+    def _shap(self) -> TreeShap:
+        return TreeShap(self.trees)
 
     def scores(self, matrix: np.ndarray) -> np.ndarray:
         """What the model says of many vectors, decided or not, NaN where it cannot be asked.
@@ -138,7 +137,7 @@ class Head:
 
     def contributions(self, row: np.ndarray) -> np.ndarray:
         """What each feature adds to the margin, and at the end the baseline: float32 (F,) -> float64 (F + 1,)."""
-        return np.asarray(self.booster.predict(row[None, :], pred_contrib=True, num_threads=1))[0]
+        return self._shap.contributions(row)
 
     def golden_error(self) -> float:
         """How far the golden row's score is from what it was in training."""

@@ -28,8 +28,8 @@ class Generation:
 
     Attributes
     ----------
-    champions: the scorer of all who are in no other part; used: whether a running session was folded with it since
-    somebody looked.
+    champions: the scorer of all who are in no other part; used: whether a running session was folded with it, here or
+    in another worker, since somebody looked; untold: whether one was here since the other workers were told.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Generation:
     ) -> None:
         self.sessions, self.fold, self.champions = sessions, sessions.fold, champions
         self.memories = Memories(sessions)
-        self.used = False
+        self.used = self.untold = False
         self._challengers = dict(challengers)
         self._shadow_share = shadow_share if challengers else 0.0
         self._canary_below = round(canary_share * _PARTS) if challengers else 0

@@ -69,6 +69,10 @@ class State(msgspec.Struct):
     unreachable_since_ms: int = 0
     heads: dict[str, Followed] = {}
 
+    def serves_as(self, other: State) -> bool:
+        """Whether the same versions are to serve, for the same reasons: another follower has said so, for example."""
+        return self.heads == other.heads and bool(self.unreachable_since_ms) == bool(other.unreachable_since_ms)
+
 
 class ModelCache:
     """The folder. Several processes use it at once: one follower writes, workers read."""

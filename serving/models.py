@@ -224,7 +224,7 @@ class Models:
                 self._used_at[one.fold.digest], one.used = now, False
 
     def _is_over(self, digest: str) -> bool:
-        """Another worker may have had the session's latest event, hence two timeouts."""
+        """Another worker may have had the session's latest event, and told of it half a timeout later."""
         return time.monotonic() - self._used_at[digest] > 2 * self._settings.session.timeout_minutes * 60
 
     def _let_go(self, newest: str) -> None:

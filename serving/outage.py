@@ -5,22 +5,20 @@ more, until a trial succeeds. Events that it did not take go to this worker's sp
 there. From then on all events of this worker go there, so that their order is kept, until the spool was replayed to the
 end.
 
-Exactly once: a write that failed may have been done all the same, where the store is on another machine. So every event
-has an id before it is tried, its own or one drawn at random, and a record that knows the id is not changed again.
+Exactly once: a write that failed may have been done all the same, where the store waits. So every write has a token
+before it is tried, drawn at random, and a record that knows the token is not changed again. The spool keeps the tokens.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pybreaker import CircuitBreaker, CircuitBreakerError
 
-from features.events import Event
 from serving.group import EVENT
 from serving.spool import Addition, Spool, SpooledTurn, SpooledVisit, new_spool, orphans
 from serving.stores import StoreError
@@ -200,12 +198,7 @@ def _is_ours(error: Any) -> bool:
     return not isinstance(error, StoreError | TimeoutError)
 
 
-def identified(events: Iterable[Event]) -> list[Event]:
-    """The events, each with an id: one that has none is told from others by one drawn at random."""
-    return [event if event.id else event._replace(id=random.getrandbits(62) + 1) for event in events]
-
-
 def _spooled(visit: EventVisit) -> SpooledVisit:
     packed, size = visit.group.memory.packed, EVENT.size
     events = b"".join(packed[place * size : (place + 1) * size] for place in visit.events)
-    return SpooledVisit(bytes(events), list(visit.others()))
+    return SpooledVisit(bytes(events), list(visit.others()), visit.token)

@@ -2,16 +2,23 @@
 
 The day's key is drawn at random, shared by the workers through a file, and deleted after 48 hours: from then on nobody,
 not even the operator with every file in hand, can tell that two days' visitors are one.
+
+A day's key that cannot be written is not made up in memory: workers would not agree who a visitor is, and a session
+would end with its worker.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from features.pseudonyms import Pseudonymiser, load_key
+from serving.problems import Problem
+
+logger = logging.getLogger("lotse.pseudonyms")
 
 DAY_MS: Final = 86_400_000
 _KEPT_DAYS: Final = 2
@@ -29,10 +36,19 @@ class RotatingPseudonyms:
         self._looked_for = -1  # yesterday's file is looked for once a day, it cannot appear later
 
     def at(self, now_ms: int) -> Callable[[str, bool], int]:
-        """What makes the pseudonyms to use now: pseudonym(raw, linked)."""
+        """What makes the pseudonyms to use now: pseudonym(raw, linked).
+
+        It raises a Problem, 503, for visitors who are not linked as long as today's key cannot be written.
+        """
         number = now_ms // DAY_MS
         if self._today[0] != number:
-            day, lasting = self._of_day(number).visitor, self._lasting.visitor
+            lasting = self._lasting.visitor
+            try:
+                day = self._of_day(number).visitor
+            except OSError as error:
+                logger.error("events are refused: today's key for pseudonyms cannot be written: %s", error)
+                # tried again with the next request
+                return lambda raw, linked: lasting(raw) if linked else _refused()
             self._today = number, lambda raw, linked: lasting(raw) if linked else day(raw)
         return self._today[1]
 
@@ -72,3 +88,11 @@ class RotatingPseudonyms:
         if found is None:
             found = self._days[day] = Pseudonymiser(load_key(self._path(day)))
         return found
+
+
+def _refused() -> NoReturn:
+    raise Problem(
+        503,
+        "today's key for pseudonyms cannot be written: the disk of keys.folder is full or read-only; nothing was kept",
+        retry_after_seconds=1,
+    )

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from features.events import hash64
 from features.shop import ShopSettings
 from serving.intake import EventIn, FieldError, Intake
 from serving.problems import Problem
@@ -48,12 +47,6 @@ class Reader:
             events = [take(wire, received_ms, pseudonym) for wire in wires]
         except (FieldError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise self._problem(wires, received_ms, pseudonym, many=request.many) from None
-        if request.key:
-            # a record knows the event again although the request came under its key only
-            events = [
-                event if event.id else event._replace(id=hash64(f"{request.key}\n{index}"))
-                for index, event in enumerate(events)
-            ]
         request.events = events
         request.raws = [wire.visitor for wire in wires if isinstance(wire, EventIn)]
 

@@ -1,11 +1,10 @@
-"""Buffered turns are folded as if they came now: each visit as it was, known again by its events' ids."""
+"""Buffered turns are folded as if they came now: each visit as it was, known again by its write's token."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from features.sessions import RECENT_IDS
 from serving.stores import StoreError
 from serving.turn import Turn
 
@@ -44,9 +43,8 @@ async def _fold(engine: Engine, spool: Spool, turns: Collection[SpooledTurn]) ->
 
     received = max(turn.received_ms for turn in turns)
     turn = Turn(engine.lineup, sum(map(len, events)), received, earlier)
-    for place, theirs in enumerate(events):
-        # a record remembers the ids of so many; a longer visit is known by its last
-        turn.add(theirs, [str(place)] * len(theirs), once=len(theirs) > RECENT_IDS)
+    for place, (visit, theirs) in enumerate(zip(visits, events, strict=True)):
+        turn.add(theirs, [str(place)] * len(theirs), visit.token)
     await engine.outage.ask(lambda: engine.store.apply(list(turn.visits.values()), turn.advance))
     engine.metrics.retired_records += sum(group.retired for group in turn.groups.values())
     turn.close()

@@ -57,7 +57,7 @@ class Request:
     events: canonical; raws: their visitors' ids as the tracker gave them; seats: of each event its place in a turn.
     scored: whether scores are asked for, else the events are only folded; explained: whether to keep in `asked`, for
     each event, what its scores were made of.
-    key: the Idempotency-Key, from which events without an id get one.
+    key: the Idempotency-Key, by which records know its writes again.
     wires: its events if a tracker's adapter has read them; then a bad one does not keep the others out, and `dropped`
     holds why it was.
     answer, problem: what came of it, one of them.

@@ -2,55 +2,47 @@
 
 Switched off in the decorator, because each costs more than a score: OpenTelemetry's middleware, the access log (which
 would also hold addresses) and BentoML's metrics (ours are at /metrics).
+
+BentoML's supervisor reads this module before it starts the workers, and so its imports are waited for twice: what only
+workers need is in `serving.worker`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import logging
 import os
-import signal
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from functools import partial
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bentoml
 
-from serving.app import App
-from serving.connections import Watch, install
-from serving.front import Front
-from serving.logs import RequestLog, configure
-from serving.replay import replay
 from serving.settings import FOLDER, from_environment, go_where_it_was_started
-from serving.shutdown import drain_on
-from serving.supervision import end_with_supervisor
-from serving.telemetry import Tracing
-from serving.workers import WorkerFiles
+from serving.supervision import replace_workers_soon
 
-logger = logging.getLogger("lotse.service")
+if TYPE_CHECKING:
+    from serving.worker import Worker
 
 _settings, _shop = from_environment()
-app = App()
-_watch = Watch(_settings.limits, _settings.server.workers)
-install(_watch, lambda theirs: Front(app, theirs, _settings.server.body_limit_bytes), app)
-
-_FOLLOW_SECONDS = 0.5
-_TELL_SECONDS = 1.0
 
 
-async def _again_and_again(what: str, work: Callable[[], Awaitable[object]], seconds: float) -> None:
-    while True:
-        await asyncio.sleep(seconds)
-        try:
-            await work()
-        except Exception:
-            logger.exception("%s failed; it is tried again in %s s", what, seconds)
+@cache
+def _worker() -> Worker:
+    from serving.worker import Worker  # noqa: PLC0415
+
+    return Worker(_settings, _shop)
 
 
-@bentoml.asgi_app(app, path="/")
+async def _app(scope: Any, receive: Any, send: Any) -> None:
+    await _worker().app(scope, receive, send)
+
+
+if bentoml.server_context.worker_index is None:
+    replace_workers_soon()
+else:
+    _worker()  # now, because uvicorn is set up next
+
+
+@bentoml.asgi_app(_app, path="/")
 @bentoml.service(
     name="lotse",
     workers=_settings.server.workers,
@@ -71,70 +63,27 @@ class Lotse:
 
     def __init__(self) -> None:
         go_where_it_was_started()  # BentoML has gone back to the code since this module was read
-        end_with_supervisor()
-        # here and not above: BentoML's supervisor imports this module too and needs no models
-        from serving.engine import Engine  # noqa: PLC0415
-
-        self.engine = Engine(_settings, _shop)
-        app.engine = self.engine
-        self.engine.metrics.watch = _watch
-        self._files = self.engine.metrics.files = WorkerFiles(Path(_settings.server.run))
-        configure(_settings.logs)
-        app.log = RequestLog(_settings.logs.sample)
-        app.tracing = Tracing(_settings.telemetry) if _settings.telemetry.enabled else None
-        self._housekeeping: list[asyncio.Task[None]] = []
-        # what is loaded now lives as long as the process: collecting it again and again is where p99 goes
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(100_000, 50, 50)
+        _worker().load()
 
     @bentoml.on_startup  # type: ignore[attr-defined,untyped-decorator,unused-ignore]
     async def start_housekeeping(self) -> None:
         """Close sessions that are over, and hand them on."""
-        app.streams.end_on(asyncio.get_running_loop(), signal.SIGTERM, signal.SIGINT)
-        loop, server = asyncio.get_running_loop(), _settings.server
-        drain_on(loop, server.drain_seconds, self._drain, signal.SIGTERM, signal.SIGINT)
-        store, again = _settings.store, partial(replay, self.engine)
-        self._housekeeping = [
-            asyncio.create_task(_again_and_again("replaying buffered events", again, store.retry_seconds)),
-            asyncio.create_task(_again_and_again("sweeping", self.engine.sweep, store.sweep_seconds)),
-            asyncio.create_task(_again_and_again("handing on", self.engine.hand_over, store.closed_seconds)),
-            asyncio.create_task(_again_and_again("reading the keys", self._follow_keys, _FOLLOW_SECONDS)),
-            asyncio.create_task(_again_and_again("telling the metrics", self._tell_metrics, _TELL_SECONDS)),
-            asyncio.create_task(_watch.run()),
-            asyncio.create_task(self.engine.follow_models()),
-        ]
-
-    def _drain(self) -> None:
-        app.draining = True
-
-    async def _tell_metrics(self) -> None:
-        self._files.write(self.engine.metrics.samples())
-
-    async def _follow_keys(self) -> bool:
-        return app.gate is not None and app.gate.keys.follow()
+        _worker().start_housekeeping()
 
     @bentoml.on_shutdown  # type: ignore[attr-defined,untyped-decorator,unused-ignore]
     async def stop(self) -> None:
         """Let go of the store."""
-        for task in self._housekeeping:
-            task.cancel()
-        await asyncio.gather(*self._housekeeping, return_exceptions=True)
-        with suppress(OSError):  # a full disk must not keep the store from being closed
-            await self._tell_metrics()
-        await self.engine.close()
-        if app.tracing is not None:
-            app.tracing.close()
+        await _worker().stop()
 
     @bentoml.api  # type: ignore[untyped-decorator,unused-ignore]
     def score(self, rows: list[dict[str, float | None]]) -> list[dict[str, float]]:
         """Scores of feature vectors: what POST /v1/score does, for BentoML's clients."""
-        return self.engine.score_rows(rows)
+        return _worker().engine.score_rows(rows)
 
     @bentoml.api  # type: ignore[untyped-decorator,unused-ignore]
     def describe(self) -> dict[str, Any]:
         """Heads, versions and features: what GET /v1/features does."""
-        return self.engine.describe()
+        return _worker().engine.describe()
 
     async def __is_ready__(self) -> bool:
         """Whether every head scores its golden row as in training.
@@ -142,7 +91,4 @@ class Lotse:
         Asynchronous, so that BentoML asks in the event loop: in a thread of its own the golden row and an event that is
         scored at the same time would write over each other's score.
         """
-        wrong = self.engine.scorer.ready()
-        for message in wrong:
-            logger.error(message)
-        return not wrong and not app.draining
+        return _worker().is_ready()

@@ -1,8 +1,12 @@
 """What a value of the store is, and the visits that end one; events come by `serving.turn`.
 
-A value of a store is a state of two words and the record: when it is to be looked at and whether its session was handed
-on (`due_ms * 2 + handed_on`), and when its latest event arrived. A session is over for good when nothing has arrived
-for a timeout: a queue of old events that is sent late is folded like any other, and is not cut by the clock.
+A value of a store is a state of two words, the record, and the record's latest writes. The state: when it is to be
+looked at and whether its session was handed on (`due_ms * 2 + handed_on`), and when its latest event arrived. A session
+is over for good when nothing has arrived for a timeout: a queue of old events that is sent late is folded like any
+other, and is not cut by the clock.
+
+A write is named by a token of 8 bytes where it may be tried again although it was done; the newest comes first. What a
+store keeps at once and for certain is written without one, and most values end with the record.
 """
 
 from __future__ import annotations
@@ -16,14 +20,16 @@ from xxhash import xxh3_64_digest
 
 from features.compiler import Fold
 from features.events import CONSENT_LINK
-from features.sessions import HEADER_CONSENT, HEADER_RECENT, HEADER_STARTED_AT, HEADER_WORDS, RECENT_IDS
+from features.sessions import HEADER_CONSENT, HEADER_STARTED_AT, HEADER_WORDS
 from serving.stores import KEY_BYTES, Change, Closed, Entry, Value
 
 STATE_BYTES: Final = 16
 STATE: Final = Struct("<qq")
 _WORD: Final = Struct("<q")
 _MOMENT: Final = Struct(">Q")
-_RECENT: Final = Struct(f"<{RECENT_IDS}q")
+_WRITE_BYTES: Final = 8
+# A write that failed is tried again by the worker that has its events; others may write so often in between.
+WRITES: Final = 8
 
 
 class Sessions:
@@ -32,7 +38,7 @@ class Sessions:
     Attributes
     ----------
     value: state and record, bytes; record: uint8 (record_bytes,) and header: int64 (16,), views of it.
-    empty: a value without events.
+    empty: a value without events, and without writes.
     """
 
     def __init__(self, fold: Fold, timeout_ms: int, linked_ms: int) -> None:
@@ -46,7 +52,11 @@ class Sessions:
 
     def fits(self, value: Value) -> bool:
         """Whether a record was folded with these fields."""
-        return len(value) == len(self.empty) and value[STATE_BYTES : STATE_BYTES + 8] == self._digest
+        return len(value) >= len(self.empty) and value[STATE_BYTES : STATE_BYTES + 8] == self._digest
+
+    def writes(self, value: Value) -> bytes:
+        """The tokens of the latest writes of a value that fits."""
+        return bytes(value[len(self.empty) :])
 
 
 class Expiry:
@@ -54,7 +64,8 @@ class Expiry:
 
     __slots__ = ("_due_ms", "_now", "_sessions", "entry", "forgotten", "key")
 
-    def __init__(self, sessions: Sessions, entry: Entry, now_ms: int) -> None:
+    def __init__(self, sessions: Sequence[Sessions], entry: Entry, now_ms: int) -> None:
+        """Begin one; sessions: of each fold that records may have been folded with, the newest first."""
         self.entry: Entry | None = entry
         self._due_ms, self.key = entry
         self.forgotten = False
@@ -74,13 +85,15 @@ class Expiry:
         if state >> 1 != self._due_ms:
             return None  # another entry of the schedule is the record's
         handed_on = state & 1
-        over_ms, closed = received + self._sessions.timeout_ms, []
+        # no fold may know it any more: then nothing can go on with it, and it only has to be handed on
+        own = next((one for one in self._sessions if one.fits(value)), None)
+        over_ms, closed = received + (own or self._sessions[0]).timeout_ms, []
         if not handed_on and self._now >= over_ms:
             handed_on, closed = 1, [Closed(name_of(self.key, value), bytes(value))]
         due_ms = over_ms
         if handed_on:
-            linked = word_of(value, HEADER_CONSENT) & CONSENT_LINK and self._sessions.fits(value)
-            due_ms = received + self._sessions.linked_ms if linked else 0
+            linked = word_of(value, HEADER_CONSENT) & CONSENT_LINK
+            due_ms = received + own.linked_ms if own and linked else 0
             if self._now >= due_ms:
                 self.forgotten = True
                 return Change(None, None, None, closed)
@@ -135,6 +148,20 @@ def word_of(value: Value, place: int) -> int:
     return word
 
 
-def has_recent(value: Value, identity: int) -> bool:
-    """Whether an event id is one of the latest that a value's record knows."""
-    return identity in _RECENT.unpack_from(value, STATE_BYTES + 8 * HEADER_RECENT)
+def write_token(write: int, number: int) -> bytes:
+    """The token of one visit out of those that are written together.
+
+    >>> write_token(2**64 - 1, 1)
+    b'\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00'
+    """
+    return ((write + number) % 2**64).to_bytes(_WRITE_BYTES, "little")
+
+
+def with_write(writes: bytes, token: bytes) -> bytes:
+    """The tokens after one more write; none is added for one without a token."""
+    return (token + writes)[: WRITES * _WRITE_BYTES]
+
+
+def has_write(writes: bytes, token: bytes) -> bool:
+    """Whether a write is one of these."""
+    return token in (writes[place : place + _WRITE_BYTES] for place in range(0, len(writes), _WRITE_BYTES))

@@ -122,7 +122,6 @@ class ModelSettings(Settings):
     challenger: str = "challenger"
     heads: tuple[str, ...] = ("bounce", "conversion", "exit")
     poll_seconds: float = Field(10, gt=0)
-    wait_seconds: float = Field(5, ge=0)
     cache: str = "lotse-data/models"
     kept: int = Field(2, ge=1)
     shadow_share: float = Field(0.1, ge=0, le=1)

@@ -1,4 +1,7 @@
-"""Workers end when their supervisor is gone: killed, it cannot end them, and they would hold its port for ever."""
+"""A worker that was killed is replaced soon, and workers end when their supervisor is gone.
+
+Killed, a supervisor cannot end its workers, and they would hold its port for ever.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ import os
 import signal
 import threading
 import time
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 logger = logging.getLogger("lotse.service")
 
@@ -15,6 +19,18 @@ logger = logging.getLogger("lotse.service")
 SUPERVISOR: Final = "LOTSE_SUPERVISOR"
 _LOOK_SECONDS: Final = 0.5
 _GRACE_SECONDS: Final = 30
+_REPLACE_SECONDS: Final = 1
+
+
+def replace_workers_soon() -> None:
+    """In the supervisor, from now on: look every second whether each worker is there.
+
+    BentoML has its supervisor (circus, whose own default is a second) look every ten, and passes no option on.
+    """
+    from bentoml._internal.utils import circus  # noqa: PLC0415
+
+    ours: Any = circus
+    ours.create_standalone_arbiter = partial(circus.create_standalone_arbiter, check_delay=_REPLACE_SECONDS)
 
 
 def end_with_supervisor() -> None:

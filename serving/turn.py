@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from features.events import CONSENT_LINK, Event
 from features.sessions import HEADER_LAST_AT
 from serving.group import TIME, Earlier, EventVisit, Group
-from serving.sessions import is_handed_on, key_of, visitor_of, word_of
+from serving.sessions import is_handed_on, key_of, visitor_of, word_of, write_token
 from serving.stores import Change, Found
 
 if TYPE_CHECKING:
@@ -27,24 +27,30 @@ class Turn:
     lineup: what serves; visits: by visitor; groups: by who scores.
     """
 
-    def __init__(self, lineup: Lineup, events: int, received_ms: int, earlier: Earlier) -> None:
+    def __init__(self, lineup: Lineup, events: int, received_ms: int, earlier: Earlier, write: int = 0) -> None:
+        """Begin one; write: unlike that of any other turn, by which records know it again; 0 if they need not."""
         self.lineup = lineup
         self.visits: dict[int, EventVisit] = {}
         self.groups: dict[Scorer, Group] = {}
-        self._events, self._received, self._earlier = events, received_ms, earlier
+        self._events, self._received, self._earlier, self._write = events, received_ms, earlier, write
         self._looked_on = lineup.newest.looked_on()
 
-    def add(self, events: Sequence[Event], raws: Sequence[str], *, once: bool = False) -> list[Seat]:
-        """Take more events; raws: the ids of their visitors as the tracker gave them; once: see `EventVisit`."""
+    def add(self, events: Sequence[Event], raws: Sequence[str], token: bytes = b"") -> list[Seat]:
+        """Take more events; raws: the ids of their visitors as the tracker gave them; token: of a visit that was tried
+        before.
+        """
         visits, newest, seats = self.visits, self.lineup.newest, []
         only = self._group(newest, newest.champions) if events and newest.champions_only else None
+        look, received = self._earlier, self._received
         for event, raw in zip(events, raws, strict=True):
             visitor = event.visitor
             visit = visits.get(visitor)
             if visit is None:
                 group = only or self._group(newest, newest.scorer(visitor, looked_on=self._looked_on))
-                earlier = (self._earlier, raw, event.consent & CONSENT_LINK != 0, self._received)
-                visit = visits[visitor] = EventVisit(group, key_of(visitor), earlier, once)
+                earlier = (look, raw, event.consent & CONSENT_LINK != 0, received)
+                if self._write:
+                    token = write_token(self._write, len(visits))
+                visit = visits[visitor] = EventVisit(group, key_of(visitor), earlier, token)
             seats.append((visit, len(visit.events)))
             visit.group.add(visit, event)
         return seats
@@ -87,7 +93,8 @@ class Turn:
             if made is None or made is lineup.newest or is_handed_on(value):
                 continue
             if first - word_of(value, HEADER_LAST_AT) <= made.sessions.timeout_ms:
-                generation, made.used = made, True
+                generation = made
+                made.used = made.untold = True
         scorer = generation.scorer(visitor_of(visit.key), looked_on=self._looked_on)
         group = self._group(generation, scorer)
         if group is not visit.group:

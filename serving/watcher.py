@@ -55,29 +55,36 @@ class Watcher:
         self._mark = (0, 0)
         self._swaps = 0
         self._state = State()
-        # it has MLflow to import, which takes seconds, while the fold is compiled here
-        self._follow()
+        self._state = self.cache.state()
+        if not self._knows_all():
+            # it has MLflow to import, which takes seconds, while the fold is compiled here
+            self._follow()
 
     def start(self, fold: Fold) -> Lineup:
-        """What scores first: what the registry says, or, where it takes too long to say it, what the cache has."""
-        begin = time.monotonic()
+        """What scores first: what the cache has, at once; where that lacks a head, what the registry says."""
         self._started = True
         self._order()
         self._models = Models(self._settings, self.cache, fold, self.comparison)
-        self._mark, self._state = self.cache.mark(), self.cache.state()
-        cached = all(
-            head in self._state.heads and self._state.heads[head].champion for head in self._settings.models.heads
-        )
-        seconds = self._settings.models.wait_seconds if cached else _FIRST_WAIT_SECONDS
-        while self._settings.models.uri:
+        heads, uri = self._settings.models.heads, self._settings.models.uri
+        lineup = self._look()
+        begin = time.monotonic()
+        while uri and not (self._knows_all() and all(head in lineup.champions.heads for head in heads)):
             self._follow()
-            self._mark, self._state = self.cache.mark(), self.cache.state()
-            if self._state.run and self._state.run == self.cache.run():
+            if self.cache.state().run == self.cache.run() != "":
+                return self._look()
+            if time.monotonic() - begin > _FIRST_WAIT_SECONDS:
+                logger.warning("the registry has not answered for %d s", _FIRST_WAIT_SECONDS)
                 break
-            if time.monotonic() - begin > seconds:
-                logger.warning("the registry has not answered for %.0f s; the cache scores meanwhile", seconds)
-                break
-            time.sleep(0.05)
+            time.sleep(LOOK_SECONDS)
+        return lineup
+
+    def _knows_all(self) -> bool:
+        """Whether every head has a champion in the cache."""
+        found = self._state.heads
+        return all(head in found and found[head].champion for head in self._settings.models.heads)
+
+    def _look(self) -> Lineup:
+        self._mark, self._state = self.cache.mark(), self.cache.state()
         return self._thread.submit(self._models.lineup, self._state).result()
 
     async def run(self, swap: Callable[[Lineup], None]) -> None:
@@ -91,6 +98,9 @@ class Watcher:
                 if mark == self._mark and not self._models.outlived():
                     continue
                 state = self.cache.state()
+                if state.serves_as(self._state) and not self._models.outlived():
+                    self._mark, self._state = mark, state
+                    continue
                 lineup = await loop.run_in_executor(self._thread, self._models.lineup, state)
                 # no other task runs between here and the end of `swap`
                 swap(lineup)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,20 +24,39 @@ settings.register_profile("small", max_examples=5, deadline=None)
 settings.load_profile("usual")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The order of files, which two processes share: those with slow tests first, so that the last ones are short.
+
+    Of these, one has the models trained while the others that come next do not need them.
+    """
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    later = {item.path for item in items if slow[item.path] and "trained" in getattr(item, "fixturenames", ())}
+    later.discard(max(later, key=lambda path: (slow[path], path), default=Path()))
+    items.sort(key=lambda item: (not slow[item.path], item.path in later, -slow[item.path]))
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder where `lotse train --source taobao` has run."""
-    folder = workspace(tmp_path_factory.mktemp("taobao") / "work", KEY)
-    done = lotse(folder, "train", "--source", "taobao", "--events", str(TAOBAO))
-    assert done.returncode == 0, done.stdout + done.stderr
-    (folder / "train.log").write_text(done.stdout)
+    """A folder where `lotse train --source taobao` has run, once for all processes of a run; not to be served in."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = shared / "taobao" / "work"
+    with (shared / "taobao.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "train.log").exists():
+            workspace(folder, KEY)
+            done = lotse(folder, "train", "--source", "taobao", "--events", str(TAOBAO))
+            assert done.returncode == 0, done.stdout + done.stderr
+            packed(folder)
+            (folder / "train.log").write_text(done.stdout)
     return folder
 
 
 @pytest.fixture(scope="session")
-def service(trained: Path) -> Iterator[Service]:
-    """The service in the folder where the models were trained."""
-    running = Service(trained, REPLAY).start()
+def service(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with the registry and the pseudonyms of where the models were trained."""
+    folder = workspace(tmp_path_factory.mktemp("service") / "work", KEY)
+    running = Service(folder, REPLAY, f"models.uri=sqlite:///{trained}/lotse-data/mlflow.db").start()
     yield running
     running.stop()
 

@@ -69,15 +69,15 @@ def redis_server(*options: str) -> Iterator[RedisServer]:
 
 
 @contextmanager
-def redis_cluster() -> Iterator[RedisNodes]:
-    """Three masters that share the slots and agree that the cluster is complete."""
+def redis_cluster(*options: str) -> Iterator[RedisNodes]:
+    """Three masters that share the slots and agree that the cluster is complete; options: as of `redis_server`."""
     ports = free_ports(6)
     with ExitStack() as stack:
         nodes = []
         for port, bus in zip(ports[:3], ports[3:], strict=True):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="redis-cluster-")))
-            options = ("--cluster-enabled", "yes", "--cluster-port", str(bus))
-            nodes.append(stack.enter_context(running(_server(folder, port, *options))))
+            own = ("--cluster-enabled", "yes", "--cluster-port", str(bus), *options)
+            nodes.append(stack.enter_context(running(_server(folder, port, *own))))
         clients = [stack.enter_context(Redis(host=HOST, port=node.port, decode_responses=True)) for node in nodes]
         for number, client in enumerate(clients):
             first, behind = number * SLOTS // 3, (number + 1) * SLOTS // 3

@@ -2,8 +2,8 @@
 
 A key is claimed in the store before its events are folded, with a digest of the request, and settled afterwards; so all
 workers know it, and it survives them. A worker that died in between leaves a claim that others may take over after
-`LEASE_MS`; that its events may have been folded is seen by their ids (`serving.sessions.OnceVisit`). What is
-kept for a key is 144 bytes, not the answer: a replay is answered with the sessions as they are then.
+`LEASE_MS`; that its events were folded is seen by the tokens of its writes, which are made from the key. What is kept
+for a key is 144 bytes, not the answer: a replay is answered with the sessions as they are then.
 
 A key's record lies beside those of the visitors and looks to the sweeper like one that was handed on, so every store
 forgets it when it is due without knowing of keys.

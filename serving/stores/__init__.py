@@ -116,16 +116,17 @@ class Store(Protocol):
     Attributes
     ----------
     waits: whether `apply` does; then it may have been done although it failed or was given up.
-    remote: whether it lies behind a network, where that is to be expected.
     """
 
     waits: bool
-    remote: bool
 
-    def apply(self, visits: Sequence[Visit], advance: Advance = one_by_one) -> Awaitable[None] | None:
+    def apply(
+        self, visits: Sequence[Visit], advance: Advance = one_by_one, *, alone: bool = False
+    ) -> Awaitable[None] | None:
         """Advance visits of different keys; what was acknowledged survives the end of any process.
 
         advance: does it for as many of them as the store can ask about at once; changes in the order of what was found.
+        alone: nobody else asks in this turn of the event loop, so there is nothing to wait for.
         """
 
     def read(self, key: bytes) -> Awaitable[bytes | None] | bytes | None:

@@ -104,9 +104,8 @@ class SealedStore(EmbeddedStore):
         SettingsError
             It was not.
         """
-        with self._env.begin(write=True) as transaction:
-            about = self._env.open_db(b"about", txn=transaction)
-            found = transaction.get(_MARK, db=about)
+        with self._write() as transaction:
+            found = transaction.get(_MARK, db=self._about)
             if self._seal is None:
                 if found is not None:
                     raise SettingsError(
@@ -118,15 +117,17 @@ class SealedStore(EmbeddedStore):
                         f"the store in {place} is not encrypted, but {ENVIRONMENT} is set; move the folder away and "
                         "start with an empty one (running sessions begin anew), or start without the key"
                     )
-                transaction.put(_MARK, self._seal.mark, db=about)
+                transaction.put(_MARK, self._seal.mark, db=self._about)
             elif not hmac.compare_digest(found, self._seal.mark):
                 raise SettingsError(f"the store in {place} is encrypted with another key than {ENVIRONMENT}")
 
-    def apply(self, visits: Sequence[Visit], advance: Advance = one_by_one) -> Awaitable[None] | None:
+    def apply(
+        self, visits: Sequence[Visit], advance: Advance = one_by_one, *, alone: bool = False
+    ) -> Awaitable[None] | None:
         """Advance visits, all in one transaction; they see what the store's values mean."""
         seal = self._seal
         if seal is None:
-            return super().apply(visits, advance)
+            return super().apply(visits, advance, alone=alone)
 
         def sealed(found: Sequence[Found]) -> list[Change | None]:
             opened = [
@@ -139,7 +140,7 @@ class SealedStore(EmbeddedStore):
             ]
             return [_closed(seal, one.visit.key, change) for one, change in zip(found, advance(opened), strict=True)]
 
-        return super().apply(visits, sealed)
+        return super().apply(visits, sealed, alone=alone)
 
     def read(self, key: bytes) -> bytes | None:
         """One record."""

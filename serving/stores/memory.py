@@ -14,7 +14,6 @@ class MemoryStore:
     """Session records in a dictionary."""
 
     waits = False
-    remote = False
 
     def __init__(self, place: str = "", settings: StoreSettings | None = None) -> None:
         del place, settings
@@ -23,8 +22,9 @@ class MemoryStore:
         self._closed: dict[bytes, bytes] = {}
         self._batches: dict[str, tuple[int, list[Closed]]] = {}
 
-    def apply(self, visits: Sequence[Visit], advance: Advance = one_by_one) -> None:
+    def apply(self, visits: Sequence[Visit], advance: Advance = one_by_one, *, alone: bool = False) -> None:
         """Advance visits, one after the other: one may go on with the record of another."""
+        del alone
         for visit in visits:
             key, value = visit.key, self._records.get(visit.key)
             others = [] if value else [(k, found) for k in visit.others() if (found := self._records.get(k))]

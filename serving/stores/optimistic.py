@@ -52,7 +52,6 @@ class OptimisticStore(ABC):
     """Visits by compare and swap."""
 
     waits = True
-    remote = True
 
     def __init__(self, remembered: int) -> None:
         self._seen: OrderedDict[bytes, Lying] = OrderedDict()
@@ -88,8 +87,9 @@ class OptimisticStore(ABC):
         (found,) = await self.fetch([key])
         return found.value if found else None
 
-    async def apply(self, visits: Sequence[Visit], advance: Advance = one_by_one) -> None:
+    async def apply(self, visits: Sequence[Visit], advance: Advance = one_by_one, *, alone: bool = False) -> None:
         """Advance visits, each until nobody was faster."""
+        del alone
         keys = [visit.key for visit in visits]
         # this worker's own visits of a visitor wait for each other instead of being folded in vain
         while busy := [self._busy[key] for key in keys if key in self._busy]:

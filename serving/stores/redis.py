@@ -61,6 +61,7 @@ class RedisStore(OptimisticStore):
             from redis.asyncio.cluster import RedisCluster  # noqa: PLC0415
             from redis.asyncio.retry import Retry  # noqa: PLC0415
             from redis.backoff import ExponentialWithJitterBackoff  # noqa: PLC0415
+            from redis.exceptions import RedisClusterException  # noqa: PLC0415
         except ImportError as error:
             raise ImportError("a store in Redis needs: pip install 'lotse[redis]'") from error
         url = f"{scheme}:{place}"
@@ -77,7 +78,10 @@ class RedisStore(OptimisticStore):
             self._client: Any = RedisCluster.from_url(url.replace("+cluster", "", 1), **common)
         else:
             self._client = library.Redis.from_url(url, **common)
-        self._errors: tuple[type[Exception], ...] = (library.RedisError, OSError)
+        # no RedisError: a cluster of which no node answers; and, up to redis-py 8.1, a connection that is closed while
+        # it is written to (its issue 4287)
+        others = (RedisClusterException, AttributeError, TypeError)
+        self._errors: tuple[type[Exception], ...] = (library.RedisError, OSError, *others)
         self._prefix = settings.prefix
         self._parts = [f"{self._prefix}:{{{part:02x}}}" for part in range(PARTS)]
         self._swap, self._claim = self._client.register_script(_SWAP), self._client.register_script(_CLAIM)

@@ -1,8 +1,9 @@
-"""The embedded store's file after the machine has started anew: looked through before anybody relies on it.
+"""The embedded store's file after the machine has started anew: nobody relies on it as it is.
 
 Without syncs a power cut leaves whatever part of the file had reached the disk. Then LMDB may answer nonsense or end
-the process, so the file is checked by reading it from outside, 400 MB/s, once a start of the machine. A damaged file
-is kept beside; a new one takes its place. Where the start cannot be told (not Linux) nothing is checked.
+the process. With a journal the file is removed, to be made anew from that. Otherwise it is checked by reading it from
+outside, 400 MB/s, once a start of the machine; a damaged one is kept beside, and a new one takes its place. Where the
+start cannot be told (not Linux) nothing is done.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from lmdb.verify import VerifyError, verify
+
+from serving.stores.journal import is_journaled
 
 logger = logging.getLogger("lotse.stores")
 
@@ -38,7 +41,10 @@ def damaged_files_put_aside(folder: Path, boot: str | None = None) -> Iterator[N
         before = note.read()
         file = folder / "data.mdb"
         if before != boot and file.exists():
-            _check(file)
+            if is_journaled(folder):
+                file.unlink()
+            else:
+                _check(file)
         yield
         if before != boot:
             note.truncate(0)

@@ -53,14 +53,11 @@ def lock_with_blocks(folder: Path) -> None:
 
 
 class Room:
-    """Room in one file.
+    """Room in one file, which is written through a map."""
 
-    file: has its blocks asked for ahead of use, None if it is not written through a map.
-    """
-
-    def __init__(self, env: Any, size_bytes: int, file: Path | None) -> None:
+    def __init__(self, env: Any, size_bytes: int, file: Path) -> None:
         self._env, self._size, self._most = env, size_bytes, with_reserve(size_bytes)
-        self._file = None if file is None else os.open(file, os.O_RDWR | os.O_CLOEXEC)
+        self._file = os.open(file, os.O_RDWR | os.O_CLOEXEC)
         self._there = self._left = 0
         try:
             self._allocate(self._taken() + _TRANSACTION_BYTES)
@@ -93,7 +90,7 @@ class Room:
 
     def _allocate(self, upto_bytes: int) -> None:
         wanted = min(upto_bytes + _WORKERS * _SHARE_BYTES, self._most)
-        if self._file is None or wanted <= self._there:
+        if wanted <= self._there:
             return
         # a step further, so that this is seldom; from the beginning at first: what has blocks keeps them
         for upto in (min(wanted + _WORKERS * _SHARE_BYTES, self._most), wanted):
@@ -108,8 +105,7 @@ class Room:
 
     def close(self) -> None:
         """Let go of the file."""
-        if self._file is not None:
-            os.close(self._file)
+        os.close(self._file)
 
 
 def _living(transaction: Any, tables: Sequence[Any]) -> int:

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.browser.clients import chromium
-from tests.certificates import certificate
+from tests.certificate import certificate
 from tests.workspace import Service, packed
 
 

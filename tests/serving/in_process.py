@@ -1,9 +1,10 @@
-"""The application without a network: a real engine, asked through ASGI."""
+"""The service without a network: a real engine, asked directly at a time of the test's own choice, or through ASGI."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,43 @@ import httpx
 from features.shop import load_shop
 from serving.app import App
 from serving.engine import Engine
+from serving.requests import Answer, Request
 from serving.settings import load_serving
-from tests.workspace import ROOT
+from tests.workspace import ROOT, packed
+
+WireEvent = Mapping[str, Any]
+
+
+def open_engine(trained: Path | None, folder: Path, *overrides: str) -> Engine:
+    """An engine with store and keys in `folder`, and the models of a folder where `lotse train` has run, or none."""
+    own = [
+        *(packed(trained) if trained else ("models.uri=", f"models.cache={folder}/models")),
+        f"keys.folder={folder}",
+        f"store.url=embedded:{folder}/live",
+        f"store.closed={folder}/closed",
+        f"store.spool={folder}/spool",
+        "store.deadline_seconds=60",  # a busy machine is no outage
+    ]
+    settings = load_serving(ROOT / "configs" / "serving.toml", [*own, *overrides])
+    return Engine(settings, load_shop(ROOT / "configs" / "shop.toml"))
+
+
+async def post(engine: Engine, requests: Sequence[Sequence[WireEvent]], received_ms: int) -> list[list[Answer]]:
+    """The answers to requests that are taken in the same turn, each an array of events."""
+    taken = [Request(json.dumps(list(events)).encode()) for events in requests]
+    later = engine.take(taken, received_ms)
+    if later is not None:
+        await later
+    for request in taken:
+        if request.problem:
+            raise request.problem
+    return [request.answer for request in taken if isinstance(request.answer, list)]
 
 
 def start(folder: Path, *overrides: str) -> App:
-    """An application with keys and store in a folder; without models unless the overrides name some."""
-    places = [f"keys.folder={folder}", f"store.closed={folder}/closed", "models.uri=", f"models.cache={folder}/models"]
-    settings = load_serving(ROOT / "configs" / "serving.toml", [*places, "store.url=memory:", *overrides])
+    """An application whose engine has its store in memory and no models, unless the overrides name others."""
     app = App()
-    app.engine = Engine(settings, load_shop(ROOT / "configs" / "shop.toml"))
+    app.engine = open_engine(None, folder, "store.url=memory:", *overrides)
     return app
 
 

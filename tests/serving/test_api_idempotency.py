@@ -135,6 +135,22 @@ async def test_a_worker_that_died_in_between_has_its_effect_once(tmp_path: Path,
     await engine_of(app).close()
 
 
+async def test_events_that_came_before_without_the_key_do_not_speak_for_the_others(tmp_path: Path, store: str) -> None:
+    """The last one, on its own and under a key before; the first ones have no id, or one that nobody knows."""
+    app = start(tmp_path, store)
+    async with client(app) as http:
+        last = {**EVENT, "id": "last"}
+        await http.post("/v1/events", json=last)
+        await http.post("/v1/events", json=last, headers={"idempotency-key": "other"})
+        events = [{**EVENT, "id": "first"}, EVENT, last]
+        first = body_of(await http.post("/v1/events", json=events, headers=KEY))["results"]
+        assert [(r["status"], r["events"]) for r in first] == [("folded", 2), ("folded", 3), ("duplicate", 3)]
+        for number in range(9):  # what came under a key takes no place among the ids
+            await http.post("/v1/events", json=EVENT, headers={"idempotency-key": f"another-{number}"})
+        assert body_of(await http.post("/v1/events", json=last))["status"] == "duplicate"
+    await engine_of(app).close()
+
+
 async def test_a_key_is_forgotten_when_it_is_due(tmp_path: Path, store: str) -> None:
     app = start(tmp_path, store)
     engine = engine_of(app)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
+import uvloop
 
-from serving.connections import Connection, Watch
+from serving.connections import Connection, Watch, limit_handshakes
 from serving.settings import LimitSettings
+from tests.certificate import certificate
 from tests.workspace import wait_until
 
 LIMITS = {"header_seconds": 0.4, "body_seconds": 0.4, "read_seconds": 0.4}
@@ -42,19 +46,24 @@ async def application(scope: dict[str, Any], receive: Callable[[], Any], send: C
 
 
 @contextmanager
-def serving(**limits: Any) -> Iterator[tuple[int, Watch]]:
+def serving(tls: tuple[Path, Path] | None = None, **limits: Any) -> Iterator[tuple[int, Watch]]:
+    """The port and the watch of a server on the event loop of the service; tls: files of a certificate and its key."""
     watch = Watch(LimitSettings(**{**LIMITS, **limits}), workers=1)
     protocol = type("Own", (Connection,), {"watch": watch, "front": staticmethod(lambda theirs: theirs), "ours": None})
-    config = uvicorn.Config(application, http=protocol, lifespan="off", log_config=None, timeout_keep_alive=30)
+    config = uvicorn.Config(
+        application, http=protocol, lifespan="off", log_config=None, timeout_keep_alive=30,
+        **({"ssl_certfile": tls[0], "ssl_keyfile": tls[1]} if tls else {}),
+    )  # fmt: skip
     server = uvicorn.Server(config)
     listening = socket.create_server(("127.0.0.1", 0))
 
     async def run() -> None:
+        limit_handshakes(asyncio.get_running_loop(), LIMITS["header_seconds"])
         looking = asyncio.create_task(watch.run(every_seconds=0.05))
         await server.serve(sockets=[listening])
         looking.cancel()
 
-    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread = threading.Thread(target=uvloop.run, args=(run(),))
     thread.start()
     try:
         wait_until(lambda: server.started)
@@ -140,6 +149,18 @@ def test_who_says_nothing_is_cut_and_who_waits_between_requests_is_not() -> None
         assert watch.cut == 1
         idle.sendall(HEAD + b"x" * 20)
         assert answered(idle)
+
+
+@pytest.mark.parametrize("begun", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["nothing", "a part of a hello"])
+def test_a_handshake_that_is_not_finished_is_cut(tmp_path: Path, begun: bytes) -> None:
+    shown, key = certificate(tmp_path)
+    with serving((shown, key)) as (port, _), connect(port) as silent:
+        silent.sendall(begun)
+        context = ssl.create_default_context(cafile=shown)
+        with context.wrap_socket(connect(port), server_hostname="127.0.0.1") as client:
+            client.sendall(HEAD + b"x" * 20)
+            assert answered(client)
+        assert until_closed(silent) == b""
 
 
 def test_a_body_that_goes_on_after_the_refusal_is_cut() -> None:

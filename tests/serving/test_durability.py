@@ -17,7 +17,7 @@ import pytest
 from benchmarks.kills import service_rounds
 from serving.stores import Batch
 from serving.stores.restart import damaged_files_put_aside
-from tests.engine import open_engine, post
+from tests.serving.in_process import open_engine, post
 from tests.workspace import ROOT, Service
 
 pytestmark = pytest.mark.slow
@@ -62,7 +62,7 @@ def test_workers_killed_at_random_moments_and_power_cuts_lose_nothing() -> None:
     told = " ".join(done.stdout.split())
     assert "27 rounds of kill -9 of workers, durability process" in told
     assert "3 rounds of kill -9 of workers, durability disk" in told
-    assert "0 damaged files, 0 without an acknowledged write; of" in told
+    assert "segments used again: 0 damaged stores, 0 without an acknowledged write" in told
 
 
 MINUTE_MS = 60_000

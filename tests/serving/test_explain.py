@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import math
 import time
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 
 from serving.explain import Asked, explain
 from serving.heads import Head
+from serving.requests import Request
+from tests.serving.in_process import open_engine, post
 from tests.serving.test_parts import FEATURES, model_folder
 from tests.workspace import Service
 
@@ -64,3 +68,20 @@ def test_only_few_events_are_explained_at_once(service: Service) -> None:
     refused = service.http.post("/v1/events?explain=true", json=events)
     assert refused.status_code == 422 and "at most 20" in refused.json()["detail"]
     assert service.http.post("/v1/events", json=events[0]).json()["events"] == 1
+
+
+def test_rows_are_kept_only_where_an_explanation_is_asked_for(trained: Path, tmp_path: Path) -> None:
+    async def run() -> None:
+        engine = open_engine(trained, tmp_path, "store.url=memory:")
+        ((answer,),) = await post(engine, [[EVENT]], 1_780_000_000_000)
+        _, view = await engine.look(answer.session, 1_780_000_001_000)
+        assert view.scores.keys() == HEADS and view.asked == []
+        _, view = await engine.look(answer.session, 1_780_000_001_000, explained=True)
+        assert explain(view.asked, 1).keys() == HEADS
+        for explained in (False, True):
+            request = Request(b"[%s]" % json.dumps(EVENT).encode(), explained=explained)
+            await engine.recall(request, 1_780_000_002_000)
+            assert [len(asked) for asked in request.asked] == [len(HEADS) if explained else 0]
+        await engine.close()
+
+    asyncio.run(run())

@@ -13,8 +13,13 @@ from features import carried
 from features.compiler import Fold, compile_fold
 from features.declare import CatalogueError
 from features.definitions import CATALOGUE
-from features.events import ADD_TO_CART
+from features.events import ADD_TO_CART, CONSENT_LINK
+from serving.handover import ParquetSink
 from serving.requests import Answer
+from serving.sessions import STATE_BYTES
+from serving.settings import StoreSettings
+from serving.stores import Batch
+from tests.redis_server import redis_server
 from tests.serving.test_swaps import Running, check, scores
 from tests.serving.versions import HEADS, Versions
 
@@ -30,6 +35,11 @@ def other_fold() -> Fold:
     def item_sum(item_sum: float, item: int, name: int) -> float:
         """Not ours."""
         return item_sum + (item % 7) * (1 + (name == ADD_TO_CART))
+
+    @catalogue.field("f8", feature=True)
+    def searches(searches: float, item: int) -> float:
+        """Ours are whole numbers."""
+        return searches + item % 3 + 0.5
 
     return compile_fold(catalogue.check())
 
@@ -127,3 +137,146 @@ def test_sessions_end_in_the_generation_they_started_in(
     assert starts.engine.fold.digest == other_fold.digest
     assert asyncio.run(starts.send("first", 0)).models == new
     asyncio.run(starts.engine.close())
+
+
+@pytest.mark.slow
+def test_a_generation_is_kept_while_another_worker_has_sessions_of_it(
+    running: Running, versions: Versions, other_fold: Fold, tmp_path: Path
+) -> None:
+    """Of two workers one sees nothing of the old sessions for many timeouts."""
+    old, old_digest = dict.fromkeys(HEADS, "1"), compile_fold().digest
+
+    async def change(url: str) -> None:
+        # beside a worker whose follower they share, and on a store that two may open in one process
+        store = StoreSettings(url=url, spool=f"{tmp_path}/spool", deadline_seconds=60)
+        idle, busy = (Running(tmp_path, versions.uri, store, cache=running.settings.models.cache) for _ in range(2))
+        following = [asyncio.create_task(worker.engine.follow_models()) for worker in (idle, busy)]
+        for head in HEADS:
+            versions.point(head, "1")
+        await asyncio.gather(idle.until(**old), busy.until(**old))
+        busy.now = idle.now
+        assert (await busy.send("long", 0)).models == old
+        new = {head: versions.add_for(head, other_fold, idle.rows(other_fold)) for head in HEADS}
+        for head in HEADS:
+            versions.point(head, new[head])
+        await asyncio.gather(idle.until(**new), busy.until(**new))
+
+        async def later(timeouts: float, now_ms: int) -> list[int]:
+            """How many generations each has after so long, in which both told the other what they had used."""
+            for worker in (busy, idle, busy):
+                await worker.engine.share_usage(now_ms)
+            for worker in (idle, busy):
+                models = worker.engine.watcher._models
+                models.outlived()  # takes notice
+                models._used_at[old_digest] -= timeouts * TIMEOUT_MS / 1000
+            await asyncio.sleep(0.3)  # both look twenty times a second
+            return [len(worker.engine.lineup.generations) for worker in (idle, busy)]
+
+        for number in range(1, 4):
+            at = busy.now + number * TIMEOUT_MS
+            answer = await busy.send("long", number, at=at)
+            assert (answer.models, answer.events) == (old, number + 1)
+            assert await later(1, at) == [2, 2]
+        answer = await idle.send("long", 4, at=busy.now + 4 * TIMEOUT_MS)
+        assert (answer.status, answer.models, answer.events) == ("folded", old, 5)
+        assert idle.engine.metrics.retired_records == 0
+        assert await later(1, busy.now + 5 * TIMEOUT_MS) == [2, 2]
+        assert await later(3, busy.now + 9 * TIMEOUT_MS) == [1, 1]
+        await idle.engine.sweep(busy.now + 20 * TIMEOUT_MS)
+        await idle.engine.count()
+        assert idle.engine.metrics.records == 0  # nor is a note left
+        for task, worker in zip(following, (idle, busy), strict=True):
+            task.cancel()
+            await worker.engine.close()
+
+    with redis_server() as server:
+        asyncio.run(change(server.url))
+
+
+@pytest.mark.slow
+def test_sessions_of_every_generation_are_handed_on_with_its_own_fields(
+    running: Running, versions: Versions, other_fold: Fold, tmp_path: Path
+) -> None:
+    engine, over = running.engine, running.now + 50 * TIMEOUT_MS
+
+    async def change() -> None:
+        following = asyncio.create_task(engine.follow_models())
+        new = {head: versions.add_for(head, other_fold, running.rows(other_fold)) for head in HEADS}
+        for head in HEADS:
+            versions.point(head, "1")
+        await running.until(**dict.fromkeys(HEADS, "1"))
+        await engine.sweep(over)
+        while batch := engine.store.claim(1_000, over, 1):  # what other tests have left
+            engine.store.settle(batch.name)
+        for number in range(3):
+            await running.send("ours", number)
+        for head in HEADS:
+            versions.point(head, new[head])
+        await running.until(**new)
+        for number in range(3):
+            await running.send("theirs", number)
+        await engine.sweep(over)
+        following.cancel()
+
+    asyncio.run(change())
+    batch = engine.store.claim(1_000, over, 1)
+    assert isinstance(batch, Batch)
+    first, second = engine._sink.table(batch.sessions).to_pylist()
+    own, other = (first, second) if first["field_digest"] == compile_fold().field_digest else (second, first)
+    assert other["field_digest"] == other_fold.field_digest
+    assert own["record"] is None and other["record"] is None
+    assert own["events"] == other["events"] == 3 and own["cart_adds"] == other["cart_adds"] == 1
+    # what only one of them has, and what both have as another type
+    assert (own["item_views"], other["item_views"], own["item_sum"]) == (1, None, None) and other["item_sum"] > 0
+    assert (own["searches"], own["searches@i4"], other["searches@i4"]) == (None, 0, None) and other["searches"] >= 1.5
+    # a worker that has let one of them go writes it as it lies in the store
+    later = ParquetSink(tmp_path, [other_fold])
+    raw = {line["field_digest"]: line["record"] for line in later.table(batch.sessions).to_pylist()}
+    (value,) = (value for _, value in batch.sessions if len(value) == STATE_BYTES + compile_fold().record_bytes)
+    assert raw == {other_fold.field_digest: None, compile_fold().field_digest: value[STATE_BYTES:]}
+    # and a file of one generation has its columns only
+    alone = [one for one in batch.sessions if one.value == value]
+    names = engine._sink.table(alone).column_names
+    assert "searches" in names and not {"item_sum", "searches@i4"} & set(names)
+
+
+@pytest.mark.slow
+def test_a_linked_visitor_of_an_older_generation_is_remembered_as_long_as_any(
+    running: Running, versions: Versions, other_fold: Fold
+) -> None:
+    engine, over = running.engine, running.now + 70 * TIMEOUT_MS
+    linked = {"consent": ["measure", "link"]}
+
+    async def change() -> None:
+        following = asyncio.create_task(engine.follow_models())
+        new = {head: versions.add_for(head, other_fold, running.rows(other_fold)) for head in HEADS}
+
+        async def point(numbers: dict[str, str]) -> None:
+            for head in HEADS:
+                versions.point(head, numbers[head])
+            await running.until(**numbers)
+
+        await point(dict.fromkeys(HEADS, "1"))
+        await running.send("linked", 0, **linked)
+        await running.send("not linked", 0)
+        await point(new)
+        await engine.sweep(over)
+        await engine.count()
+        assert engine.metrics.records == 1
+        # who goes back to the old features knows the visitor again
+        await point(dict.fromkeys(HEADS, "1"))
+        assert (await running.send("linked", 1, at=over, **linked)).status == "started"
+        await engine.sweep(over + TIMEOUT_MS)
+        lines = []
+        while isinstance(batch := engine.store.claim(1_000, over, 1), Batch):
+            lines += engine._sink.table(batch.sessions).to_pylist()
+            engine.store.settle(batch.name)
+        visits = [line["visitor_visits"] for line in lines if line["consent"] & CONSENT_LINK]
+        assert sorted(visits) == [1, 2]
+        # and forgets the visitor when that is due
+        await engine.sweep(over + TIMEOUT_MS + engine.sessions.linked_ms)
+        await engine.count()
+        assert engine.metrics.records == 0
+        following.cancel()
+
+    asyncio.run(change())

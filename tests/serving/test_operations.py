@@ -17,8 +17,8 @@ from serving.exposition import METRICS
 from serving.settings import ModelSettings, ServingSettings, StoreSettings, load_serving
 from serving.stores import open_store
 from serving.watcher import Watcher
-from tests.certificates import certificate
-from tests.workspace import ROOT, Service, lotse, wait_until, workspace
+from tests.certificate import certificate
+from tests.workspace import ROOT, Service, lotse, packed, wait_until, workspace
 
 EVENT = {"visitor": "jane", "name": "page_view"}
 
@@ -53,8 +53,9 @@ def test_workers_behind_tls_end_in_good_order(trained: Path, tmp_path: Path) -> 
     folder = workspace(tmp_path / "work")
     shown, key = certificate(tmp_path)
     tls = f"tls.certificate={shown}", f"tls.key={key}"
-    models = f"models.uri=sqlite:///{trained}/lotse-data/mlflow.db"
-    running = Service(folder, models, *tls, "server.workers=2", "server.drain_seconds=3")
+    running = Service(
+        folder, *packed(trained), *tls, "server.workers=2", "server.drain_seconds=3", "limits.header_seconds=5"
+    )
     running.scheme, running.verify = "https", str(shown)
     running.start()
     try:
@@ -63,6 +64,8 @@ def test_workers_behind_tls_end_in_good_order(trained: Path, tmp_path: Path) -> 
         with socket.create_connection(("127.0.0.1", running.port)) as plain, contextlib.suppress(OSError):
             plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
             assert not plain.recv(100).startswith(b"HTTP")
+        with socket.create_connection(("127.0.0.1", running.port), timeout=20) as silent:
+            assert silent.recv(1) == b""  # the handshake is not waited for
         wait_until(lambda: "lotse_workers 2.0" in running.http.get("/metrics").text)
         clients = [Client(running, number) for number in range(8)]
         for client in clients:

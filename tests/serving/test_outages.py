@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,12 @@ from serving.replay import replay
 from serving.requests import Answer
 from serving.spool import SpooledTurn, SpooledVisit, new_spool, orphans
 from serving.stores.encryption import Seal
-from tests.engine import open_engine, post
-from tests.redis_server import RedisServer, redis_server
-from tests.serving.in_process import client, engine_of, start
+from tests.cassandra_server import cassandra_server, make_keyspace
+from tests.redis_server import RedisServer, redis_cluster, redis_server
+from tests.server_process import ServerProcess
+from tests.serving.in_process import client, engine_of, open_engine, post, start
 from tests.serving.proxy import Proxy
-from tests.workspace import Service, wait_until
+from tests.workspace import Service, packed, wait_until
 
 START = 1_780_000_000_000
 VISITORS = ("jane", "john", "juan")
@@ -73,19 +74,11 @@ LAST = 7
 
 
 @pytest.fixture(scope="module")
-def models(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """Settings of an engine that has the trained models at once; asking the registry takes seconds."""
-    folder = tmp_path_factory.mktemp("models")
-    asyncio.run(open_engine(trained, folder, "store.url=memory:", f"models.cache={folder}/models").close())
-    return 'models.uri=""', f"models.cache={folder}/models"
-
-
-@pytest.fixture(scope="module")
-def undisturbed(trained: Path, models: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> list[Answer]:
+def undisturbed(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Answer]:
     """What the last event of each visitor is answered with where nothing ever failed."""
 
     async def run() -> list[Answer]:
-        engine = open_engine(trained, tmp_path_factory.mktemp("undisturbed"), "store.url=memory:", *models)
+        engine = open_engine(trained, tmp_path_factory.mktemp("undisturbed"), "store.url=memory:")
         for number in range(LAST):
             for visitor in VISITORS:
                 await one(engine, visitor, number)
@@ -121,14 +114,14 @@ async def outage(kind: str, server: RedisServer, proxy: Proxy) -> AsyncIterator[
 
 @pytest.mark.parametrize("kind", ["paused", "killed", "black hole", "mute", "slow", "reset"])
 def test_events_are_answered_while_the_store_is_away_and_counted_once_when_it_is_back(
-    trained: Path, models: tuple[str, str], tmp_path: Path, redis: RedisServer, undisturbed: list[Answer], kind: str
+    trained: Path, tmp_path: Path, redis: RedisServer, undisturbed: list[Answer], kind: str
 ) -> None:
     async def run() -> None:
         proxy = Proxy(redis.port)
         await proxy.start()
         prefix = f"t{time.time_ns()}"
         engine = open_engine(
-            trained, tmp_path, *models, f"store.url=redis://127.0.0.1:{proxy.port}/0", f"store.prefix={prefix}",
+            trained, tmp_path, f"store.url=redis://127.0.0.1:{proxy.port}/0", f"store.prefix={prefix}",
             f"store.spool={tmp_path}/spool", f"store.deadline_seconds={DEADLINE_SECONDS}", "store.retry_seconds=0.05",
         )  # fmt: skip
         answers = [await one(engine, visitor, number) for number in range(3) for visitor in VISITORS]
@@ -163,12 +156,100 @@ def test_events_are_answered_while_the_store_is_away_and_counted_once_when_it_is
     asyncio.run(run())
 
 
+@pytest.fixture(scope="module")
+def redis_nodes() -> Iterator[tuple[str, Sequence[ServerProcess]]]:
+    with redis_cluster("--appendonly", "yes", "--appendfsync", "always") as cluster:
+        yield cluster.url.replace("redis://", "redis+cluster://").removesuffix("/0"), cluster.nodes
+
+
+@pytest.fixture(scope="module")
+def cassandra() -> Iterator[tuple[str, Sequence[ServerProcess]]]:
+    with cassandra_server(commitlog_sync="batch") as server:
+        make_keyspace(server.port)
+        yield server.url, [server]
+
+
+@pytest.mark.parametrize(
+    ("store", "kind"), [("redis_nodes", "paused"), ("redis_nodes", "killed"), ("cassandra", "paused")]
+)
+def test_a_store_of_several_machines_that_was_away_has_every_event_once(
+    trained: Path,
+    tmp_path: Path,
+    undisturbed: list[Answer],
+    store: str,
+    kind: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    """What was sent to a process that stands still is done when it goes on, after it was given up."""
+    url, nodes = request.getfixturevalue(store)
+    deadline_seconds = 4 * DEADLINE_SECONDS  # Cassandra has only just started
+
+    async def run() -> None:
+        engine = open_engine(
+            trained, tmp_path, f"store.url={url}", f"store.prefix=t{time.time_ns()}",
+            f"store.deadline_seconds={deadline_seconds}", "store.timeout_seconds=1", "store.retry_seconds=0.05",
+        )  # fmt: skip
+        for number in range(3):
+            answers = [await one(engine, visitor, number) for visitor in VISITORS]
+            assert [(answer.events, answer.reason) for answer in answers] == [(number + 1, "")] * 3
+        for node in nodes:
+            node.pause() if kind == "paused" else node.kill()
+        longest = 0.0
+        for number in range(3, LAST):
+            begin = time.perf_counter()
+            answers = await asyncio.gather(*(one(engine, visitor, number) for visitor in VISITORS))
+            longest = max(longest, time.perf_counter() - begin)
+            assert [(answer.events, answer.reason) for answer in answers] == [(1, "store_unreachable")] * 3
+        assert engine.metrics.buffered_events == 3 * (LAST - 3)
+        assert longest < 10 * deadline_seconds
+        for node in nodes:
+            await asyncio.to_thread(node.resume if kind == "paused" else node.start)
+        await drained(engine)
+        last = [await one(engine, visitor, LAST) for visitor in VISITORS]
+        assert [(answer.events, answer.scores, answer.reason) for answer in last] == [
+            (answer.events, answer.scores, "") for answer in undisturbed
+        ]
+        await engine.close()
+
+    asyncio.run(run())
+
+
+def test_a_write_whose_answer_was_lost_is_known_after_others_and_keeps_no_id_from_being_known(
+    trained: Path, tmp_path: Path, redis: RedisServer
+) -> None:
+    async def run() -> None:
+        proxy = Proxy(redis.port)
+        await proxy.start()
+        own = (
+            f"store.prefix=t{time.time_ns()}", f"store.deadline_seconds={DEADLINE_SECONDS}",
+            "store.retry_seconds=0.05",
+        )  # fmt: skip
+        cut_off = open_engine(trained, tmp_path, *own, f"store.url=redis://127.0.0.1:{proxy.port}/0")
+        other = open_engine(trained, tmp_path, *own, f"store.url={redis.url}", f"store.spool={tmp_path}/other")
+        named = {**event("jane", 0), "id": "given by the tracker"}
+        await post(cut_off, [[named]], received(0))
+        proxy.turn("mute")
+        assert (await one(cut_off, "jane", 1)).reason == "store_unreachable"
+        # the other worker sees that it was done, and writes as often as a record remembers less one
+        assert [(await one(other, "jane", number)).events for number in range(2, 9)] == list(range(3, 10))
+        proxy.turn("well")
+        await drained(cut_off)
+        ((answer,),) = await post(other, [[named]], received(9))
+        assert (answer.status, answer.events) == ("duplicate", 9)
+        assert (await one(cut_off, "jane", 9)).events == 10
+        for engine in (cut_off, other):
+            await engine.close()
+        await proxy.close()
+
+    asyncio.run(run())
+
+
 def test_new_events_wait_behind_the_buffered_ones_and_the_buffer_gets_empty_under_load(
-    trained: Path, models: tuple[str, str], tmp_path: Path, redis: RedisServer
+    trained: Path, tmp_path: Path, redis: RedisServer
 ) -> None:
     async def run() -> None:
         engine = open_engine(
-            trained, tmp_path, *models, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}",
+            trained, tmp_path, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}",
             f"store.spool={tmp_path}/spool", "store.retry_seconds=0.05",
         )  # fmt: skip
         redis.pause()
@@ -198,10 +279,10 @@ def test_new_events_wait_behind_the_buffered_ones_and_the_buffer_gets_empty_unde
 
 
 def test_what_a_worker_had_buffered_is_replayed_by_the_next_one(
-    trained: Path, models: tuple[str, str], tmp_path: Path, redis: RedisServer
+    trained: Path, tmp_path: Path, redis: RedisServer
 ) -> None:
     async def run() -> None:
-        own = (*models, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}", f"store.spool={tmp_path}/spool")
+        own = (f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}", f"store.spool={tmp_path}/spool")
         redis.pause()
         first, second = open_engine(trained, tmp_path, *own), open_engine(trained, tmp_path, *own)
         answers = await several(first, "jane", range(9)) + [await one(first, "jane", 9)]
@@ -219,11 +300,11 @@ def test_what_a_worker_had_buffered_is_replayed_by_the_next_one(
 
 
 def test_what_cannot_be_buffered_is_refused_and_what_was_is_kept(
-    trained: Path, models: tuple[str, str], tmp_path: Path, redis: RedisServer
+    trained: Path, tmp_path: Path, redis: RedisServer
 ) -> None:
     async def run() -> None:
         engine = open_engine(
-            trained, tmp_path, *models, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}",
+            trained, tmp_path, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}",
             f"store.spool={tmp_path}/spool", "store.spool_mib=0.003", "store.retry_seconds=0.05",
         )  # fmt: skip
         redis.pause()
@@ -242,12 +323,10 @@ def test_what_cannot_be_buffered_is_refused_and_what_was_is_kept(
     asyncio.run(run())
 
 
-def test_reads_and_keyed_requests_are_refused_in_time(
-    models: tuple[str, str], tmp_path: Path, redis: RedisServer
-) -> None:
+def test_reads_and_keyed_requests_are_refused_in_time(trained: Path, tmp_path: Path, redis: RedisServer) -> None:
     async def run() -> None:
         app = start(
-            tmp_path, *models, f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}",
+            tmp_path, *packed(trained), f"store.url={redis.url}", f"store.prefix=t{time.time_ns()}",
             f"store.spool={tmp_path}/spool", f"store.deadline_seconds={DEADLINE_SECONDS}", "store.retry_seconds=0.05",
             "keys.required=false",
         )  # fmt: skip
@@ -279,11 +358,11 @@ def test_reads_and_keyed_requests_are_refused_in_time(
 
 
 def test_a_full_embedded_store_is_an_outage_that_ends_when_sessions_are_forgotten(
-    trained: Path, models: tuple[str, str], tmp_path: Path
+    trained: Path, tmp_path: Path
 ) -> None:
     async def run() -> None:
         engine = open_engine(
-            trained, tmp_path, *models, "store.size_gib=0.001", f"store.spool={tmp_path}/spool",
+            trained, tmp_path, "store.size_gib=0.001", f"store.spool={tmp_path}/spool",
         )  # fmt: skip
         visitors = 0
         reason = ""
@@ -331,11 +410,11 @@ def fill(disk: Path) -> Path:
 
 @pytest.mark.parametrize("durability", ["process", "disk"])
 def test_a_full_disk_refuses_events_and_loses_none(
-    trained: Path, models: tuple[str, str], tmp_path: Path, small_disk: Path, durability: str
+    trained: Path, tmp_path: Path, small_disk: Path, durability: str
 ) -> None:
     async def run() -> None:
         engine = open_engine(
-            trained, tmp_path, *models, f'store.durability="{durability}"', f"store.url=embedded:{small_disk}/live",
+            trained, tmp_path, f'store.durability="{durability}"', f"store.url=embedded:{small_disk}/live",
             f"store.spool={small_disk}/spool", "store.retry_seconds=0.05", "store.size_gib=0.1",
         )  # fmt: skip
         acknowledged: dict[str, int] = {}
@@ -356,11 +435,11 @@ def test_a_full_disk_refuses_events_and_loses_none(
 
         assert await send(range(5)) == 0
         ballast = fill(small_disk)
-        assert await send(range(5, 800)) > 100
+        assert await send(range(5, 400)) > 100
         ballast.unlink()
         await drained(engine)
         await asyncio.sleep(0.05)  # until the breaker lets a trial through
-        assert await send(range(800, 810)) == 0
+        assert await send(range(400, 410)) == 0
         names = list(acknowledged)
         answers: list[Answer] = []
         for place in range(0, len(names), 500):
@@ -372,11 +451,48 @@ def test_a_full_disk_refuses_events_and_loses_none(
     asyncio.run(run())
 
 
-def test_sessions_are_handed_on_once_after_the_disk_was_full(
-    trained: Path, models: tuple[str, str], tmp_path: Path, small_disk: Path
+def test_a_day_whose_key_cannot_be_written_refuses_events_and_loses_no_session(
+    trained: Path, tmp_path: Path, small_disk: Path
 ) -> None:
     async def run() -> None:
-        engine = open_engine(trained, tmp_path, *models, f"store.closed={small_disk}/closed")
+        engines = [open_engine(trained, tmp_path, "store.url=memory:", f"keys.folder={small_disk}/keys")]
+        # another worker, as far as pseudonyms go
+        engines.append(open_engine(trained, tmp_path, "store.url=memory:", f"keys.folder={small_disk}/keys"))
+        midnight = (START // 86_400_000 + 1) * 86_400_000
+        jane, linked = {"visitor": "jane", "name": "page_view"}, {"consent": ["measure", "link"]}
+
+        async def sent(received_ms: int, **more: Any) -> list[tuple[str, int]]:
+            found = []
+            for engine in engines:
+                ((answer,),) = await post(engine, [[{**jane, **more}]], received_ms)
+                found.append((engine._tokens.open(answer.session)[0], answer.events))
+            return found
+
+        assert [events for _, events in await sent(midnight - 1_000)] == [1, 1]
+        ballast = fill(small_disk)
+        before = sorted(small_disk.rglob("*"))
+        for again in range(2):
+            with pytest.raises(Problem) as refused:
+                await sent(midnight + again)
+            assert refused.value.status == 503 and (b"retry-after", b"1") in refused.value.headers
+            assert "keys.folder" in str(refused.value)
+        with pytest.raises(Problem):  # all of a request or nothing
+            await post(engines[0], [[{**jane, "visitor": "john", **linked}, jane]], midnight + 2)
+        assert sorted(small_disk.rglob("*")) == before
+        # who may be linked has a key that was there
+        assert [events for _, events in await sent(midnight + 3, visitor="john", **linked)] == [1, 1]
+        ballast.unlink()
+        (first, events), other = await sent(midnight + 4)
+        assert ((first, events), other) == ((first, 2), (first, 2))
+        for engine in engines:
+            await engine.close()
+
+    asyncio.run(run())
+
+
+def test_sessions_are_handed_on_once_after_the_disk_was_full(trained: Path, tmp_path: Path, small_disk: Path) -> None:
+    async def run() -> None:
+        engine = open_engine(trained, tmp_path, f"store.closed={small_disk}/closed")
         for visitor in VISITORS:
             await one(engine, visitor, 0)
         over = received(0) + 30 * 60_000
@@ -425,6 +541,9 @@ def test_a_spool_is_read_by_a_release_with_other_columns_and_only_with_its_key(t
     assert found.drop(turns) == 1
     found.close()
     assert list(tmp_path.iterdir()) == []
+    # one that named no writes has left its turns without tokens
+    before = msgspec.msgpack.encode([START, [[visit.events, visit.others]]])
+    assert msgspec.msgpack.decode(before, type=SpooledTurn) == SpooledTurn(START, [visit])
 
 
 @pytest.mark.slow

@@ -223,7 +223,7 @@ def _work(settings: StoreSettings, worker: int, rounds: int, kill: bool) -> None
     asyncio.run(run())
 
 
-SHARED = ["embedded", "redis", "redis_nodes", "cassandra"]
+SHARED = ["embedded", "embedded on disk", "redis", "redis_nodes", "cassandra"]
 
 
 @pytest.fixture(params=SHARED)

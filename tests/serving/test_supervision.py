@@ -7,7 +7,9 @@ import signal
 from pathlib import Path
 
 import pytest
+from bentoml._internal.utils import circus
 
+from serving.supervision import replace_workers_soon
 from tests.workspace import Service, wait_until, workspace
 
 
@@ -44,3 +46,11 @@ def test_no_process_is_left_behind(trained: Path, tmp_path: Path) -> None:
     running.process.wait(timeout=20)
     wait_until(lambda: not any(map(runs, everybody)), seconds=60)
     running.http.close()
+
+
+def test_a_killed_worker_is_missed_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As BentoML's supervisor is made: it would look every ten."""
+    monkeypatch.setattr(circus, "create_standalone_arbiter", circus.create_standalone_arbiter)  # put back afterwards
+    replace_workers_soon()
+    arbiter = circus.create_standalone_arbiter([])
+    assert arbiter.check_delay == arbiter.ctrl.check_delay / 1000 == 1

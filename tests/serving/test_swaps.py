@@ -31,6 +31,7 @@ from features.shop import ShopSettings
 from features.tables import NOTHING_LEARNED
 from serving.engine import Engine
 from serving.lineup import Lineup
+from serving.model_cache import ModelCache
 from serving.models import Models
 from serving.problems import Problem
 from serving.refresh import SECRET, refresh
@@ -58,19 +59,19 @@ def versions(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Version
 class Running:
     """An engine that follows its models, in this process."""
 
-    def __init__(self, folder: Path, uri: str, **models: Any) -> None:
+    def __init__(self, folder: Path, uri: str, store: StoreSettings | None = None, **models: Any) -> None:
         chosen = {"cache": str(folder / "models"), "poll_seconds": 3600, **models}
         self.settings = ServingSettings(
-            store=StoreSettings(url=f"embedded:{folder}/live", size_gib=0.1),
+            store=store or StoreSettings(url=f"embedded:{folder}/live", size_gib=0.1),
             models=ModelSettings(uri=uri, **chosen),
             keys=KeySettings(folder=str(folder)),
         )
         self.engine = Engine(self.settings, ShopSettings())
         self.now = time.time_ns() // 1_000_000
 
-    async def send(self, visitor: str, number: int, at: int = 0) -> Answer:
+    async def send(self, visitor: str, number: int, at: int = 0, **more: Any) -> Answer:
         """Event `number` of a visitor, at the same time for all of them, or at another, ms UTC."""
-        request = Request(wire(self, number, visitor, at))
+        request = Request(wire(self, number, visitor, at, **more))
         later = self.engine.take([request], max(at, self.now + 60_000))
         if later is not None:
             await later
@@ -100,10 +101,11 @@ class Running:
         raise AssertionError(f"{self.engine.scorer.versions}, expected {expected}")
 
 
-def wire(running: Running, number: int, visitor: str = "x", at: int = 0) -> bytes:
+def wire(running: Running, number: int, visitor: str = "x", at: int = 0, **more: Any) -> bytes:
     """Event `number` of a visitor."""
     time_ms = at or running.now + 3_000 * number
-    return json.dumps({"visitor": visitor, "name": NAMES[number], "item": f"sku-{number}", "time": time_ms}).encode()
+    event = {"visitor": visitor, "name": NAMES[number], "item": f"sku-{number}", "time": time_ms, **more}
+    return json.dumps(event).encode()
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +149,7 @@ def check(
 
 @pytest.mark.slow
 def test_swaps_under_load(running: Running, versions: Versions) -> None:
-    """Twenty-four moves of all heads' aliases between three versions, of which two stay in memory."""
+    """Twelve moves of all heads' aliases between three versions, of which two stay in memory."""
     expected = scores(versions.loaded, running.rows())
     for head in HEADS:
         one, two, three = (expected[head, number] for number in "123")
@@ -166,7 +168,7 @@ def test_swaps_under_load(running: Running, versions: Versions) -> None:
     async def swaps() -> None:
         following = asyncio.create_task(running.engine.follow_models())
         loads = [asyncio.create_task(load(who)) for who in range(3)]
-        for turn in range(24):
+        for turn in range(12):
             number = "231"[turn % 3]
             lineups.append(weakref.ref(running.engine.lineup))
             for head in HEADS:
@@ -181,10 +183,10 @@ def test_swaps_under_load(running: Running, versions: Versions) -> None:
     try:
         asyncio.run(swaps())
         # what scored before is gone without the garbage collector, which a service runs rarely
-        assert [one() is None for one in lineups] == [True] * 24
+        assert [one() is None for one in lineups] == [True] * 12
     finally:
         gc.enable()
-    assert set(seen) == {"1", "2", "3"} and min(seen.values()) > 24
+    assert set(seen) == {"1", "2", "3"} and min(seen.values()) > 12
 
 
 class Held(MemoryStore):
@@ -300,12 +302,55 @@ def test_a_canary_is_answered_with_the_challenger_and_stays_it(two_before: Runni
     assert 10 < sum(numbers == {"2"} for numbers in of_visitor) < 50
 
 
+def test_a_start_scores_from_the_cache_and_asks_the_registry_afterwards(
+    running: Running, versions: Versions, tmp_path: Path
+) -> None:
+    shutil.copytree(running.settings.models.cache, tmp_path / "models")
+    other = Running(tmp_path, versions.uri)
+    watcher, lineup = other.engine.watcher, other.engine.lineup
+    assert watcher._follower is None
+
+    async def ask() -> Answer:
+        answer = await other.send("jane", 0)
+        following = asyncio.create_task(other.engine.follow_models())
+        while watcher._follower is None or watcher._state.run != watcher.cache.run():
+            await asyncio.sleep(0.01)
+        following.cancel()
+        await other.engine.close()
+        return answer
+
+    answer = asyncio.run(ask())
+    assert answer.models == dict.fromkeys(HEADS, "1") and answer.reasons == {}
+    assert other.engine.lineup is lineup  # the registry says the same: nothing is swapped
+
+
+def test_a_start_waits_for_the_registry_where_the_cache_cannot_score(
+    running: Running, trained: Path, tmp_path: Path
+) -> None:
+    cache, registry = ModelCache(tmp_path / "models"), Versions(trained, tmp_path / "registry")
+    shutil.copytree(running.settings.models.cache, cache.folder)
+    for version in cache.state().heads["exit"].versions():
+        (cache.path(version) / "booster.txt").write_text("no trees")
+    registry.point("exit", new := registry.add("exit", 3))
+    other = Running(tmp_path, registry.uri)
+    answer = asyncio.run(other.send("jane", 0))
+    assert answer.models == {**dict.fromkeys(HEADS, "1"), "exit": new} and answer.reasons == {}
+    asyncio.run(other.engine.close())
+
+
 def test_a_registry_that_hangs_does_not_keep_a_service_from_starting(running: Running, tmp_path: Path) -> None:
     shutil.copytree(running.settings.models.cache, tmp_path / "models")
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never answers
-        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        other = Running(tmp_path, uri, wait_seconds=0.2)
-        answer = asyncio.run(other.send("jane", 0))
+        other = Running(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}")
+
+        async def ask() -> Answer:
+            following = asyncio.create_task(other.engine.follow_models())
+            while not other.engine.watcher._state.unreachable_since_ms:
+                await asyncio.sleep(0.01)
+            following.cancel()
+            return await other.send("jane", 0)
+
+        answer = asyncio.run(ask())
         assert answer.models == dict.fromkeys(HEADS, "1") and answer.reasons == {}
         asyncio.run(other.engine.close())
 

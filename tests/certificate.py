@@ -1,4 +1,4 @@
-"""Certificates that tests make for themselves."""
+"""Certificates for servers of this machine."""
 
 from __future__ import annotations
 
