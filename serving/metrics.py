@@ -7,6 +7,7 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -146,6 +147,7 @@ class Metrics:
         ]
 
 
+@cache
 def _release() -> str:
     try:
         return version("lotse")
