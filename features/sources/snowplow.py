@@ -32,6 +32,7 @@ from features.trackers.snowplow import (
     DEVICES,
     ENTITIES,
     EVENTS,
+    QUARTER_SECONDS,
     TOLD,
     Rules,
     SnowplowEvent,
@@ -223,6 +224,7 @@ def _utc_offset(event: dict[str, Any], time: Any) -> int | None:
     """By the zone that the browser names, else by that of the address."""
     zone = event.get("os_timezone") or event.get("geo_timezone") or ""
     try:
-        return utc_offset(zone, datetime.datetime.fromisoformat(str(time)).replace(tzinfo=datetime.UTC))
+        moment = datetime.datetime.fromisoformat(str(time)).replace(tzinfo=datetime.UTC)
+        return utc_offset(zone, int(moment.timestamp()) // QUARTER_SECONDS)
     except (ValueError, OverflowError):
         return None  # a time that is none is refused with its row later on

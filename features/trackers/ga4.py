@@ -7,10 +7,10 @@ several items, one an item. `(not set)` and the like are missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from features.channels import channel_of, entry_of
+from features.channels import Entry, channel_of, entry_of
 from features.settings import Settings
 
 Row = dict[str, Any]
@@ -71,7 +71,9 @@ def campaign_of(tags: Iterable[Sequence[str]]) -> str | None:
     return next((tag[2] for tag in tags if tag[2] and not tag[2].startswith("(")), None)
 
 
-def origin(tags: Iterable[Sequence[str]], url: str, referrer: str) -> tuple[str | None, str | None]:
+def origin(
+    tags: Sequence[Sequence[str]], url: str, referrer: str, entry: Callable[[str, str], Entry] = entry_of
+) -> tuple[str | None, str | None]:
     """Channel and campaign by the first tag (source, medium, campaign) with a source or medium, else by the address.
 
     >>> origin([("news", "email", "spring")], "https://shop.example/", "")
@@ -83,8 +85,8 @@ def origin(tags: Iterable[Sequence[str]], url: str, referrer: str) -> tuple[str 
             return channel_of(source, medium or "(not set)", name), campaign
     if not url and not referrer:
         return None, campaign
-    entry = entry_of(url, referrer)
-    return entry.channel, campaign or entry.campaign or None
+    found = entry(url, referrer)
+    return found.channel, campaign or found.campaign or None
 
 
 def is_money(name: str, currency: str) -> bool:

@@ -134,6 +134,7 @@ _CAMEL: Final = re.compile(r"(?<=[a-z0-9])([A-Z])")
 # What the collector, or an app's tracker, writes where anonymity is asked for.
 _NOBODY: Final = "00000000-0000-0000-0000-000000000000"
 _FORMS_REMEMBERED: Final = 200_000
+QUARTER_SECONDS: Final = 900
 
 
 class SnowplowOptions(Settings):
@@ -359,15 +360,19 @@ class SnowplowEvent:
         return "unknown" if found == "bot" and self.event.get("platform") not in (None, "web") else found
 
 
-def utc_offset(zone: str, moment: datetime.datetime) -> int | None:
+@lru_cache(maxsize=10_000)
+def utc_offset(zone: str, quarter: int) -> int | None:
     """Minutes ahead of UTC in a zone as a browser names it; None where there is none of that name.
 
-    >>> summer = datetime.datetime(2026, 7, 1, tzinfo=datetime.UTC)
-    >>> utc_offset("Europe/Berlin", summer), utc_offset("Mars/Olympus", summer)
+    quarter: of an hour, since 1970; zones change on them.
+
+    >>> utc_offset("Europe/Berlin", 1_782_864_000 // 900), utc_offset("Mars/Olympus", 0)
     (120, None)
     """
     found = _zone(zone)
-    offset = moment.astimezone(found).utcoffset() if found else None
+    if found is None:
+        return None
+    offset = datetime.datetime.fromtimestamp(quarter * QUARTER_SECONDS, found).utcoffset()
     return None if offset is None else int(offset.total_seconds() // 60)
 
 

@@ -25,7 +25,7 @@ from features.trackers.ga4 import (
 )
 from serving.collect import Collected, Endpoint, Hit, Tools
 from serving.collect.ga4_validation import MOST_EVENTS, name_problem, problems
-from serving.collect.records import UnusableError, event_of, fields, number, own_names, source_options, text
+from serving.collect.records import Entries, UnusableError, event_of, fields, number, own_names, source_options, text
 from serving.consent import of_consent_mode
 from serving.http.call import Reply
 from serving.intake import EventIn
@@ -76,6 +76,7 @@ class Ga4:
         self._tools = tools
         self._options = source_options(tools.shop, "ga4", Ga4Options)
         self._skipped = frozenset(self._options.skip_events)
+        self._entry = Entries()
         self._names = own_names(tools.shop, "ga4", EVENTS)
         self._endpoints = {
             "/debug/mp/collect": Endpoint(("POST",), self.check, self.answer_check),
@@ -176,7 +177,7 @@ class Ga4:
         name = self._names.get(theirs, theirs)
         url, referrer = (known(params.get(key))[:_LONGEST] for key in ("page_location", "page_referrer"))
         currency = known(params.get("currency"))
-        channel, campaign = origin([[known(params.get(tag)) for tag in _TAGS]], url, referrer)
+        channel, campaign = origin([[known(params.get(tag)) for tag in _TAGS]], url, referrer, self._entry)
         record = {
             "name": theirs,
             "page": url or known(params.get("firebase_screen")),

@@ -13,7 +13,8 @@ from urllib.parse import unquote_plus
 
 from pydantic import ValidationError
 
-from features.events import CONSENTS, EVENT_NAMES
+from features.channels import Entry, entry_of
+from features.events import CONSENTS, EVENT_NAMES, hash64
 from features.settings import Settings, SettingsError
 from serving.intake import TEXT_LIMIT, EventIn
 
@@ -24,11 +25,32 @@ Options = TypeVar("Options", bound=Settings)
 
 PAGE_LIMIT: Final = 2_000
 _MOST: Final = 1e12
+_REMEMBERED: Final = 50_000
 _OURS: Final = frozenset(EVENT_NAMES)
 
 
 class UnusableError(Exception):
     """One event that cannot be used; its text is the reason, in words of ours."""
+
+
+class Entries:
+    """Channel and campaign of addresses and their referrers, which every event of a page repeats.
+
+    Addresses may tell a person, so they are remembered by their hash only. 6 us the first time, then 0.5 us.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[int, Entry] = {}
+
+    def __call__(self, url: str, referrer: str) -> Entry:
+        """As `features.channels.entry_of`."""
+        key = hash64(f"{url} {referrer}")
+        found = self._found.get(key)
+        if found is None:
+            if len(self._found) >= _REMEMBERED:
+                self._found.clear()
+            found = self._found[key] = entry_of(url, referrer)
+        return found
 
 
 def own_names(shop: ShopSettings, source: str, names: Mapping[str, str]) -> dict[str, str]:

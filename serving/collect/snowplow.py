@@ -11,7 +11,6 @@ from __future__ import annotations
 import binascii
 from base64 import urlsafe_b64decode
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +19,7 @@ from features.settings import Settings
 from features.trackers.snowplow import (
     DEVICES,
     EVENTS,
+    QUARTER_SECONDS,
     Rules,
     SnowplowEvent,
     SnowplowOptions,
@@ -28,7 +28,17 @@ from features.trackers.snowplow import (
     utc_offset,
 )
 from serving.collect import GIF, Collected, Endpoint, Hit, Tools
-from serving.collect.records import UnusableError, event_of, fields, names_of, options, own_names, source_options, text
+from serving.collect.records import (
+    Entries,
+    UnusableError,
+    event_of,
+    fields,
+    names_of,
+    options,
+    own_names,
+    source_options,
+    text,
+)
 from serving.http.call import Reply
 from serving.intake import EventIn
 from serving.requests import Answer
@@ -109,7 +119,7 @@ class Snowplow:
         self._apps = frozenset(source_options(tools.shop, "snowplow", SnowplowOptions).app_ids)
         self._names = own_names(tools.shop, "snowplow", EVENTS)
         section = tools.shop.sources.get("snowplow")
-        self._rules = Rules(self._names, {**DEVICES, **(section.devices if section else {})}, {})
+        self._rules = Rules(self._names, {**DEVICES, **(section.devices if section else {})}, {}, Entries())
         self._post = Endpoint(("POST",), self.read_post, self.answer_post)
         self._get = Endpoint(("GET",), self.read_get, self.answer_get)
 
@@ -179,7 +189,7 @@ class Snowplow:
             raise UnusableError("no visitor")
         time = _time(event, hit.received_ms)
         zone = event.get("os_timezone")
-        offset = utc_offset(zone, datetime.fromtimestamp(time / 1000, UTC)) if zone else None
+        offset = utc_offset(zone, time // (1000 * QUARTER_SECONDS)) if zone else None
         records = found.events(time=time, utc_offset=offset)
         return [event_of(record, self._names, visitor, consent) for record in records]
 
