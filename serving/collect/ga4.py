@@ -24,8 +24,11 @@ from features.trackers.ga4 import (
     with_items,
 )
 from serving.collect import Collected, Endpoint, Hit, Tools
+from serving.collect.entries import Entries
+from serving.collect.forms import fields
 from serving.collect.ga4_validation import MOST_EVENTS, name_problem, problems
-from serving.collect.records import Entries, UnusableError, event_of, fields, number, own_names, source_options, text
+from serving.collect.records import BadValueError, amount, event_of
+from serving.collect.vocabulary import UnusableError, name_of, own_names, source_options, text
 from serving.consent import of_consent_mode
 from serving.http.call import Reply
 from serving.intake import EventIn
@@ -100,7 +103,7 @@ class Ga4:
             found = {**shared, **fields(line, FIELDS)} if line else shared
             try:
                 collected.events += self._hit(hit, found, place, device)
-            except UnusableError as error:
+            except (UnusableError, BadValueError) as error:
                 collected.dropped.append(str(error))
         return collected
 
@@ -136,7 +139,7 @@ class Ga4:
         for place, event in enumerate(events):
             try:
                 collected.events += self._measurement(hit, body, event, place)
-            except UnusableError as error:
+            except (UnusableError, BadValueError) as error:
                 collected.dropped.append(str(error))
         return collected
 
@@ -190,7 +193,7 @@ class Ga4:
             **more,
         }
         if name == "scroll":
-            record["value"] = number(params.get("percent_scrolled"), 0.0) / 100
+            record["value"] = amount(params.get("percent_scrolled"), 0.0, "value") / 100
         return with_items(record, name, items)
 
     def _wires(
@@ -202,7 +205,8 @@ class Ga4:
         visitor = account if account and "link" in consent else client
         if not visitor:
             raise UnusableError("no visitor")
-        return [event_of({**record, "session": session}, self._names, visitor, consent) for record in records]
+        who = {"visitor": visitor, "session": session}
+        return [event_of(record | who, name_of(self._names, record["name"]), consent) for record in records]
 
     def answer(self, hit: Hit, collected: Collected, answers: Sequence[Answer]) -> Reply:
         """204, whatever was read."""

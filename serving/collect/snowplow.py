@@ -28,17 +28,11 @@ from features.trackers.snowplow import (
     utc_offset,
 )
 from serving.collect import GIF, Collected, Endpoint, Hit, Tools
-from serving.collect.records import (
-    Entries,
-    UnusableError,
-    event_of,
-    fields,
-    names_of,
-    options,
-    own_names,
-    source_options,
-    text,
-)
+from serving.collect.entries import Entries
+from serving.collect.forms import fields
+from serving.collect.options import options_of
+from serving.collect.records import BadValueError, event_of, names_of
+from serving.collect.vocabulary import UnusableError, name_of, own_names, source_options, text
 from serving.http.call import Reply
 from serving.intake import EventIn
 from serving.requests import Answer
@@ -114,7 +108,7 @@ class Snowplow:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        paths = options(SnowplowCollect, tools.options, "collect.options.snowplow").post_paths
+        paths = options_of("snowplow", tools.options, SnowplowCollect).post_paths
         self._paths = frozenset("/" + path.strip("/") for path in paths)
         self._apps = frozenset(source_options(tools.shop, "snowplow", SnowplowOptions).app_ids)
         self._names = own_names(tools.shop, "snowplow", EVENTS)
@@ -159,7 +153,7 @@ class Snowplow:
         for columns in events:
             try:
                 collected.events += self._events(hit, columns)
-            except UnusableError as error:
+            except (UnusableError, BadValueError) as error:
                 collected.dropped.append(str(error))
         return collected
 
@@ -190,8 +184,8 @@ class Snowplow:
         time = _time(event, hit.received_ms)
         zone = event.get("os_timezone")
         offset = utc_offset(zone, time // (1000 * QUARTER_SECONDS)) if zone else None
-        records = found.events(time=time, utc_offset=offset)
-        return [event_of(record, self._names, visitor, consent) for record in records]
+        records = found.events(visitor=visitor, time=time, utc_offset=offset)
+        return [event_of(record, name_of(self._names, record["name"]), consent) for record in records]
 
     def _consent(self, hit: Hit, found: SnowplowEvent) -> list[str]:
         """What holds for an event.

@@ -161,7 +161,7 @@ def test_an_order_is_an_event_a_product_with_the_value_once() -> None:
         ({"en": "web_vitals", "epn.value": "0.1"}, {"name": "custom"}),  # without a currency no money
         ({"en": "purchase", "epn.value": "12"}, {"name": "purchase", "value": 12.0}),
         ({"en": "order", "ep.value": "12", "cu": "EUR"}, {"name": "purchase", "value": 12.0, "currency": "EUR"}),
-        ({"en": "select_item", "pr1": "nmShoe~pr-5~qtmany~~x"}, {"name": "select_item", "item": "Shoe"}),
+        ({"en": "select_item", "pr1": "nmShoe~~x"}, {"name": "select_item", "item": "Shoe"}),
         (
             {"en": "view_item_list", "pr1": "ida~caX", "pr2": "idb~caX"},
             {"name": "view_item_list", "category": "X", "interactive": False},
@@ -188,6 +188,12 @@ def test_names_amounts_and_origin(fields: dict[str, str], expected: dict[str, An
         (web(en=""), ["no event name"], 0),
         (web("en=click\r\nen=\r\n\r\nen=scroll", en=""), ["no event name"], 2),
         (web(en="session_start"), ["no step of a visitor"], 0),
+        (
+            web("en=add_to_cart&pr1=ida~pr-5\r\nen=click\r\nen=add_to_cart&pr1=ida~qtmany", en=""),
+            ["bad price", "bad quantity"],
+            1,
+        ),
+        (protocol({"name": "purchase", "params": {"value": "much"}}, {"name": "click"}), ["bad value"], 1),
         (web(headers={"user-agent": "Googlebot/2.1"}), ["a program"], 0),
         (protocol()._replace(body=b"{"), ["no JSON"], 0),
         (protocol()._replace(body=b"[]"), ["no events"], 0),
