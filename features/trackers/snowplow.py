@@ -126,7 +126,7 @@ _CONSENT_GIVEN: Final = {"allow_all": sum(CONSENTS.values()), "deny_all": 0, "wi
 _BASES: Final = {
     "consent": sum(CONSENTS.values()),
     **dict.fromkeys(
-        ("contract", "legal_obligation", "vital_interests", "public_task", "public_interest", "legitimate_interests"),
+        ("contract", "legal_obligation", "vital_interests", "public_task", "legitimate_interests"),
         CONSENT_MEASURE,
     ),
 }

@@ -55,8 +55,8 @@ def test_a_visit(collector: Service, browser: Browser) -> None:
         wait_until(lambda: records(collector)[0]["heartbeats"] == 1)
     (session,) = records(collector)
     expected = {
-        "events": 9, "page_views": 1, "searches": 1, "item_views": 1, "cart_adds": 2, "account_events": 1, "purchases": 2,
-        "entry_channel": 5, "from_campaign": 1, "device_kind": 1,
+        "events": 9, "page_views": 1, "searches": 1, "item_views": 1, "cart_adds": 2, "account_events": 1,
+        "purchases": 2, "entry_channel": 5, "from_campaign": 1, "device_kind": 1,
     }  # fmt: skip
     assert {name: session[name] for name in expected} == expected
     assert round(session["revenue"], 2) == 178.62
