@@ -95,7 +95,7 @@ _REMEMBERED: Final = 50_000
 
 
 def visitor_of(anonymous_id: Any, user_id: Any, *, linked: bool) -> Any:
-    """Whose call it is: with consent to link the account's, wherever it is logged in, else the device's; None if neither.
+    """Whose call it is: with consent to link the account's, on all of its devices, else the device's; None if neither.
 
     >>> visitor_of("device", "account", linked=False), visitor_of("device", "account", linked=True)
     ('device', 'account')

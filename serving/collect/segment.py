@@ -276,7 +276,9 @@ def _options(found: Mapping[str, Any]) -> SegmentOptions:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         place = ".".join(("collect.options.segment", *(str(part) for part in problem["loc"])))
-        raise SettingsError(f"{place}: {problem['msg']}; the options are described in docs/trackers/segment.md") from None
+        raise SettingsError(
+            f"{place}: {problem['msg']}; the options are described in docs/trackers/segment.md"
+        ) from None
 
 
 def _categories(found: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:

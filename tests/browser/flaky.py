@@ -31,7 +31,7 @@ class Flaky:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def handle_one(self) -> None:
+            def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
                 answer = client.request(self.command, self.path, content=body, headers=headers)
@@ -51,7 +51,11 @@ class Flaky:
                 self.end_headers()
                 self.wfile.write(answer.content)
 
-            do_GET = do_POST = do_OPTIONS = handle_one
+            def do_GET(self) -> None:
+                self.do_POST()
+
+            def do_OPTIONS(self) -> None:
+                self.do_POST()
 
             def log_message(self, *_: Any) -> None:
                 pass

@@ -84,8 +84,8 @@ def test_a_visit(collector: Service, browser: Browser) -> None:
         page.goto("about:blank")
     (session,) = records(collector)
     expected = {
-        "events": 7, "page_views": 2, "searches": 1, "cart_adds": 1, "cart_units": 2, "account_events": 1, "purchases": 2,
-        "entry_channel": 5, "from_campaign": 1, "device_kind": 1,
+        "events": 7, "page_views": 2, "searches": 1, "cart_adds": 1, "cart_units": 2, "account_events": 1,
+        "purchases": 2, "entry_channel": 5, "from_campaign": 1, "device_kind": 1,
     }  # fmt: skip
     assert {name: session[name] for name in expected} == expected
     assert round(session["revenue"], 2) == 178.62
@@ -93,8 +93,8 @@ def test_a_visit(collector: Service, browser: Browser) -> None:
 
 
 def test_a_batch_is_sent_when_the_page_is_left(collector: Service, browser: Browser) -> None:
-    strategy = "{ strategy: 'batching', config: { timeout: 60000 } }"
-    batching = "{ integrations: { 'Segment.io': { deliveryStrategy: %s } } }" % strategy
+    strategy = {"strategy": "batching", "config": {"timeout": 60_000}}
+    batching = json.dumps({"integrations": {"Segment.io": {"deliveryStrategy": strategy}}})
     with shop(browser, bundled(PAGE % (COLLECTOR, batching))) as page:
         page.goto(f"{SHOP}/p/1")
         done(page, "track('Product Viewed', { product_id: 'SKU-7' })")

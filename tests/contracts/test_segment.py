@@ -120,6 +120,7 @@ def test_live_is_as_history(tmp_path: Path) -> None:
     key, shop = Pseudonymiser(b"0123456789abcdef"), ShopSettings(currency="EUR", timezone="Europe/Berlin")
     order = {"total": "27.50", "currency": "EUR", "products": [{"sku": 7, "price": "19", "quantity": 2}, {"id": "S2"}]}
     own = [call("Order Completed", messageId="o1", properties=order), call("Gewinnspiel", messageId="o2")]
+    own.append(preferring({"Analytics": True}, userId="user-42"))
     calls = [*captured_calls(), *(Sent(wire, SENT, AT_MS, {}) for wire in own)]
     adapter, intake = tracker("segment"), Intake(shop, ("measure",), 10**12)
     live, archived = [], []
@@ -135,7 +136,7 @@ def test_live_is_as_history(tmp_path: Path) -> None:
     (tmp_path / "archive.json").write_text("".join(json.dumps(wire) + "\n" for wire in archived))
     reader, reading = open_source("segment", str(tmp_path / "archive.json"), shop, key)
     history = concatenate(list(read_chunks(reader, reading))).to_dict("records")
-    assert len(live) == len(history) == 31 + 4 + 3
+    assert len(live) == len(history) == 32 + 4 + 4
     for event, row in zip(live, history, strict=True):
         assert event._asdict() == row
 
@@ -182,7 +183,9 @@ def test_calls_that_are_no_step_are_taken_and_counted(name: str) -> None:
     assert reason in ("identify: no step of a visitor", "group: no step of a visitor", "alias: no step of a visitor")
 
 
-@pytest.mark.parametrize("path", ["/v1/events", "/v1/sessions/t", "/v1/projects//settings", "/v1/projects/a/b/settings"])
+@pytest.mark.parametrize(
+    "path", ["/v1/events", "/v1/sessions/t", "/v1/projects//settings", "/v1/projects/a/b/settings"]
+)
 def test_other_paths_are_none_of_its(path: str) -> None:
     assert tracker("segment").endpoint(path) is None
 
@@ -212,7 +215,9 @@ def test_times_are_corrected_by_the_clients_clock() -> None:
     event = Intake(SHOP, ("measure",), 10**9).event(wire, AT_MS, lambda raw, linked: 1)
     assert event.time == AT_MS - 60_000
     without = {key: value for key, value in CALL.items() if key != "timestamp"}
-    event = Intake(SHOP, ("measure",), 10**9).event(event_of({**without, "sentAt": SENT}), AT_MS + 7, lambda raw, linked: 1)
+    event = Intake(SHOP, ("measure",), 10**9).event(
+        event_of({**without, "sentAt": SENT}), AT_MS + 7, lambda raw, linked: 1
+    )
     assert event.time == AT_MS + 7
 
 
@@ -235,8 +240,8 @@ def test_one_bad_call_of_a_batch_does_not_lose_the_others() -> None:
     found = taken({"batch": calls, "sentAt": SENT, "writeKey": "WK"}, "/v1/batch")
     assert [event.id for event in found.events] == ["1", "2"]
     assert found.dropped == [
-        "no JSON object", "unknown type", "no name", "no visitor", "bad price", "bad price", "bad price", "bad quantity",
-        "bad item", "a call of more than 32 kB", "bad visitor",
+        "no JSON object", "unknown type", "no name", "no visitor", "bad price", "bad price", "bad price",
+        "bad quantity", "bad item", "a call of more than 32 kB", "bad visitor",
     ]  # fmt: skip
 
 
@@ -275,7 +280,12 @@ def test_a_batch_is_not_longer_than_segments() -> None:
         ("/v1/t", b'{"event":"\xff"}', "no JSON", "malformed JSON"),
         ("/v1/t", b"[" * 20_000, "no JSON", "malformed JSON"),
         ("/v1/t", b"[]", "no JSON object", "the body is no object"),
-        ("/v1/t", b'{"event":"' + b"x" * 33_000 + b'"}', "a call of more than 32 kB", "the request is larger than 32KB"),
+        (
+            "/v1/t",
+            b'{"event":"' + b"x" * 33_000 + b'"}',
+            "a call of more than 32 kB",
+            "the request is larger than 32KB",
+        ),
         ("/v1/batch", b"{", "no JSON", "malformed JSON"),
         ("/v1/batch", b'{"batch":[,,]}', "no JSON", "malformed JSON"),
         ("/v1/b", b'{"batch":{}}', "no batch", "the body has no array `batch`"),

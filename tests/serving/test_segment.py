@@ -44,7 +44,12 @@ async def test_a_call_that_is_sent_again_counts_once(app: App) -> None:
 
 async def test_a_compressed_batch_with_a_bad_call_keeps_the_others(app: App) -> None:
     http, metrics = client(app), engine_of(app).metrics
-    calls = [VIEW, {**VIEW, "timestamp": "yesterday"}, {**VIEW, "type": "identify"}, {**VIEW, "properties": {"price": "x"}}]
+    calls = [
+        VIEW,
+        {**VIEW, "timestamp": "yesterday"},
+        {**VIEW, "type": "identify"},
+        {**VIEW, "properties": {"price": "x"}},
+    ]
     body = gzip.compress(json.dumps({"batch": [*calls, VIEW]}).encode())
     answer = await post(http, "/v1/batch", body, **{"content-encoding": "gzip"})
     assert answer.json() == SUCCESS
@@ -69,7 +74,9 @@ async def test_our_own_paths_stay_ours(app: App) -> None:
 async def test_a_browser_may_ask_and_read(app: App) -> None:
     http = client(app)
     asked = {"origin": SHOP, "access-control-request-method": "POST"}
-    answer = await http.options("/v1/t", headers={**asked, "access-control-request-headers": "authorization,x-retry-count"})
+    answer = await http.options(
+        "/v1/t", headers={**asked, "access-control-request-headers": "authorization,x-retry-count"}
+    )
     assert answer.status_code == 204
     assert answer.headers["access-control-allow-headers"] == "authorization,x-retry-count"
     for answer in (

@@ -74,8 +74,8 @@ async def test_an_identify_call_holds_scores_and_versions(api: Receiver) -> None
 
 async def test_only_what_is_news_is_told(api: Receiver) -> None:
     told = Told(api, step=0.2, thresholds={"conversion": [0.5, 0.05]})
-    for score, news in ((0.01, False), (0.06, True), (0.2, False), (0.26, True), (0.49, True), (0.51, True), (0.5, False),
-                        (0.45, True), (0.04, True), (0.0, False)):  # fmt: skip
+    scores = (0.01, 0.06, 0.2, 0.26, 0.49, 0.51, 0.5, 0.45, 0.04, 0.0)
+    for score, news in zip(scores, (0, 1, 0, 1, 1, 1, 0, 1, 1, 0), strict=True):
         before = len(api.received)
         told.offer(ANNA, conversion=score)
         await told.done()
@@ -85,8 +85,12 @@ async def test_only_what_is_news_is_told(api: Receiver) -> None:
 async def test_scores_of_a_prior_or_without_the_store_are_not_told(api: Receiver) -> None:
     told = Told(api)
     scores, models = {"bounce": 0.9, "exit": 0.8}, {"exit": "3"}
-    told.identify.offer(ANNA, Answer(status="folded", events=1, scores=scores, models=models, reason="store_unreachable"))
-    told.identify.offer(BERT, Answer(status="folded", events=1, scores=scores, models=models, reasons={"bounce": "no_model"}))
+    told.identify.offer(
+        ANNA, Answer(status="folded", events=1, scores=scores, models=models, reason="store_unreachable")
+    )
+    told.identify.offer(
+        BERT, Answer(status="folded", events=1, scores=scores, models=models, reasons={"bounce": "no_model"})
+    )
     await told.done()
     assert traits(api) == [{"lotse_exit": 0.8, "lotse_exit_version": "3"}]
 
@@ -193,7 +197,11 @@ def test_the_service_tells_segment_of_visitors_who_consent(own_service: Callable
     calls = [call for one in api.received for call in one.body["batch"]]
     assert [call["anonymousId"] for call in calls] == ["yes-1"]
     # nobody is told of a bounce that cannot be any more, and the other heads have models of the fixture's
-    assert {"lotse_conversion", "lotse_conversion_version", "lotse_exit", "lotse_exit_version"} <= set(calls[0]["traits"])
+    assert {"lotse_conversion", "lotse_conversion_version", "lotse_exit", "lotse_exit_version"} <= set(
+        calls[0]["traits"]
+    )
     assert all(0 <= calls[0]["traits"][name] <= 1 for name in ("lotse_conversion", "lotse_exit"))
-    wait_until(lambda: 'lotse_returned_scores_total{outcome="sent",tracker="segment"} 1.0' in service.http.get("/metrics").text)
+    wait_until(
+        lambda: 'lotse_returned_scores_total{outcome="sent",tracker="segment"} 1.0' in service.http.get("/metrics").text
+    )
     assert "yes-1" not in service.log.read_text()
