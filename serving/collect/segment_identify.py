@@ -28,7 +28,8 @@ from tenacity import (
     RetryCallState,
     retry_if_exception_type,
     stop_before_delay,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from serving.collect.segment_options import IdentifyOptions
@@ -189,7 +190,8 @@ class Identify:
             raise RefusedError(answer.status_code)
 
 
-_backoff = wait_exponential_jitter(initial=_FIRST_WAIT_SECONDS, max=_LONGEST_WAIT_SECONDS)
+# some chance, so that workers do not come back all at once
+_backoff: Final = wait_exponential(_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS) + wait_random(0, _FIRST_WAIT_SECONDS)
 
 
 def _wait(state: RetryCallState) -> float:

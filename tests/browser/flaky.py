@@ -26,7 +26,8 @@ class Flaky:
     def __init__(self, service: Service) -> None:
         self.spoil: list[int] = []
         self.spoiled = 0
-        client, flaky = service.client(), self
+        client = self._client = service.client()
+        flaky = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -72,6 +73,7 @@ class Flaky:
         """Stop."""
         self._server.shutdown()
         self._server.server_close()
+        self._client.close()
 
 
 @contextmanager

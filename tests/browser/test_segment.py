@@ -84,7 +84,7 @@ def test_a_visit(collector: Service, browser: Browser) -> None:
         page.goto("about:blank")
     (session,) = records(collector)
     expected = {
-        "events": 7, "page_views": 2, "searches": 1, "cart_adds": 1, "cart_units": 2, "account_events": 1,
+        "events": 7, "page_views": 2, "searches": 1, "cart_adds": 1, "account_events": 1,
         "purchases": 2, "entry_channel": 5, "from_campaign": 1, "device_kind": 1,
     }  # fmt: skip
     assert {name: session[name] for name in expected} == expected
@@ -93,15 +93,18 @@ def test_a_visit(collector: Service, browser: Browser) -> None:
 
 
 def test_a_batch_is_sent_when_the_page_is_left(collector: Service, browser: Browser) -> None:
-    strategy = {"strategy": "batching", "config": {"timeout": 60_000}}
+    strategy = {"strategy": "batching", "config": {"timeout": 60_000, "size": 2}}
     batching = json.dumps({"integrations": {"Segment.io": {"deliveryStrategy": strategy}}})
     with shop(browser, bundled(PAGE % (COLLECTOR, batching))) as page:
         page.goto(f"{SHOP}/p/1")
-        done(page, "track('Product Viewed', { product_id: 'SKU-7' })")
+        for _ in range(2):
+            done(page, "track('Product Viewed', { product_id: 'SKU-7' })")
+        # a full batch goes at once; Chromium has asked with it whether it may
+        wait_until(lambda: len(records(collector, item_views=2)) == 1)
         done(page, "track('Product Added to Wishlist', { product_id: 'SKU-7' })")
-        assert records(collector, wishlist_adds=1) == []
+        assert records(collector, item_views=2)[0]["wishlist_adds"] == 0
         page.goto("about:blank")
-        wait_until(lambda: len(records(collector, wishlist_adds=1, item_views=1)) == 1)
+        wait_until(lambda: records(collector, item_views=2)[0]["wishlist_adds"] == 1)
 
 
 def test_consent_of_a_consent_manager_and_of_the_browser_reach_the_record(collector: Service, browser: Browser) -> None:
