@@ -59,11 +59,14 @@ class Collected:
     ----------
     events: in their order; dropped: a reason, in words of ours, for each event that cannot be used.
     about: what the endpoint's answer has to know.
+    objected: whether the request says that its visitor does not want to be measured; then it is passed on to the
+    original collector only if that is configured. A request that tells the original so is none.
     """
 
     events: list[EventIn] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     about: Any = None
+    objected: bool = False
 
 
 class Refused(Exception):  # noqa: N818  (it is no error of ours)
