@@ -63,7 +63,7 @@ def work(name: str) -> Work:
             if endpoint is None or capture.hit.method not in endpoint.methods:
                 continue
             try:
-                events = endpoint.read(capture.hit).events
+                events = finished(endpoint.read(capture.hit)).events
             except Refused:
                 continue
             if events:
@@ -72,14 +72,15 @@ def work(name: str) -> Work:
     return found._replace(events=sum(len(answers) for _, _, answers in found.asked))
 
 
-def finished(reply: Any) -> None:
-    """Have an answer that is awaited, of which nothing waits for anything here."""
-    if isinstance(reply, Awaitable):
-        try:
-            reply.__await__().send(None)
-        except StopIteration:
-            return
-        raise AssertionError("an answer waits")
+def finished(found: Any) -> Any:
+    """What comes of something that may be awaited; nothing waits for anything here."""
+    if not isinstance(found, Awaitable):
+        return found
+    try:
+        found.__await__().send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("a tracker waits without a store")
 
 
 def inside(runs: int) -> None:
@@ -91,7 +92,7 @@ def inside(runs: int) -> None:
 
         def ours(asked: list[Any] = asked) -> None:
             for endpoint, hit, answers in asked:
-                finished(endpoint.answer(hit, endpoint.read(hit), answers))
+                finished(endpoint.answer(hit, finished(endpoint.read(hit)), answers))
 
         def theirs(native: list[bytes] = native) -> None:
             for body in native:
@@ -172,7 +173,9 @@ def forwarding(runs: int, seconds: int, rate: float) -> None:
                     one = attack(service.port, rate, seconds, script)
                     found[label].append(one)
                     counts[label] = _counts(service.port)
-                console.print(f"  {label}: p50 {one.p50:.2f} ms, p99 {one.p99:.2f} ms, {one.failed} failed", style="dim")
+                console.print(
+                    f"  {label}: p50 {one.p50:.2f} ms, p99 {one.p99:.2f} ms, {one.failed} failed", style="dim"
+                )
     report(
         f"Plausible's events at {rate:,.0f} requests/s, 64 connections, one worker",
         ["original", "p50 ms", "p99 ms", "p99.9 ms", "answered/s", "failed", "last run's requests"],
@@ -196,7 +199,9 @@ def _counts(port: int) -> str:
 def main() -> None:
     """The parts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", nargs="+", choices=("inside", "http", "forward"), default=["inside", "http", "forward"])
+    parser.add_argument(
+        "--part", nargs="+", choices=("inside", "http", "forward"), default=["inside", "http", "forward"]
+    )
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--rate", type=float, default=1_000)

@@ -67,8 +67,10 @@ class Collector:
         if encoded:
             call.receive = _noted(call.receive, parts)
         hit = await self._hit(call)
+        reply: Reply | None = None
         try:
-            collected, reply = endpoint.read(hit), None
+            found = endpoint.read(hit)
+            collected = await found if isinstance(found, Awaitable) else found
         except Refused as refused:
             collected, reply = Collected(dropped=[refused.reason]), refused.reply
         try:
@@ -77,7 +79,7 @@ class Collector:
         finally:
             # behind the answer, so that it does not wait; and also where a fault of ours leaves the client without one
             if forwarder is not None:
-                objected = collected.objected or self._consent.objects(hit.headers)
+                objected = self._consent.objects(hit.headers) or _objected(collected)
                 forwarder.put(call.scope, b"".join(parts) if encoded else hit.body, hit.address, objected=objected)
         for reason in collected.dropped:
             self._engine.metrics.dropped[name, reason] += 1
@@ -124,6 +126,14 @@ class Collector:
 
         self._events.take(self._engine, request, answered)
         await future
+
+
+def _objected(collected: Collected) -> bool:
+    """Whether a request tells that its visitor does not want to be measured."""
+    told = [event.consent for event in collected.events]
+    return collected.objected or (
+        bool(told) and all(consent is not None and "measure" not in consent for consent in told)
+    )
 
 
 def _forwarders(engine: Engine) -> dict[str, Forwarder]:

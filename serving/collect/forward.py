@@ -30,7 +30,7 @@ from aiohttp import (
     SocketTimeoutError,
     TCPConnector,
 )
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential_jitter
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential, wait_random
 from yarl import URL
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ _HOP_BY_HOP: Final = (
 # What may be made up by a client where no proxy of ours wrote it: we say ourselves from where a request came.
 _ADDRESSES: Final = (
     b"b-forwarded-for", b"cf-connecting-ip", b"client-ip", b"fastly-client-ip", b"forwarded", b"true-client-ip",
-    b"x-client-ip", b"x-cluster-client-ip", b"x-forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port",
-    b"x-forwarded-proto", b"x-forwarded-server", b"x-plausible-ip", b"x-real-ip",
+    b"x-client-ip", b"x-cluster-client-ip", b"x-forwarded", b"x-forwarded-for", b"x-forwarded-host",
+    b"x-forwarded-port", b"x-forwarded-proto", b"x-forwarded-server", b"x-plausible-ip", b"x-real-ip",
 )  # fmt: skip
 _LEFT_OUT: Final = frozenset((*_HOP_BY_HOP, *_ADDRESSES, b"content-length", b"expect", b"host", b"via"))
 # aiohttp adds its own of these where a client sent none.
@@ -88,9 +88,10 @@ class _Declined(Exception):  # noqa: N818  (it is an answer)
 class Forwarder:
     """What one worker passes on of one tracker.
 
-    Every request that is put in ends in one of two counts: `forwarded` by the original's status, or `forward_dropped` by
-    a reason: overflow, expired (it waited too long), unreachable (the original was, until then), timeout (no answer in
-    time), objected, loop (it has been here before), stopped (the service has), failed (no request of HTTP, or no answer).
+    Every request that is put in ends in one of two counts: `forwarded` by the original's status, or `forward_dropped`
+    by a reason: overflow, expired (it waited too long), unreachable (the original was, until then), timeout (no answer
+    in time), objected, loop (it has been here before), stopped (the service has), failed (what was sent, or what was
+    answered, is no HTTP).
     """
 
     def __init__(self, tracker: str, original: str, settings: ForwardSettings, metrics: Metrics) -> None:
@@ -194,7 +195,7 @@ class Forwarder:
             retry=retry_if_exception(_again), stop=enough, wait=_WAIT, before_sleep=self._note, reraise=True
         )
         try:
-            status = await trying(self._ask, session, passed)
+            status: int = await trying(self._ask, session, passed)
         except _Declined as declined:
             status = declined.status
         except (ClientConnectionError, OSError) as error:
@@ -263,7 +264,7 @@ class Forwarder:
             logger.warning("the original collector of %s does not take requests: %s", self._tracker, why)
 
 
-_WAIT: Final = wait_exponential_jitter(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, jitter=_FIRST_PAUSE_SECONDS)
+_WAIT: Final = wait_exponential(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS) + wait_random(0, _FIRST_PAUSE_SECONDS)
 
 
 def forwarders(originals: Mapping[str, str], settings: ForwardSettings, metrics: Metrics) -> dict[str, Forwarder]:

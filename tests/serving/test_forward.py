@@ -15,6 +15,7 @@ from features.settings import SettingsError
 from serving.app import App
 from serving.collect import Collected, Endpoint, Hit
 from serving.http.call import Reply
+from serving.intake import EventIn
 from serving.settings import load_serving
 from tests.server_process import free_ports, running
 from tests.serving.in_process import ask, engine_of, start
@@ -238,19 +239,30 @@ async def test_who_objects_is_passed_on_only_if_configured(
     assert pages(original) == [2]
 
 
-async def test_an_objection_that_the_tracker_tells_counts(original: Original, forwarding: Starts) -> None:
-    class OptedOut:
+@pytest.mark.parametrize(
+    ("told", "lost"),
+    [
+        (Collected(objected=True), True),
+        (Collected([EventIn(visitor="v", name="search", consent=[])]), True),
+        (Collected([EventIn(visitor="v", name="search", consent=[]), EventIn(visitor="v", name="search")]), False),
+        (Collected([EventIn(visitor="v", name="search", consent=["measure"])]), False),
+    ],
+)
+async def test_an_objection_that_the_tracker_tells_counts(
+    original: Original, forwarding: Starts, told: Collected, lost: bool
+) -> None:
+    class Telling:
         def endpoint(self, path: str) -> Endpoint | None:
-            return Endpoint(("POST",), lambda hit: Collected(objected=True), answer) if path == "/api/event" else None
+            return Endpoint(("POST",), lambda hit: told, answer) if path == "/api/event" else None
 
     def answer(hit: Hit, collected: Collected, answers: object) -> Reply:
         return Reply(b"text/plain", b"ok", 202)
 
     app = forwarding()
     assert app.collector is not None
-    app.collector._trackers["plausible"] = OptedOut()
+    app.collector._trackers["plausible"] = Telling()
     assert await send(app, view()) == 202
-    assert counted(app) == ({}, {("plausible", "objected"): 1}, 0)
+    await until(lambda: counted(app) == (({}, {("plausible", "objected"): 1}, 0) if lost else ({SENT: 1}, {}, 0)))
 
 
 async def test_a_request_does_not_go_round(original: Original, forwarding: Starts) -> None:
