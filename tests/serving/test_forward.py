@@ -313,13 +313,13 @@ def test_addresses_are_checked_at_the_start() -> None:
 def test_a_service_that_stops_passes_on_what_it_took(original: Original, own_service: Callable[..., Service]) -> None:
     """SIGTERM with forty requests in the queue: all arrive; of nobody is anything on disk or in a log."""
     service = own_service(
-        f"collect.forward.plausible={original.url}", "forward.connections=2", "logs.sample=1", "logs.level=debug",
-        "logs.format=json", 'limits.trusted_proxies=["127.0.0.1"]',
+        f"collect.forward.plausible={original.url}", "forward.connections=2", "logs.sample=1", "store.size_gib=0.05",
+        'limits.trusted_proxies=["127.0.0.1"]',
     )  # fmt: skip
     original.turn(200, seconds=0.1)
     for number in range(40):
-        headers = {"user-agent": f"{AGENT.decode()} canary", "x-forwarded-for": f"198.51.100.{number}"}
-        assert service.http.post("/api/event?canary", content=view(number), headers=headers).status_code == 202
+        headers = {"user-agent": f"{AGENT.decode()} heron-77", "x-forwarded-for": f"198.51.100.{number}"}
+        assert service.http.post("/api/event?heron-77", content=view(number), headers=headers).status_code == 202
     text = service.http.get("/metrics").text
     assert 'lotse_forward_queue{tracker="plausible"}' in text
     service.stop()
@@ -329,7 +329,7 @@ def test_a_service_that_stops_passes_on_what_it_took(original: Original, own_ser
     assert service.log in kept
     for path in kept:
         content = path.read_bytes()
-        assert b"canary" not in content and b"198.51.100." not in content, path
+        assert b"heron-77" not in content and b"198.51.100." not in content, path
 
 
 @pytest.mark.slow
