@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any, Final, Literal
 
 import msgspec
@@ -88,6 +87,15 @@ _OF_ONE_PRODUCT: Final = frozenset({"view_item", "select_item"})
 _OF_CART: Final = frozenset({"view_cart", "begin_checkout", "add_shipping_info", "add_payment_info"})
 _NOT_GRANTED: Final = frozenset({"notconsented", "unknown"})
 _EVERYTHING: Final = sum(CONSENTS.values())
+# What else is looked at, without a column of its own.
+_OF_THE_TAG: Final = frozenset({
+    "tealium_random", "tealium_timestamp_epoch", "tealium_timestamp_local", "tealium_timestamp_utc",
+    "browser_timezone_offset",
+})  # fmt: skip
+_UNSEEN: Final = ("", False)
+_NONE_KNOWN: Final[Mapping[str, tuple[str, bool] | None]] = {}
+# Names of variables that are remembered: some data layers make up new ones.
+_REMEMBERED: Final = 10_000
 # Tealium's categories of consent: the two that grant something here, then those that grant nothing.
 _CATEGORIES: Final[dict[str, tuple[str, ...]]] = {
     "analytics": ("measure", "link"),
@@ -153,6 +161,9 @@ class TealiumEvents:
             ours: (_plain(options.variables[ours]), *usual) if ours in options.variables else usual
             for ours, usual in {**VARIABLES, "time": times}.items()
         }
+        self.wanted = {name for names in self.places.values() for name in names} | _OF_THE_TAG
+        self.known: dict[str, dict[str, tuple[str, bool] | None]] = {}
+        self.remembered = 0
         own = options.consent_categories.items()
         self.categories = {**_CATEGORIES, **{_letters(name): grants for name, grants in own}}
 
@@ -164,7 +175,7 @@ class TealiumEvents:
         TooManyProductsError
             There are more of them than `most`.
         """
-        event = _flat(found)
+        event = self.flat(found)
         name = self.first(event, "name")
         url, referrer = (str(self.first(event, column) or "") for column in ("url", "referrer"))
         query = str(self.first(event, "query") or "")
@@ -198,11 +209,45 @@ class TealiumEvents:
             for place, product in enumerate(self.products(event, action))
         ]
 
+    def flat(self, event: Row) -> Row:
+        """{plain name: value} of what is looked for; what stands at the top wins over a variable of the same name."""
+        top: Row = {}
+        inside: Row = {}
+        levels = [("", event)]
+        for prefix, level in levels:
+            known = self.known.get(prefix, _NONE_KNOWN)
+            for key, value in level.items():
+                if isinstance(value, dict):
+                    levels.append((f"{prefix}{key}_", value))
+                    continue
+                place = known.get(key, _UNSEEN)
+                if place is _UNSEEN:
+                    place = self.place(prefix, key)
+                if place is not None:
+                    name, is_inside = place
+                    (inside if is_inside else top).setdefault(name, value)
+        return {**inside, **top}
+
+    def place(self, prefix: str, key: str) -> tuple[str, bool] | None:
+        """The plain name of a key, and whether it is a variable; None for what nobody looks for."""
+        name = f"{prefix}{key}"
+        plain = _plain(name)
+        place = (plain, name.startswith(("data", "udo"))) if plain in self.wanted else None
+        if self.remembered >= _REMEMBERED:
+            self.known.clear()
+            self.remembered = 0
+        self.known.setdefault(prefix, {})[key] = place
+        self.remembered += 1
+        return place
+
     def first(self, event: Row, ours: str) -> Any:
         """The first value that is given; of a list its first."""
         for theirs in self.places[ours]:
             if theirs in event:
-                for value in _cells(event[theirs]):
+                found = event[theirs]
+                if isinstance(found, str) and found and found[0] != "[":
+                    return found
+                for value in _cells(found):
                     if value is not None:
                         return value
         return None
@@ -216,6 +261,8 @@ class TealiumEvents:
 
     def products(self, event: Row, action: str) -> list[Row]:
         """What the event says of each of its products; of an event that is about none, its list's category."""
+        if action not in _OF_PRODUCTS and action not in _OF_ONE_PRODUCT:
+            return [{"category": self.first(event, "list_category")}]
         columns = {
             ours: next((cells for theirs in self.places[ours] if (cells := _cells(event.get(theirs)))), [])
             for ours in ("item", "category", "price", "quantity")
@@ -223,8 +270,6 @@ class TealiumEvents:
         rows = [place for place, item in enumerate(columns["item"]) if item is not None] or [0]
         if action in _OF_ONE_PRODUCT:
             rows = rows[:1]
-        elif action not in _OF_PRODUCTS:
-            columns, rows = {"category": [self.first(event, "list_category")]}, [0]
         if self.most is not None and len(rows) > self.most:
             raise TooManyProductsError
         return [
@@ -254,22 +299,6 @@ class TealiumEvents:
         return bits & most
 
 
-def _flat(event: Row) -> Row:
-    """{plain name: value} of all that is no object; what stands at the top wins over a variable of the same name."""
-    top: Row = {}
-    inside: Row = {}
-    levels = [("", event)]
-    for prefix, level in levels:
-        for key, value in level.items():
-            if isinstance(value, dict):
-                levels.append((f"{prefix}{key}_", value))
-            else:
-                name = f"{prefix}{key}"
-                (inside if name.startswith(("data", "udo")) else top).setdefault(_plain(name), value)
-    return {**inside, **top}
-
-
-@lru_cache(maxsize=10_000)
 def _plain(name: str) -> str:
     return name.replace(".", "_").removeprefix("data_").removeprefix("udo_")
 

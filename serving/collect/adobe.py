@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final
-from urllib.parse import parse_qs
 
 import msgspec
 
@@ -36,6 +35,7 @@ from serving.collect.adobe_state import (
     state_of,
 )
 from serving.collect.adobe_xdm import records_of
+from serving.collect.entries import Entries
 from serving.collect.options import options_of
 from serving.collect.records import BadValueError, event_of
 from serving.http.call import Reply
@@ -90,6 +90,7 @@ class Adobe:
         self._options = options_of("adobe", tools.options, AdobeSettings)
         self._organisation = self._options.organisation.replace("@", "_")
         self._names = {**tools.shop.events, **settings.events}
+        self._entry = Entries()
         self._custom = settings.unknown_events == "custom"
         self._endpoints = {
             "interact": Endpoint(("POST",), self._read_events, self._answer),
@@ -150,7 +151,7 @@ class Adobe:
         Refused
             It is not what the Edge Network takes.
         """
-        request = parse_qs(hit.query).get("requestId", [""])[0] if "requestId=" in hit.query else ""
+        request = hit.query.partition("requestId=")[2].partition("&")[0]  # a UUID: nothing in it is escaped
         try:
             body = msgspec.json.decode(hit.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -222,7 +223,7 @@ class Adobe:
             return
         about.counted = visitor
         try:
-            made = records_of(xdm, data, self._names)
+            made = records_of(xdm, data, self._names, self._entry)
         except BadValueError as error:
             collected.dropped.append(str(error))
             return

@@ -51,7 +51,7 @@ def state_of(entries: Iterable[Any], cookies: str, organisation: str) -> State:
         for cookie in cookies.split(";"):
             name, _, value = cookie.strip().partition("=")
             if name.startswith(_PREFIX):
-                found[name] = unquote(value)
+                found[name] = unquote(value) if "%" in value else value
             elif name.startswith("AMCV_"):
                 whose = unquote(name[5:]).replace("@", "_")
                 if organisation in ("", whose) and (known := _LEGACY.search(unquote(value))):

@@ -6,10 +6,10 @@ prices become records by the code that reads the feeds (`features.sources.adobe_
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from features.channels import entry_of
+from features.channels import Entry
 from features.sources.adobe_events import PURCHASE, SHOPPING, Product, Record, in_order, products, records
 from serving.collect.records import BadValueError
 
@@ -51,7 +51,9 @@ _PRODUCTS: Final = 200
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
-def records_of(xdm: Mapping[str, Any], data: Mapping[str, Any], known: Mapping[str, str]) -> list[Record]:
+def records_of(
+    xdm: Mapping[str, Any], data: Mapping[str, Any], known: Mapping[str, str], entry_of: Callable[[str, str], Entry]
+) -> list[Record]:
     """The records of an event: what happened first, then what it adds, a product each where it is about products.
 
     known: the names that are mapped, the shop's custom events among them. Empty where nothing was done by a visitor.

@@ -31,6 +31,7 @@ from features.sources.tealium_event import (
     is_step,
 )
 from serving.collect import GIF, Collected, Endpoint, Hit, Refused, Tools
+from serving.collect.entries import Entries
 from serving.collect.options import options_of
 from serving.collect.records import BadValueError, event_of, names_of
 from serving.consent import of_tcf
@@ -77,9 +78,10 @@ class Tealium:
         self._custom = settings.unknown_events == "custom"
         self._devices = settings.devices
         told = source_options(settings, TealiumOptions)
-        self._records = TealiumEvents(self._names, told, most=_PRODUCTS)
+        entry = Entries()
+        self._records = TealiumEvents(self._names, told, entry, most=_PRODUCTS)
         # the tag says when it sent, too, by which its clock is corrected
-        self._tagged = TealiumEvents(self._names, told, times=_MADE, most=_PRODUCTS)
+        self._tagged = TealiumEvents(self._names, told, entry, times=_MADE, most=_PRODUCTS)
         self._headers = ((b"x-region", self._options.region.encode()),) if self._options.region else ()
         event = Endpoint(("GET", "POST"), self._read_event, self._taken)
         bulk = Endpoint(("POST",), self._read_bulk, self._taken)
