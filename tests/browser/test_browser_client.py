@@ -84,7 +84,9 @@ class Visit:
 
 
 @contextmanager
-def visit(browser: Browser, tag: str, head: str = "", body: str = "", init: str = "", **options: Any) -> Iterator[Visit]:
+def visit(
+    browser: Browser, tag: str, head: str = "", body: str = "", init: str = "", **options: Any
+) -> Iterator[Visit]:
     """A visitor of a shop whose every page has these tags."""
     context = browser.new_context(ignore_https_errors=True, **{"user_agent": AGENT, **options})
     html = f"""<!doctype html><html lang="de"><title>Shop</title><meta name="viewport" content="width=device-width">{head}
@@ -335,9 +337,7 @@ def test_full_consent_in_local_storage(collector: Service, browser: Browser, key
 
 
 @pytest.mark.parametrize("objection", ["globalPrivacyControl", "doNotTrack"])
-def test_a_browser_that_objects_is_not_linked(
-    collector: Service, browser: Browser, key: str, objection: str
-) -> None:
+def test_a_browser_that_objects_is_not_linked(collector: Service, browser: Browser, key: str, objection: str) -> None:
     value = "true" if objection == "globalPrivacyControl" else "'1'"
     init = f"Object.defineProperty(Navigator.prototype, '{objection}', {{ get: () => {value} }})"
     with visit(browser, tag(key, 'data-consent="full"'), init=init) as visitor:
