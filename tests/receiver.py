@@ -44,7 +44,9 @@ class Receiver:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                receiver.received.append(Received(self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+                receiver.received.append(
+                    Received(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+                )
                 answer = receiver.answers.pop(0) if receiver.answers else (200, {})
                 if answer is None:
                     self.close_connection = True
