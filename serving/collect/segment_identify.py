@@ -98,9 +98,9 @@ class Identify:
 
         Those that no model gave, or that know less than they should, are not told.
         """
-        if answer.reason:
-            return
         scores = {head: round(score, 4) for head, score in answer.scores.items() if head not in answer.reasons}
+        if answer.reason or not scores:
+            return
         versions = {head: answer.models[head] for head in scores if head in answer.models}
         key, now = self._key(who), time.monotonic()
         waiting = self._waiting.get(key)

@@ -91,6 +91,10 @@ async def test_scores_of_a_prior_or_without_the_store_are_not_told(api: Receiver
     told.identify.offer(
         BERT, Answer(status="folded", events=1, scores=scores, models=models, reasons={"bounce": "no_model"})
     )
+    # what waits is not replaced by nothing
+    told.identify.offer(
+        BERT, Answer(status="folded", events=2, scores=scores, reasons=dict.fromkeys(scores, "no_model"))
+    )
     await told.done()
     assert traits(api) == [{"lotse_exit": 0.8, "lotse_exit_version": "3"}]
 
