@@ -7,6 +7,7 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,9 @@ class Metrics:
         self.events: Counter[str] = Counter()
         self.dropped: Counter[tuple[str, str]] = Counter()
         self.returned: Counter[tuple[str, str]] = Counter()
+        self.forwarded: Counter[tuple[str, str]] = Counter()
+        self.forward_dropped: Counter[tuple[str, str]] = Counter()
+        self.forward_queue: Counter[str] = Counter()
         self.fallbacks: Counter[tuple[str, str]] = Counter()
         self.store_errors: Counter[str] = Counter()
         self.retired_records = 0
@@ -109,6 +113,9 @@ class Metrics:
         found += [Sample("lotse_events", (status,), [count]) for status, count in self.events.items()]
         found += [Sample("lotse_dropped_events", each, [count]) for each, count in self.dropped.items()]
         found += [Sample("lotse_returned_scores", each, [count]) for each, count in self.returned.items()]
+        found += [Sample("lotse_forwarded_requests", each, [count]) for each, count in self.forwarded.items()]
+        found += [Sample("lotse_forward_dropped_requests", each, [n]) for each, n in self.forward_dropped.items()]
+        found += [Sample("lotse_forward_queue", (tracker,), [n]) for tracker, n in self.forward_queue.items()]
         found += [Sample("lotse_fallbacks", each, [count]) for each, count in self.fallbacks.items()]
         found += [Sample("lotse_store_errors", (what,), [count]) for what, count in self.store_errors.items()]
         found += [Sample("lotse_events_seconds", (), self.latency.values())]
@@ -152,6 +159,7 @@ class Metrics:
         ]
 
 
+@cache
 def _release() -> str:
     try:
         return version("lotse")
