@@ -14,6 +14,7 @@ import asyncio
 import logging
 import time
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -81,8 +82,9 @@ class Identify:
     def __init__(self, options: IdentifyOptions, count: Callable[[str], None]) -> None:
         self._options, self._count = options, count
         self._salt = token_bytes(16)
-        self._told: dict[int, tuple[float, dict[str, float]]] = {}
-        self._waiting: dict[int, _Waiting] = {}
+        # a dict's first entry takes ever longer to find while first entries are deleted
+        self._told: OrderedDict[int, tuple[float, dict[str, float]]] = OrderedDict()
+        self._waiting: OrderedDict[int, _Waiting] = OrderedDict()
         self._sender: asyncio.Task[None] | None = None
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells every request otherwise
         self._http = httpx.AsyncClient(timeout=options.timeout_seconds, auth=(options.write_key, ""))
@@ -98,9 +100,9 @@ class Identify:
 
         Those that no model gave, or that know less than they should, are not told.
         """
-        if answer.reason:
-            return
         scores = {head: round(score, 4) for head, score in answer.scores.items() if head not in answer.reasons}
+        if answer.reason or not scores:
+            return
         versions = {head: answer.models[head] for head in scores if head in answer.models}
         key, now = self._key(who), time.monotonic()
         waiting = self._waiting.get(key)
@@ -111,7 +113,7 @@ class Identify:
         if not self._is_news(told, scores):
             return
         if len(self._waiting) >= self._options.waiting:
-            del self._waiting[next(iter(self._waiting))]
+            self._waiting.popitem(last=False)
             self._count("given up")
         due = max(now, at + self._options.seconds) if told else now
         self._waiting[key] = _Waiting(who, scores, versions, due)
@@ -154,8 +156,8 @@ class Identify:
 
     async def _deliver(self, calls: Mapping[int, _Waiting], now: float) -> None:
         for key, call in calls.items():
-            self._told.pop(key, None)
             self._told[key] = (now, call.scores)
+            self._told.move_to_end(key)
         self._forget_told(now)
         batch = [_identify(call) for call in calls.values()]
         outcome = "sent"
@@ -173,10 +175,11 @@ class Identify:
     def _forget_told(self, now: float) -> None:
         """The oldest come first."""
         kept = max(_TOLD_SECONDS, self._options.seconds)
-        for key, (at, _) in list(self._told.items()):
+        while self._told:
+            at, _ = next(iter(self._told.values()))
             if len(self._told) <= _TOLD and now - at <= kept:
                 return
-            del self._told[key]
+            self._told.popitem(last=False)
 
     async def _post(self, batch: Sequence[Mapping[str, Any]]) -> None:
         body = msgspec.json.encode({"batch": batch, "sentAt": _now()})

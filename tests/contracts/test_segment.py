@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from features.pseudonyms import Pseudonymiser
 from features.segment import EVENTS, NOT_LINKED, WITHHELD
@@ -243,6 +245,35 @@ def test_one_bad_call_of_a_batch_does_not_lose_the_others() -> None:
         "no JSON object", "unknown type", "no name", "no visitor", "bad price", "bad price", "bad price",
         "bad quantity", "bad item", "a call of more than 32 kB", "bad visitor",
     ]  # fmt: skip
+
+
+WRITTEN = st.text(max_size=8) | st.sampled_from(["Order Completed", "NaN", SENT, "https://[", "UTC", "1e999", "null"])
+VALUES = st.none() | st.booleans() | st.integers() | st.floats() | WRITTEN
+FIELDS = [
+    "type", "event", "anonymousId", "userId", "messageId", "timestamp", "sentAt", "name", "properties", "context",
+    "integrations", "page", "url", "referrer", "campaign", "source", "medium", "consent", "categoryPreferences",
+    "userAgent", "timezone", "products", "product_id", "price", "quantity", "total", "currency", "category",
+]  # fmt: skip
+ANYTHING = st.recursive(
+    VALUES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=6)
+)
+CALLS = st.dictionaries(st.sampled_from(FIELDS), ANYTHING, max_size=12)
+
+
+@given(st.lists(CALLS | CALLS.map(lambda fields: {**CALL, **fields}) | ANYTHING, max_size=4), ANYTHING)
+def test_whatever_a_client_sends_is_used_or_counted(calls: list[Any], shared: Any) -> None:
+    # NaN and infinity are no JSON; as text they are
+    body = msgspec.json.encode({"batch": calls, "context": shared, "integrations": shared})
+    hit, intake = sent(body, "/v1/batch"), Intake(SHOP, ("measure",), 10**9)
+    found = endpoint(tracker("segment"), hit).read(hit)
+    assert len(found.about) == len(found.events)
+    for event in found.events:
+        for name in ("price", "quantity", "value"):
+            assert 0 <= getattr(event, name) < 1e12
+        try:
+            intake.event(event, AT_MS, lambda raw, linked: 1)
+        except FieldError as error:
+            assert error.field in ("time", "sent_at", "currency")
 
 
 def test_bad_times_and_currencies_are_dropped_by_the_intake() -> None:

@@ -58,6 +58,17 @@ async def test_a_compressed_batch_with_a_bad_call_keeps_the_others(app: App) -> 
     assert metrics.dropped == {("segment", reason): 1 for reason in reasons}
 
 
+async def test_devices_of_an_account_are_one_visitor_only_with_consent_to_link(app: App) -> None:
+    http, metrics = client(app), engine_of(app).metrics
+    linking = {"consent": {"categoryPreferences": {"Analytics": True}}}
+    for device in ("phone", "laptop"):
+        await post(http, "/v1/t", {**VIEW, "anonymousId": device, "userId": "user-42", "context": linking})
+    assert metrics.events == {"started": 1, "folded": 1}
+    for device in ("phone", "laptop"):
+        await post(http, "/v1/t", {**VIEW, "anonymousId": device, "userId": "user-42"})
+    assert metrics.events == {"started": 3, "folded": 1}
+
+
 async def test_our_own_paths_stay_ours(app: App) -> None:
     http = client(app)
     answer = await http.post("/v1/events", json={"visitor": "anon-1", "name": "page_view"})
