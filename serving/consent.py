@@ -69,6 +69,7 @@ def of_purposes(purposes: Collection[int]) -> tuple[str, ...]:
     return tuple(name for name, yes in zip(EVERYTHING, (measure, link, bool(has({5, 6}))), strict=True) if yes)
 
 
+@lru_cache(_REMEMBERED)
 def of_consent_mode(gcs: str, gcd: str, npa: str) -> tuple[str, ...] | None:
     """What Google Consent Mode's parameters of a hit grant, None if they say nothing.
 

@@ -92,18 +92,18 @@ SNOWPLOW: Final = "com_snowplowanalytics_snowplow"
 _ECOMMERCE: Final = f"{SNOWPLOW}_ecommerce"
 _ENHANCED: Final = "com_google_analytics_enhanced_ecommerce"
 _ACTION: Final = f"{_ECOMMERCE}_snowplow_ecommerce_action"
+_APP_SESSION: Final = f"{SNOWPLOW}_client_session"
+_CHOICE: Final = f"{SNOWPLOW}_consent_preferences"
+_BASIS: Final = f"{SNOWPLOW}_gdpr"
+_IAB: Final = "com_iab_snowplow_spiders_and_robots"
+_YAUAA: Final = "nl_basjes_yauaa_context"
+_BOTS: Final = (f"{SNOWPLOW}_bot_detection", f"{SNOWPLOW}_client_side_bot_detection")
 ENTITIES: Final = {
     f"{_ECOMMERCE}_{name}" for name in ("product", "cart", "transaction", "refund", "checkout_step")
 } | {
     f"{_ENHANCED}_{name}" for name in ("product_field_object", "action_field_object", "impression_field_object")
 } | {
-    f"{SNOWPLOW}_client_session",
-    f"{SNOWPLOW}_bot_detection",
-    f"{SNOWPLOW}_client_side_bot_detection",
-    "com_iab_snowplow_spiders_and_robots",
-    f"{SNOWPLOW}_consent_preferences",
-    f"{SNOWPLOW}_gdpr",
-    "nl_basjes_yauaa_context",
+    _APP_SESSION, _CHOICE, _BASIS, _IAB, _YAUAA, *_BOTS,
 }  # fmt: skip
 # Events that say more than their name; of any other, warehouse columns need not be read.
 TOLD: Final = {_ACTION, f"{_ENHANCED}_action"} | {
@@ -178,7 +178,7 @@ class SnowplowEvent:
     def __init__(self, event: dict[str, Any], rules: Rules) -> None:
         self.event, self.rules = event, rules
         self.data: dict[str, Any] = event["data"]
-        app = self.entity(f"{SNOWPLOW}_client_session")
+        app = self.entity(_APP_SESSION)
         network = event.get("network_userid")
         app_user = app.get("user_id")
         self.known = event.get("domain_userid") or (app_user if app_user != _NOBODY else None)
@@ -187,7 +187,7 @@ class SnowplowEvent:
 
     def entity(self, name: str) -> dict[str, Any]:
         """The first entity of the schema, empty without one."""
-        found: list[dict[str, Any]] = self.event["entities"].get(name, [])
+        found: list[dict[str, Any]] | None = self.event["entities"].get(name)
         return found[0] if found else {}
 
     def events(self, **more: Any) -> list[dict[str, Any]]:
@@ -221,13 +221,13 @@ class SnowplowEvent:
 
     def told(self) -> int | None:
         """Bits of CONSENTS that the event names: a choice, or the basis that stands beside it; None if it is silent."""
-        choice = self.data if self.chose() else self.entity(f"{SNOWPLOW}_consent_preferences")
+        choice = self.data if self.chose() else self.entity(_CHOICE)
         given = _CONSENT_GIVEN.get(str(choice.get("event_type")))
-        return _BASES.get(str(self.entity(f"{SNOWPLOW}_gdpr").get("basis_for_processing"))) if given is None else given
+        return _BASES.get(str(self.entity(_BASIS).get("basis_for_processing"))) if given is None else given
 
     def chose(self) -> bool:
         """Whether it is the visitor's choice itself."""
-        return bool(self.event["schema"] == f"{SNOWPLOW}_consent_preferences")
+        return bool(self.event["schema"] == _CHOICE)
 
     def consent(self) -> int | None:
         given = self.told()
@@ -344,15 +344,10 @@ class SnowplowEvent:
         return event.get("refr_medium") or found.channel, campaign or found.campaign
 
     def device(self) -> str:
-        robot = (
-            self.entity("com_iab_snowplow_spiders_and_robots").get("spider_or_robot"),
-            self.entity(f"{SNOWPLOW}_bot_detection").get("bot"),
-            self.entity(f"{SNOWPLOW}_client_side_bot_detection").get("bot"),
-            self.event.get("br_type") == "Robot",
-        )
-        if any(robot):
+        bots = any(self.entity(name).get("bot") for name in _BOTS)
+        if bots or self.entity(_IAB).get("spider_or_robot") or self.event.get("br_type") == "Robot":
             return "bot"
-        kind = self.entity("nl_basjes_yauaa_context").get("device_class")
+        kind = self.entity(_YAUAA).get("device_class")
         if found := self.rules.devices.get(str(kind)):
             return found
         found = device_of(self.event.get("useragent", ""))

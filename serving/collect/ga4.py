@@ -7,7 +7,7 @@ clock: an event counts when it comes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -121,8 +121,9 @@ class Ga4:
             # without storage the ids are made up for a page, and no export has them
             client, session, account = self._tools.anonymous.visitor(hit, found["measurement_id"]), "", ""
         items = [_item(value) for name, value in found.items() if name in _ITEMS]
-        records = self._records(get("event_name", ""), found, items, {"id": own, "device": device})
-        return self._wires(records, client, account, session, self._tools.consent.of(hit.headers, granted))
+        consent = self._tools.consent.of(hit.headers, granted)
+        more = {"id": own, "device": device, **_who(client, account, session, consent)}
+        return self._wires(get("event_name", ""), found, items, more, consent)
 
     def read_measurements(self, hit: Hit) -> Collected:
         """The events of a request of the Measurement Protocol; those that Google would leave out are dropped."""
@@ -155,10 +156,10 @@ class Ga4:
         own = f"{client}/{name}/{order}" if order else f"{client}/{micros}/{place}" if micros else ""
         found = params.get("items")
         items = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
-        more = {"id": own, "time": _milliseconds(micros, hit.received_ms), "device": _device(body)}
-        session = text(params.get("session_id"))
-        records = self._records(name, params, items, more)
-        return self._wires(records, client, text(body.get("user_id")), session, self._told(hit, body))
+        consent = self._told(hit, body)
+        who = _who(client, text(body.get("user_id")), text(params.get("session_id")), consent)
+        more = {"id": own, "time": _milliseconds(micros, hit.received_ms), "device": _device(body), **who}
+        return self._wires(name, params, items, more, consent)
 
     def _told(self, hit: Hit, body: Mapping[str, Any]) -> list[str]:
         """The consent of a request: it says nothing of storage, but may of personalising."""
@@ -169,20 +170,24 @@ class Ga4:
             return self._tools.consent.of(hit.headers, dict.fromkeys([*consent, "personalise"]))
         return [name for name in consent if name != "personalise"] if personal == "DENIED" else consent
 
-    def _records(
-        self, theirs: str, params: Mapping[str, Any], items: Sequence[Mapping[str, Any]], more: Mapping[str, Any]
-    ) -> list[dict[str, Any]]:
-        """The event in our columns, one or one an item."""
+    def _wires(
+        self,
+        theirs: str,
+        params: Mapping[str, Any],
+        items: Sequence[Mapping[str, Any]],
+        more: Mapping[str, Any],
+        consent: list[str],
+    ) -> list[EventIn]:
+        """An event of theirs as one of ours, or one an item; more: our columns that do not follow from the rest."""
         if not theirs:
             raise UnusableError("no event name")
         if theirs in self._skipped:
             raise UnusableError("no step of a visitor")
         name = self._names.get(theirs, theirs)
-        url, referrer = (known(params.get(key))[:_LONGEST] for key in ("page_location", "page_referrer"))
+        url, referrer = known(params.get("page_location"))[:_LONGEST], known(params.get("page_referrer"))[:_LONGEST]
         currency = known(params.get("currency"))
         channel, campaign = origin([[known(params.get(tag)) for tag in _TAGS]], url, referrer, self._entry)
         record = {
-            "name": theirs,
             "page": url or known(params.get("firebase_screen")),
             "channel": channel,
             "campaign": campaign,
@@ -194,19 +199,8 @@ class Ga4:
         }
         if name == "scroll":
             record["value"] = amount(params.get("percent_scrolled"), 0.0, "value") / 100
-        return with_items(record, name, items)
-
-    def _wires(
-        self, records: Iterable[dict[str, Any]], client: str, account: str, session: str, consent: list[str]
-    ) -> list[EventIn]:
-        if not client and not account:
-            raise UnusableError("no visitor")
-        session = f"{client}.{session}" if session else ""
-        visitor = account if account and "link" in consent else client
-        if not visitor:
-            raise UnusableError("no visitor")
-        who = {"visitor": visitor, "session": session}
-        return [event_of(record | who, name_of(self._names, record["name"]), consent) for record in records]
+        ours = name_of(self._names, theirs)
+        return [event_of(each, ours, consent) for each in with_items(record, name, items)]
 
     def answer(self, hit: Hit, collected: Collected, answers: Sequence[Answer]) -> Reply:
         """204, whatever was read."""
@@ -221,6 +215,13 @@ class Ga4:
         """The messages, none for a request that Google would take."""
         del hit, answers
         return Reply(b"application/json; charset=utf-8", msgspec.json.encode({"validationMessages": collected.about}))
+
+
+def _who(client: str, account: str, session: str, consent: list[str]) -> dict[str, str]:
+    visitor = account if account and "link" in consent else client
+    if not visitor:
+        raise UnusableError("no visitor")
+    return {"visitor": visitor, "session": f"{client}.{session}" if session else ""}
 
 
 def _item(packed: str) -> dict[str, str]:

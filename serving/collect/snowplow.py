@@ -233,20 +233,17 @@ def _complete(event: dict[str, Any]) -> None:
         for name, height in _HEIGHTS.items():
             event[height] = event.get(name, "").partition("x")[2]
     entities: dict[str, list[dict[str, Any]]] = {}
+    event |= {"schema": "", "data": {}, "entities": entities}
     try:
-        for contexts in _jsons(event, "contexts"):
+        if (contexts := _json(event, "contexts")) is not None:
             add_entities(entities, contexts)
     except _NO_JSON:
         raise UnusableError("bad contexts") from None
-    event |= {"schema": "", "data": {}, "entities": entities}
     if kind == "unstruct":
         try:
-            for unstruct in _jsons(event, "unstruct_event"):
-                event |= self_described(unstruct)
+            event |= self_described(_json(event, "unstruct_event"))
         except _NO_JSON:
             raise UnusableError("bad self-describing event") from None
-        if not event["schema"]:
-            raise UnusableError("bad self-describing event")
 
 
 _NO_JSON: Final = (
@@ -261,13 +258,13 @@ _NO_JSON: Final = (
 )
 
 
-def _jsons(event: dict[str, Any], column: str) -> Iterable[Any]:
-    """The JSON of a column, plain or in base64 (of the URL's alphabet, without its padding)."""
-    if column in event:
-        yield _decode(event[column])
+def _json(event: dict[str, Any], column: str) -> Any:
+    """The JSON of a column, plain or in base64 (of the URL's alphabet, without its padding); None without either."""
+    plain = event.get(column)
+    if plain is not None:
+        return _decode(plain)
     packed = event.get(f"{column}_base64")
-    if packed:
-        yield _decode(urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
+    return None if packed is None else _decode(urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
 
 
 def _time(event: Mapping[str, Any], received_ms: int) -> int:

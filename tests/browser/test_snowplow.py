@@ -180,6 +180,21 @@ def test_retries_count_once(collector: Service, playwright: Playwright, flaky: F
     assert session["events"] == 6
 
 
+def test_what_could_not_be_sent_comes_later_at_its_own_time(collector: Service, browser: Browser) -> None:
+    with shop(browser, bundled(PAGE % (COLLECTOR, "{}"))) as page:
+        page.goto(f"{SHOP}/tunnel")
+        done(collector, page, "trackPageView()")
+        page.context.set_offline(True)
+        page.evaluate("void sp.trackStructEvent({ category: 'film', action: 'video_start' })")
+        page.wait_for_timeout(1500)
+        page.context.set_offline(False)
+        page.evaluate("void sp.trackStructEvent({ category: 'film', action: 'video_complete' })")
+        wait_until(lambda: len(records(collector, media_events=2)) == 1)
+    (session,) = records(collector, media_events=2)
+    assert session["events"] == 3
+    assert session["last_gap_seconds"] >= 1.4  # both came at once
+
+
 @pytest.mark.parametrize("base64", ["false", "true"])
 def test_a_server_tells_of_a_visitor_and_repeats_what_failed(collector: Service, flaky: Flaky, base64: str) -> None:
     before = duplicates(collector)
