@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Playwright, sync_playwright
 
 from tests.browser.clients import chromium
 from tests.certificate import certificate
-from tests.workspace import Service, packed
+from tests.workspace import ROOT, Service, packed
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def overrides() -> tuple[str, ...]:
 def collector(trained: Path, tmp_path_factory: pytest.TempPathFactory, overrides: tuple[str, ...]) -> Iterator[Service]:
     """A service of the module's own, with trained models."""
     folder = tmp_path_factory.mktemp("collector")
-    shutil.copytree(trained / "configs", folder / "configs")
+    shutil.copytree(ROOT / "configs", folder / "configs")
     shown, key = certificate(folder)
     running = Service(folder, *packed(trained), f"tls.certificate={shown}", f"tls.key={key}", *overrides)
     running.scheme, running.verify = "https", str(shown)

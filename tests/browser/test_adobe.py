@@ -26,6 +26,7 @@ window.send = async (options) => {
 }
 window.consent = (general) =>
   alloy("setConsent", { consent: [{ standard: "Adobe", version: "1.0", value: { general } }] })
+window.consentTo = (value) => alloy("setConsent", { consent: [{ standard: "Adobe", version: "2.0", value }] })
 window.identity = async () => (await alloy("getIdentity")).identity.ECID
 """
 
@@ -164,6 +165,23 @@ def taken(collector: Service) -> dict[str, float]:
 def since(collector: Service, before: dict[str, float]) -> dict[str, float]:
     now = taken(collector)
     return {labels: value - before.get(labels, 0) for labels, value in now.items() if value != before.get(labels, 0)}
+
+
+@pytest.mark.parametrize("host", [COLLECTOR, ELSEWHERE], ids=["the shop's site", "another site"])
+def test_a_narrower_consent_is_read_back_by_alloy_and_by_us(browser: Browser, collector: Service, host: str) -> None:
+    with shop(browser, script(host)) as page:
+        page.goto(f"{SHOP}/?consent=pending")
+        page.evaluate("consentTo({ collect: { val: 'y' } })")
+        # as the library that writes it escapes it
+        assert cookies(page)["kndctr_ORG_AdobeOrg_consent"]["value"] == "general=in%3Bpersonalise=out"
+        page.reload()
+        with page.expect_request("**/interact*") as asked:
+            answer = view(page, decisionScopes=["lotse"])
+        request = asked.value
+        sent = request.all_headers().get("cookie", "") if host == COLLECTOR else str(request.post_data)
+    assert answer["decisions"]
+    assert "kndctr_ORG_AdobeOrg_consent" in sent
+    assert metrics(collector, "lotse_dropped_events_total") == {}
 
 
 @pytest.mark.parametrize("fates", [[503], [429, 429], [502, 504, 503]], ids=str)
