@@ -11,12 +11,15 @@ http: wrk (16 connections, closed loop) asks for `POST /v1/events` and for Plaus
 forward: wrk2 sends Plausible's events at a constant rate: without forwarding, to an original that answers, to one that
 hangs, to one that is not there. The original runs on the same machine and takes of its time.
 
+Both also tell the processor's time that the service takes a request, which other work on the machine changes little.
+
 Needs `wrk` and `wrk2` for the latter two; `LOTSE_TRAINED` names a folder with models, so that none are trained.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import sys
 import time
@@ -119,26 +122,40 @@ def over_http(runs: int, seconds: int) -> None:
     rows = {"POST /v1/events": ("/v1/events", "events.lua"), "Plausible, POST /api/event": ("/api/event", PLAUSIBLE)}
     rates: dict[str, list[float]] = {label: [] for label in rows}
     worst: dict[str, list[float]] = {label: [] for label in rows}
+    took: dict[str, list[float]] = {label: [] for label in rows}
     with trained_folder() as folder, lotse(folder, *BEHIND_PROXY) as service:
         for turn in range(runs + 1):
             for label, (path, script) in rows.items():
+                before = processor(service.port)
                 rate, p99 = ask(service.port, path, seconds, script)
                 if turn:  # the first turn warms up
+                    took[label].append((processor(service.port) - before) / (rate * seconds) * 1e6)
                     rates[label].append(rate)
                     worst[label].append(p99)
                 console.print(f"  turn {turn}: {label} {rate:,.0f}/s, p99 {p99:.1f} ms", style="dim")
-    first = median(rates["POST /v1/events"])
+    first = next(iter(rows))
     report(
         "One worker, wrk, 16 connections, closed loop",
-        ["what", "events/s", "p99 ms", "ratio", "us an event beyond the first"],
+        ["what", "events/s", "p99 ms", "ratio", "CPU us an event", "beyond the first"],
         [
             [
-                label, f"{median(found):,.0f}", f"{median(worst[label]):.1f}", f"{median(found) / first:.2f}x",
-                f"{1e6 / median(found) - 1e6 / first:.1f}",
+                label, f"{median(found):,.0f}", f"{median(worst[label]):.1f}",
+                f"{median(found) / median(rates[first]):.2f}x", f"{median(took[label]):.0f}",
+                f"{median(took[label]) - median(took[first]):.0f}",
             ]
             for label, found in rates.items()
         ],
     )  # fmt: skip
+
+
+def processor(port: int) -> float:
+    """Seconds of processor's time that the service's workers have taken."""
+    return float(re.findall(r"^process_cpu_seconds_total ([\d.e+]+)", page(port), re.MULTILINE)[0])
+
+
+def page(port: int) -> str:
+    """The service's metrics."""
+    return httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=20).text
 
 
 @contextmanager
@@ -164,13 +181,16 @@ def forwarding(runs: int, seconds: int, rate: float) -> None:
     with trained_folder() as folder, original(hangs=False) as answering, original(hangs=True) as hanging:
         ports = {"not forwarded": 0, "it answers": answering, "it hangs": hanging, "it is away": free_port()}
         found: dict[str, list[Any]] = {label: [] for label in ports}
+        took: dict[str, list[float]] = {label: [] for label in ports}
         counts: dict[str, str] = {}
         for _ in range(runs):
             for label, port in ports.items():
                 forward = [f"collect.forward.plausible=http://127.0.0.1:{port}"] if port else []
                 with lotse(folder, *BEHIND_PROXY, "server.stop_seconds=1", *forward) as service, scraped(service.port):
                     ask(service.port, "/api/event", 1, PLAUSIBLE, 4)  # warms up
+                    before = processor(service.port)
                     one = attack(service.port, rate, seconds, script)
+                    took[label].append((processor(service.port) - before) / (one.rate * seconds) * 1e6)
                     found[label].append(one)
                     counts[label] = _counts(service.port)
                 console.print(
@@ -178,11 +198,12 @@ def forwarding(runs: int, seconds: int, rate: float) -> None:
                 )
     report(
         f"Plausible's events at {rate:,.0f} requests/s, 64 connections, one worker",
-        ["original", "p50 ms", "p99 ms", "p99.9 ms", "answered/s", "failed", "last run's requests"],
+        ["original", "p50 ms", "p99 ms", "p99.9 ms", "answered/s", "failed", "CPU us a request", "last run's requests"],
         [
             [
                 label, *(f"{median([getattr(one, name) for one in each]):.2f}" for name in ("p50", "p99", "p999")),
-                f"{median([one.rate for one in each]):,.0f}", str(sum(one.failed for one in each)), counts[label],
+                f"{median([one.rate for one in each]):,.0f}", str(sum(one.failed for one in each)),
+                f"{median(took[label]):.0f}", counts[label],
             ]
             for label, each in found.items()
         ],
@@ -191,9 +212,8 @@ def forwarding(runs: int, seconds: int, rate: float) -> None:
 
 def _counts(port: int) -> str:
     """What has become of the requests that were to be passed on."""
-    lines = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=20).text.splitlines()
     names = ("lotse_forwarded_requests_total{", "lotse_forward_dropped_requests_total{", "lotse_forward_queue{")
-    return ", ".join(line.removeprefix("lotse_") for line in lines if line.startswith(names))
+    return ", ".join(line.removeprefix("lotse_") for line in page(port).splitlines() if line.startswith(names))
 
 
 def main() -> None:

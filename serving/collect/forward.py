@@ -181,21 +181,10 @@ class Forwarder:
 
     async def _deliver(self, session: ClientSession, passed: Passed) -> str:
         """Why it is lost, empty if it is not."""
-        loop = asyncio.get_running_loop()
-        if loop.time() > passed.due:
+        if asyncio.get_running_loop().time() > passed.due:
             return "expired"
-
-        def enough(state: RetryCallState) -> bool:
-            error = state.outcome.exception() if state.outcome is not None else None
-            if isinstance(error, _Declined) and error.status not in _AWAY and state.attempt_number >= _TRIES:
-                return True
-            return loop.time() + state.upcoming_sleep > passed.due
-
-        trying = AsyncRetrying(
-            retry=retry_if_exception(_again), stop=enough, wait=_WAIT, before_sleep=self._note, reraise=True
-        )
         try:
-            status: int = await trying(self._ask, session, passed)
+            status = await self._try(session, passed)
         except _Declined as declined:
             status = declined.status
         except (ClientConnectionError, OSError) as error:
@@ -204,11 +193,40 @@ class Forwarder:
             # its words may hold what was to be sent
             logger.error("a request to the original collector of %s failed: %s", self._tracker, type(error).__name__)
             return "failed"
+        else:
+            if not self._reached:
+                self._reached = True
+                logger.info("the original collector of %s takes requests again", self._tracker)
         self._metrics.forwarded[self._tracker, str(status)] += 1
-        if not self._reached:
-            self._reached = True
-            logger.info("the original collector of %s takes requests again", self._tracker)
         return ""
+
+    async def _try(self, session: ClientSession, passed: Passed) -> int:
+        """The status of the original's answer; what it cannot take is tried again.
+
+        Raises
+        ------
+        _Declined, ClientError, TimeoutError
+            As of `_ask`, at last.
+        """
+        try:
+            return await self._ask(session, passed)
+        except (_Declined, ClientConnectionError) as error:
+            if _is_late(error):
+                raise
+            self._note(error)
+        # the library, which takes longer for a call than a request does, is asked for what has failed only
+        await asyncio.sleep(_FIRST_PAUSE_SECONDS)
+        loop = asyncio.get_running_loop()
+
+        def enough(state: RetryCallState) -> bool:
+            error = state.outcome.exception() if state.outcome is not None else None
+            if isinstance(error, _Declined) and error.status not in _AWAY and state.attempt_number >= _TRIES - 1:
+                return True
+            return loop.time() + state.upcoming_sleep > passed.due
+
+        trying = AsyncRetrying(retry=retry_if_exception(_again), stop=enough, wait=_WAIT, reraise=True)
+        status: int = await trying(self._ask, session, passed)
+        return status
 
     async def _ask(self, session: ClientSession, passed: Passed) -> int:
         """The status of the original's answer.
@@ -253,9 +271,8 @@ class Forwarder:
         pairs = (pair.strip() for pair in _text(cookies).split(";"))
         return "; ".join(pair for pair in pairs if self._cookies.match(pair.partition("=")[0]))
 
-    def _note(self, state: RetryCallState) -> None:
+    def _note(self, error: Exception) -> None:
         """Say that the original does not take requests, where it is news."""
-        error = state.outcome.exception() if state.outcome is not None else None
         if isinstance(error, _Declined) and error.status not in _AWAY:
             return  # perhaps the request's own fault, of which there may be many
         if self._reached:
@@ -264,7 +281,7 @@ class Forwarder:
             logger.warning("the original collector of %s does not take requests: %s", self._tracker, why)
 
 
-_WAIT: Final = wait_exponential(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS) + wait_random(0, _FIRST_PAUSE_SECONDS)
+_WAIT: Final = wait_exponential(2 * _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS) + wait_random(0, _FIRST_PAUSE_SECONDS)
 
 
 def forwarders(originals: Mapping[str, str], settings: ForwardSettings, metrics: Metrics) -> dict[str, Forwarder]:

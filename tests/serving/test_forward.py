@@ -161,6 +161,7 @@ async def test_an_outage_loses_and_doubles_nothing(original: Original, forwardin
 async def test_what_stands_before_an_original_that_is_away_is_asked_again(
     original: Original, forwarding: Starts, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "lotse.forward")
     app = forwarding("forward.connections=2")
     original.turn(503)
     for number in range(5):
@@ -171,7 +172,10 @@ async def test_what_stands_before_an_original_that_is_away_is_asked_again(
     await until(lambda: counted(app) == ({SENT: 5}, {}, 0))
     assert set(pages(original)) == set(range(5))
     told = [record.getMessage() for record in caplog.records if record.name == "lotse.forward"]
-    assert told[0] == "the original collector of plausible does not take requests: it answers 503"
+    assert told == [
+        "the original collector of plausible does not take requests: it answers 503",
+        "the original collector of plausible takes requests again",
+    ]
 
 
 async def test_an_error_of_the_original_is_tried_three_times(original: Original, forwarding: Starts) -> None:
