@@ -92,10 +92,6 @@ _OF_THE_TAG: Final = frozenset({
     "tealium_random", "tealium_timestamp_epoch", "tealium_timestamp_local", "tealium_timestamp_utc",
     "browser_timezone_offset",
 })  # fmt: skip
-_UNSEEN: Final = ("", False)
-_NONE_KNOWN: Final[Mapping[str, tuple[str, bool] | None]] = {}
-# Names of variables that are remembered: some data layers make up new ones.
-_REMEMBERED: Final = 10_000
 # Tealium's categories of consent: the two that grant something here, then those that grant nothing.
 _CATEGORIES: Final[dict[str, tuple[str, ...]]] = {
     "analytics": ("measure", "link"),
@@ -161,9 +157,15 @@ class TealiumEvents:
             ours: (_plain(options.variables[ours]), *usual) if ours in options.variables else usual
             for ours, usual in {**VARIABLES, "time": times}.items()
         }
-        self.wanted = {name for names in self.places.values() for name in names} | _OF_THE_TAG
-        self.known: dict[str, dict[str, tuple[str, bool] | None]] = {}
-        self.remembered = 0
+        # for each way in which a name may begin, how it may go on: its plain name, and whether it is a variable
+        self.levels: dict[str, dict[str, tuple[str, bool]]] = {}
+        for name in {name for names in self.places.values() for name in names} | _OF_THE_TAG:
+            for before in ("", "data_", "udo_", "data_udo_"):
+                whole = before + name
+                for cut in (0, *(place + 1 for place, letter in enumerate(whole) if letter == "_")):
+                    self.levels.setdefault(whole[:cut], {})[whole[cut:]] = name, bool(before)
+        self.undeclared: Row = dict.fromkeys(f"declared_{slot}" for slot in range(4))
+        self.declared = [slot for slot in self.undeclared if self.places[slot]]
         own = options.consent_categories.items()
         self.categories = {**_CATEGORIES, **{_letters(name): grants for name, grants in own}}
 
@@ -194,8 +196,10 @@ class TealiumEvents:
             "utc_offset": _utc_offset(event),
             "consent": self.consent(event),
             "currency": self.first(event, "currency"),
-            **{f"declared_{slot}": self.first(event, f"declared_{slot}") for slot in range(4)},
+            **self.undeclared,
         }
+        for slot in self.declared:
+            whole[slot] = self.first(event, slot)
         action = self.names.get(str(name), str(name))
         identity = self.identity(event)
         value = "value" if action in ("purchase", "refund") else "cart_value" if action in _OF_CART else None
@@ -215,30 +219,17 @@ class TealiumEvents:
         inside: Row = {}
         levels = [("", event)]
         for prefix, level in levels:
-            known = self.known.get(prefix, _NONE_KNOWN)
+            wanted = self.levels[prefix]
             for key, value in level.items():
+                spelled = key.replace(".", "_")
                 if isinstance(value, dict):
-                    levels.append((f"{prefix}{key}_", value))
-                    continue
-                place = known.get(key, _UNSEEN)
-                if place is _UNSEEN:
-                    place = self.place(prefix, key)
-                if place is not None:
-                    name, is_inside = place
-                    (inside if is_inside else top).setdefault(name, value)
+                    deeper = f"{prefix}{spelled}_"
+                    if deeper in self.levels:
+                        levels.append((deeper, value))
+                elif (place := wanted.get(spelled)) is not None:
+                    name, is_variable = place
+                    (inside if is_variable else top).setdefault(name, value)
         return {**inside, **top}
-
-    def place(self, prefix: str, key: str) -> tuple[str, bool] | None:
-        """The plain name of a key, and whether it is a variable; None for what nobody looks for."""
-        name = f"{prefix}{key}"
-        plain = _plain(name)
-        place = (plain, name.startswith(("data", "udo"))) if plain in self.wanted else None
-        if self.remembered >= _REMEMBERED:
-            self.known.clear()
-            self.remembered = 0
-        self.known.setdefault(prefix, {})[key] = place
-        self.remembered += 1
-        return place
 
     def first(self, event: Row, ours: str) -> Any:
         """The first value that is given; of a list its first."""
@@ -252,6 +243,13 @@ class TealiumEvents:
                         return value
         return None
 
+    def cells(self, event: Row, ours: str) -> list[Any]:
+        """All values of the first variable that has some."""
+        for theirs in self.places[ours]:
+            if theirs in event and (found := _cells(event[theirs])):
+                return found
+        return []
+
     def identity(self, event: Row) -> str | None:
         """The event's id; of one that only the tag has seen, its random number and its time."""
         given = self.first(event, "id")
@@ -263,10 +261,7 @@ class TealiumEvents:
         """What the event says of each of its products; of an event that is about none, its list's category."""
         if action not in _OF_PRODUCTS and action not in _OF_ONE_PRODUCT:
             return [{"category": self.first(event, "list_category")}]
-        columns = {
-            ours: next((cells for theirs in self.places[ours] if (cells := _cells(event.get(theirs)))), [])
-            for ours in ("item", "category", "price", "quantity")
-        }
+        columns = {ours: self.cells(event, ours) for ours in ("item", "category", "price", "quantity")}
         rows = [place for place, item in enumerate(columns["item"]) if item is not None] or [0]
         if action in _OF_ONE_PRODUCT:
             rows = rows[:1]
@@ -279,7 +274,7 @@ class TealiumEvents:
     def consent(self, event: Row) -> int | None:
         """The bits that the event's consent grants; None where it says nothing."""
         status = _letters(str(self.first(event, "consent_status") or ""))
-        listed = next((cells for name in self.places["consent_categories"] if (cells := _cells(event.get(name)))), [])
+        listed = self.cells(event, "consent_categories")
         categories = [part for cell in listed if cell is not None for part in str(cell).split(",")]
         most = CONSENT_MEASURE if _is_true(self.first(event, "do_not_sell")) else _EVERYTHING
         if not status and not categories:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from features.events import hash64
 from serving.collect import Collected, Endpoint, Hit, Refused, Tools, trackers
 from serving.collect.cors import TrackerCors
 from serving.collect.visitors import Anonymous
@@ -44,11 +45,23 @@ class Collector:
             ),
         )  # fmt: skip
         self._forwarders = _forwarders(engine)
-        # paths come again and again; who invents some does not fill the memory
-        self.tracker = lru_cache(_PATHS)(self._tracker)
+        self._routes: dict[int, Route | None] = {}
+
+    def tracker(self, path: str) -> Route | None:
+        """The route of a path, None if it is no tracker's.
+
+        Paths come again and again. They are remembered by a hash, because some hold a visitor's id (Tealium).
+        """
+        place = hash64(path)
+        try:
+            return self._routes[place]
+        except KeyError:
+            if len(self._routes) >= _PATHS:  # who invents some does not fill the memory
+                self._routes.clear()
+            found = self._routes[place] = self._tracker(path)
+            return found
 
     def _tracker(self, path: str) -> Route | None:
-        """The route of a path, None if it is no tracker's."""
         for name, tracker in self._trackers.items():
             endpoint = tracker.endpoint(path)
             if endpoint is not None:
