@@ -124,7 +124,7 @@ def mistyped(draw: st.DrawFn, text: bytes) -> bytes:
     """JSON in which a value is another, is missing or is deep; something else is left as it is."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     found = list(places(value))
     if not found:
