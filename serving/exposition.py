@@ -33,6 +33,9 @@ METRICS: Final[dict[str, Described]] = {
     "lotse_dropped_events": Described(
         "counter", "Events of trackers that could not be used, by tracker and reason.", ("tracker", "reason")
     ),
+    "lotse_returned_scores": Described(
+        "counter", "Visitors' scores sent back to a tracker's own server, by outcome.", ("tracker", "outcome")
+    ),
     "lotse_forwarded_requests": Described(
         "counter", "Requests passed on to original collectors, by what these answered.", ("tracker", "status")
     ),

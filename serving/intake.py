@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Meta
 
+from features.channels import entry_of
 from features.events import (
     CHANNELS,
     CONSENT_LINK,
@@ -33,7 +34,7 @@ PAGE_LIMIT: Final = 8 * TEXT_LIMIT
 _MOST: Final = 1e12  # of a price, a quantity, a value
 _OFFSET_LIMIT: Final = 18 * 60
 _REMEMBERED: Final = 50_000
-_PRIVATE: Final = frozenset({"visitor", "session", "id", "page"})
+_PRIVATE: Final = frozenset({"visitor", "session", "id", "page", "referrer"})
 
 Text = Annotated[str, Meta(max_length=TEXT_LIMIT)]
 Amount = Annotated[float, Meta(ge=0, lt=_MOST)]
@@ -49,6 +50,7 @@ class EventIn(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     time: int | str | None = None
     sent_at: int | str | None = None
     page: Annotated[str, Meta(max_length=PAGE_LIMIT)] = ""
+    referrer: Annotated[str, Meta(max_length=PAGE_LIMIT)] | None = None
     item: Text = ""
     category: Text = ""
     campaign: Text = ""
@@ -157,7 +159,13 @@ class Intake:
         offset = wire.utc_offset
         if offset is None:
             offset = self._offset if time // 3_600_000 == self._offset_hour else self._utc_offset(time)
-        channel, device = self._channels.get(wire.channel), self._devices.get(wire.device)
+        named, campaign = wire.channel, wire.campaign
+        if wire.referrer is not None:
+            # what the event does not say itself, as in the logs; both addresses are looked at and forgotten
+            entry = entry_of(wire.page, wire.referrer)
+            named = entry.channel if named == "unknown" else named
+            campaign = campaign or entry.campaign[:TEXT_LIMIT]
+        channel, device = self._channels.get(named), self._devices.get(wire.device)
         if channel is None:
             raise FieldError("channel", wire.channel, f"one of {', '.join(self._channels)}")
         if device is None:
@@ -173,7 +181,7 @@ class Intake:
             self._page(wire.page) if wire.page else 0,
             public(wire.item),
             public(wire.category),
-            public(wire.campaign),
+            public(campaign),
             price,
             wire.quantity,
             value,
@@ -285,6 +293,7 @@ _BOUNDS: Final = {
         ("name", "id", "session", "item", "category", "campaign", "currency"), f"at most {TEXT_LIMIT} characters"
     ),
     "page": f"a path of at most {PAGE_LIMIT} characters",
+    "referrer": f"an address of at most {PAGE_LIMIT} characters",
     **dict.fromkeys(("price", "quantity", "value"), "a finite number, 0 or more"),
     "utc_offset": "minutes ahead of UTC between -1080 and 1080",
     "declared": "up to 4 finite numbers",

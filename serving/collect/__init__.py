@@ -92,7 +92,8 @@ class Endpoint(NamedTuple):
 class Tools(NamedTuple):
     """What every tracker works with.
 
-    options: its table of `collect.options`; look: the running session of a visitor (raw id), whatever the consent.
+    options: its table of `collect.options`; look: the running session of a visitor (raw id), whatever the consent;
+    sent_back: told the outcome for each visitor whose scores were sent back to the tracker's own server.
     """
 
     shop: ShopSettings
@@ -100,6 +101,7 @@ class Tools(NamedTuple):
     consent: Consent
     anonymous: Anonymous
     look: Callable[[str], Awaitable[View | None]]
+    sent_back: Callable[[str], None] = lambda outcome: None
 
 
 class Tracker(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from serving.collect import Collected, Endpoint, Hit, Refused, Tools, trackers
@@ -38,8 +38,11 @@ class Collector:
         anonymous = Anonymous(engine.of_day)
         self._trackers = trackers(
             settings.collect,
-            lambda name: Tools(engine.shop, settings.collect.options.get(name, {}), consent, anonymous, engine.look_at),
-        )
+            lambda name: Tools(
+                engine.shop, settings.collect.options.get(name, {}), consent, anonymous, engine.look_at,
+                partial(engine.metrics.sent_back, name),
+            ),
+        )  # fmt: skip
         self._forwarders = _forwarders(engine)
         # paths come again and again; who invents some does not fill the memory
         self.tracker = lru_cache(_PATHS)(self._tracker)
