@@ -240,12 +240,15 @@ def check_bounds(wire: EventIn) -> None:
     TypeError
         It is no number at all.
     """
+    most, offset = _MOST, wire.utc_offset
+    if 0 <= wire.price < most and 0 <= wire.quantity < most and 0 <= wire.value < most and offset is None:
+        return
     for field in ("price", "quantity", "value"):
         amount = getattr(wire, field)
-        if not 0 <= amount < _MOST:
+        if not 0 <= amount < most:
             raise FieldError(field, amount, _BOUNDS[field])
-    if wire.utc_offset is not None and not -_OFFSET_LIMIT <= wire.utc_offset <= _OFFSET_LIMIT:
-        raise FieldError("utc_offset", wire.utc_offset, _BOUNDS["utc_offset"])
+    if offset is not None and not -_OFFSET_LIMIT <= offset <= _OFFSET_LIMIT:
+        raise FieldError("utc_offset", offset, _BOUNDS["utc_offset"])
 
 
 # From 1990 to 2100: outside it is seconds or microseconds taken for milliseconds.
