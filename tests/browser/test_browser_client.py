@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, Route
+from playwright.sync_api import Browser, Page, Playwright, Request, Route
 
 from features.events import CHANNELS, DEVICES
 from tests.browser.client_build import built
-from tests.browser.clients import AGENT, COLLECTOR, SHOP, records
+from tests.browser.clients import AGENT, COLLECTOR, SHOP, chromium, records
 from tests.certificate import certificate
-from tests.workspace import Service, lotse, packed, wait_until
+from tests.serving.proxy import Mood, Proxy
+from tests.workspace import Service, lotse, packed, wait_until, workspace
 
-EVENTS = f"{COLLECTOR}/v1/events"
 # everything that was done is answered
 SETTLED = "() => lotse.flush().then(() => lotse.session.token !== '')"
 
@@ -25,8 +26,7 @@ SETTLED = "() => lotse.flush().then(() => lotse.session.token !== '')"
 @pytest.fixture(scope="module")
 def collector(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that asks for a key and lets the shop's pages read its answers."""
-    folder = tmp_path_factory.mktemp("client")
-    shutil.copytree(trained / "configs", folder / "configs")
+    folder = workspace(tmp_path_factory.mktemp("client") / "work")
     shown, key = certificate(folder)
     origins = f'cors.origins=["{SHOP}"]'
     running = Service(folder, *packed(trained), f"tls.certificate={shown}", f"tls.key={key}", origins)
@@ -68,13 +68,14 @@ class Visit:
         """Run something in the page."""
         return self.page.evaluate(script)
 
-    def sent(self, resource: str = "") -> list[dict[str, Any]]:
-        """The events of all requests that were sent, or of those of one type, such as beacons (ping)."""
+    def sent(self, *, heartbeats: bool = False) -> list[dict[str, Any]]:
+        """The events of all requests; heartbeats: also those, which come by the clock, on a slow machine anywhere."""
         return [
             event
             for request in self.requests
-            if request.method == "POST" and resource in ("", request.resource_type)
+            if request.method == "POST"
             for event in request.post_data_json
+            if heartbeats or event["name"] != "user_engagement"
         ]
 
     def stored(self) -> dict[str, Any]:
@@ -84,13 +85,30 @@ class Visit:
 
 
 @contextmanager
+def proxy(service: Service) -> Iterator[tuple[int, Callable[[Mood], None]]]:
+    """A broken network before the service: the port that a browser takes for it, and how its mood is turned."""
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever)
+    thread.start()
+    between = Proxy(service.port)
+    asyncio.run_coroutine_threadsafe(between.start(), loop).result()
+    try:
+        yield between.port, lambda mood: loop.call_soon_threadsafe(between.turn, mood)  # type: ignore[misc]
+    finally:
+        asyncio.run_coroutine_threadsafe(between.close(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@contextmanager
 def visit(
     browser: Browser, tag: str, head: str = "", body: str = "", init: str = "", **options: Any
 ) -> Iterator[Visit]:
     """A visitor of a shop whose every page has these tags."""
     context = browser.new_context(ignore_https_errors=True, **{"user_agent": AGENT, **options})
-    html = f"""<!doctype html><html lang="de"><title>Shop</title><meta name="viewport" content="width=device-width">{head}
-<body style="min-height:5000px;font-family:sans-serif"><h1>Schuhe</h1><p>Alle Schuhe unseres Ladens.</p>{body}
+    html = f"""<!doctype html><html lang="de"><title>Shop</title><meta name="viewport" content="width=device-width">
+{head}<body style="min-height:5000px;font-family:sans-serif"><h1>Schuhe</h1><p>Alle Schuhe unseres Ladens.</p>{body}
 <a id="next" href="/next">Weiter</a><script>window.told = []</script>{tag}</body></html>"""
 
     def answer(route: Route) -> None:
@@ -123,7 +141,10 @@ def only(service: Service, before: int, **wanted: float) -> dict[str, float]:
 
 def test_a_visit(collector: Service, browser: Browser, key: str) -> None:
     with visit(browser, tag(key)) as visitor:
+        clock = visitor.page.clock
+        clock.install()
         visitor.open("/?utm_source=crm&utm_medium=email&utm_campaign=may&email=jane@example.org#top")
+        clock.pause_at(visitor.do("Date.now()") / 1000 + 60)  # time passes when the test says so
         visitor.do("lotse.session.addEventListener('scores', (event) => told.push(event.detail))")
         visitor.do("history.pushState({}, '', '/category/shoes?page=2')")
         visitor.do("history.replaceState({}, '', '/category/shoes?page=3')")  # the same page
@@ -131,8 +152,9 @@ def test_a_visit(collector: Service, browser: Browser, key: str) -> None:
         visitor.do("history.pushState({}, '', '/p/12345')")
         visitor.do("lotse.viewItem({ item: 'SKU-1', category: 'shoes', price: 80, currency: 'EUR' })")
         visitor.do("lotse.addToCart({ item: 'SKU-1', category: 'shoes', price: 80, quantity: 2 })")
-        visitor.page.mouse.wheel(0, 10_000)
-        visitor.page.wait_for_timeout(1_200)  # long enough in view to be told when the page is left
+        visitor.do("scrollTo(0, 10_000)")
+        visitor.page.wait_for_function("scrollY > 4000")
+        clock.run_for(5_000)
         visitor.do("lotse.removeFromCart({ item: 'SKU-1', price: 80 })")
         visitor.do("lotse.beginCheckout()")
         visitor.do("lotse.login()")
@@ -141,26 +163,25 @@ def test_a_visit(collector: Service, browser: Browser, key: str) -> None:
         visitor.settle()
         told = visitor.do("told")
         visitor.do("history.back()")
-        visitor.page.wait_for_timeout(1_200)
-        visitor.page.goto("about:blank")
-        left = visitor.sent("ping")
-        everything = visitor.sent()
-    session = only(collector, 0, cart_adds=1, page_views=4, heartbeats=2)
+        visitor.page.wait_for_url("**/category/shoes?page=3")
+        clock.run_for(5_000)
+        visitor.settle()
+        everything = visitor.sent(heartbeats=True)
+        visitor.page.goto("about:blank")  # what is told then goes by beacon, when the page is gone
+        session = only(collector, 0, cart_adds=1, page_views=4, heartbeats=4)
     expected = {
         "searches": 1, "item_views": 1, "cart_removes": 1, "checkouts": 1, "purchases": 2, "account_events": 1,
-        "revenue": 100, "cart_units": 0, "price_viewed_last": 80, "scrolls": 1, "events": 15,
+        "revenue": 100, "cart_units": 0, "price_viewed_last": 80, "scrolls": 1, "events": 17,
         "entry_channel": CHANNELS.index("email"), "from_campaign": 1, "device_kind": DEVICES.index("desktop"),
     }  # fmt: skip
     assert {name: session[name] for name in expected} == expected
     assert session["scroll_depth_max"] == pytest.approx(1, abs=0.02)
     # scores after every answer, in which what was sent is folded
-    assert told[-1]["events"] == 12
+    assert told[-1]["events"] == 14
     assert told[-1]["scores"]["conversion"] == 1
-    # what was seen last goes by beacon
-    assert [(event["name"], event["page"]) for event in left] == [("user_engagement", "/category/shoes")]
     # nothing of the address but the path
     landing = f"{SHOP}/?utm_source=crm&utm_medium=email&utm_campaign=may"
-    assert {event["page"] for event in everything} == {landing, "/category/shoes", "/p/12345"}
+    assert {event["page"] for event in everything} == {landing, "/", "/category/shoes", "/p/12345"}
     assert "jane" not in str(everything)
     assert visitor.logged == []
 
@@ -185,12 +206,12 @@ def test_ten_seconds_in_view_are_told(collector: Service, browser: Browser, key:
         visitor.page.clock.install()
         visitor.open("/article")
         visitor.page.clock.run_for(9_000)
-        assert [event["name"] for event in visitor.sent()] == ["page_view"]
+        assert [event["name"] for event in visitor.sent(heartbeats=True)] == ["page_view"]
         visitor.page.clock.run_for(2_000)
         visitor.page.wait_for_function("() => lotse.flush().then(() => true)")
-        assert [event["name"] for event in visitor.sent()] == ["page_view", "user_engagement"]
+        assert [event["name"] for event in visitor.sent(heartbeats=True)] == ["page_view", "user_engagement"]
         share = visitor.do("innerHeight / document.documentElement.scrollHeight")
-        assert visitor.sent()[-1]["value"] == pytest.approx(share, abs=0.01)
+        assert visitor.sent(heartbeats=True)[-1]["value"] == pytest.approx(share, abs=0.01)
 
 
 def test_a_visit_that_goes_offline(collector: Service, browser: Browser, key: str) -> None:
@@ -212,28 +233,26 @@ def test_a_visit_that_goes_offline(collector: Service, browser: Browser, key: st
         assert "lotse.queue" not in visitor.stored()["session"]
 
 
-def test_answers_that_are_lost_count_once(collector: Service, browser: Browser, key: str) -> None:
+def test_answers_that_are_lost_count_once(collector: Service, driver: Playwright, key: str) -> None:
     before = len(records(collector, cart_adds=12))
-    with visit(browser, tag(key)) as visitor:
-        lost: list[int] = []
-
-        def lose(route: Route) -> None:
-            """The service has it; its answer does not come back, but for every third."""
-            address = route.request.url.replace(COLLECTOR, f"https://127.0.0.1:{collector.port}")
-            answer = route.fetch(url=address)
-            lost.append(answer.status)
-            if len(lost) % 3:
-                route.abort("connectionreset")
-            else:
-                route.fulfill(response=answer)
-
-        visitor.page.context.route(f"{EVENTS}**", lose)
-        visitor.page.goto(SHOP)
-        visitor.do("for (let i = 0; i < 12; i++) lotse.addToCart({ item: `SKU-${i}`, price: 1 })")
-        visitor.page.wait_for_function(SETTLED)
-        wait_until(lambda: len(records(collector, cart_adds=12, page_views=1)) == before + 1)
-        assert set(lost) == {200}
-        assert len(lost) > 3
+    with (
+        proxy(collector) as (between, turn),
+        chromium(driver, between) as other,
+        visit(other, tag(key, 'data-retry-ms="100"')) as visitor,
+    ):
+        visitor.open()
+        visitor.do("lotse.session.addEventListener('scores', (event) => told.push(event.detail))")
+        turn("mute")
+        visitor.do("for (let i = 0; i < 7; i++) lotse.addToCart({ item: `SKU-${i}` })")
+        only(collector, before=0, cart_adds=7, page_views=1)  # the service has them, and the page does not know
+        turn("reset")
+        visitor.do("for (let i = 7; i < 12; i++) lotse.addToCart({ item: `SKU-${i}` })")
+        visitor.page.wait_for_timeout(1_000)
+        turn("well")
+        visitor.page.wait_for_function("told.at(-1)?.events >= 13")
+        assert visitor.do("told[0].status") == "duplicate"
+        session = only(collector, before, cart_adds=12, page_views=1)
+        assert session["events"] - session["heartbeats"] == 13
 
 
 def test_a_service_that_restarts(collector: Service, browser: Browser, key: str) -> None:
@@ -247,7 +266,7 @@ def test_a_service_that_restarts(collector: Service, browser: Browser, key: str)
         collector.start()
         visitor.do("lotse.addToCart({ item: 'C' })")
         session = only(collector, before, cart_adds=3)
-        assert session["events"] == 4
+        assert session["events"] - session["heartbeats"] == 4
 
 
 def test_thresholds_are_told_as_they_are_crossed(collector: Service, browser: Browser, key: str) -> None:
@@ -374,8 +393,8 @@ def test_the_banner_by_keyboard(collector: Service, browser: Browser, key: str, 
         # opt-in: nothing is kept before, and the buttons are equal
         assert visitor.stored() == {"local": {}, "session": {}, "cookies": []}
         looks = """(buttons) => buttons.map((button) => {
-            const { width, height } = button.getBoundingClientRect(), { color, backgroundColor, fontWeight } = getComputedStyle(button)
-            return JSON.stringify([Math.round(width), Math.round(height), color, backgroundColor, fontWeight])
+            const { width, height } = button.getBoundingClientRect(), style = getComputedStyle(button)
+            return [Math.round(width), Math.round(height), style.color, style.background, style.font].join()
         })"""
         found = dialog.get_by_role("button").evaluate_all(looks)
         assert len(found) == 3
@@ -460,7 +479,7 @@ connect-src {COLLECTOR}; style-src 'none'; require-trusted-types-for 'script'">"
 
 CMP = """<script>
 const listeners = [], consents = {}
-const data = (eventStatus) => ({ eventStatus, gdprApplies: true, tcString: 'C', purpose: { consents: { ...consents } } })
+const data = (eventStatus) => ({ eventStatus, gdprApplies: true, purpose: { consents: { ...consents } } })
 window.__tcfapi = (command, version, told) => {
     if (command === 'addEventListener' && version === 2) { listeners.push(told); told(data('cmpuishown'), true) }
 }

@@ -124,7 +124,9 @@ export function banner(lotse: Pick<Lotse, 'consent'>, options: BannerOptions = {
     title.focus({ preventScroll: true })
   }
   // leaves everything as it is, and no choice is no consent
-  section.onkeydown = (event) => event.key === 'Escape' && close()
+  section.onkeydown = ({ key }) => {
+    if (key === 'Escape') close()
+  }
 
   const host = document.createElement('lotse-consent')
   const root = host.attachShadow({ mode: 'open' })

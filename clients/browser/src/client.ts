@@ -65,6 +65,7 @@ export function init(options: Options): Lotse {
   }
   const follow = stream(address, thresholds, session, refresh)
   const browser = navigator as Navigator & { globalPrivacyControl?: boolean }
+  const kind = device(browser.userAgent)
   let state: Held
   let page = path(hash)
 
@@ -109,7 +110,7 @@ export function init(options: Options): Lotse {
         id: random(),
         time: Date.now(),
         page,
-        device: browser.webdriver ? 'bot' : device(browser.userAgent),
+        device: kind,
         utc_offset: -new Date().getTimezoneOffset(),
         consent: state.purposes,
         ...details,
