@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from features.shop import ShopSettings
-from serving.intake import EventIn, FieldError, Intake
+from serving.intake import EventIn, FieldError, HashedItem, Intake
 from serving.problems import Problem
 from serving.pseudonyms import RotatingPseudonyms
 from serving.requests import Request
@@ -56,11 +56,14 @@ class Reader:
         request.many = True
         for wire in wires:
             try:
-                request.events.append(take(wire, received_ms, pseudonym))
+                event = take(wire, received_ms, pseudonym)
             except FieldError as error:
                 request.dropped.append(f"bad {error.field}")
-            else:
-                request.raws.append(wire.visitor)
+                continue
+            if isinstance(wire, HashedItem):
+                event = event._replace(item=wire.item_hash, category=wire.category_hash)
+            request.events.append(event)
+            request.raws.append(wire.visitor)
 
     def _problem(
         self, wires: Sequence[Any], received_ms: int, pseudonym: Callable[[str, bool], int], *, many: bool

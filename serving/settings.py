@@ -196,7 +196,7 @@ class TelemetrySettings(Settings):
 class CollectSettings(Settings):
     """Which trackers' requests are understood; a table of options for each."""
 
-    trackers: tuple[str, ...] = ("plausible",)
+    trackers: tuple[str, ...] = ("matomo", "plausible")
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 

@@ -19,6 +19,7 @@ from serving.http.call import Reply
 
 if TYPE_CHECKING:
     from features.shop import ShopSettings
+    from serving.collect.carts import Carts
     from serving.collect.visitors import Anonymous
     from serving.consent import Consent
     from serving.intake import EventIn
@@ -77,12 +78,12 @@ class Refused(Exception):  # noqa: N818  (it is no error of ours)
 class Endpoint(NamedTuple):
     """What a tracker's client asks.
 
-    read: the events of a hit, or raises Refused; answer: given the hit, what was read of it and the answers to its
-    events, as many as could be used.
+    read: the events of a hit, or raises Refused; it may wait for what the store knows of the visitor. answer: given the
+    hit, what was read of it and the answers to its events, as many as could be used.
     """
 
     methods: tuple[str, ...]
-    read: Callable[[Hit], Collected]
+    read: Callable[[Hit], Collected | Awaitable[Collected]]
     answer: Callable[[Hit, Collected, Sequence[Answer]], Reply | Awaitable[Reply]]
 
 
@@ -90,6 +91,9 @@ class Tools(NamedTuple):
     """What every tracker works with.
 
     options: its table of `collect.options`; look: the running session of a visitor (raw id), whatever the consent.
+    carts: what changed in a cart. end: end a visitor's session (raw id), unless an event (id) has begun it; join: have
+    a visitor (raw id) go on with the session of another; both with `linked=`. is_secret: whether a text is a secret key
+    of this service.
     """
 
     shop: ShopSettings
@@ -97,6 +101,10 @@ class Tools(NamedTuple):
     consent: Consent
     anonymous: Anonymous
     look: Callable[[str], Awaitable[View | None]]
+    carts: Carts
+    end: Callable[..., Awaitable[None]]
+    join: Callable[..., Awaitable[None]]
+    is_secret: Callable[[str], bool]
 
 
 class Tracker(Protocol):

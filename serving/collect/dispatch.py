@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from serving.collect import Collected, Endpoint, Hit, Refused, Tools, trackers
+from serving.collect.carts import Carts
 from serving.collect.cors import TrackerCors
 from serving.collect.visitors import Anonymous
 from serving.consent import Consent
@@ -18,6 +19,7 @@ from serving.requests import Request
 if TYPE_CHECKING:
     from serving.engine import Engine
     from serving.http.events import Events
+    from serving.keys import Keys
 
 _PATHS: Final = 10_000
 _NO_CONTENT: Final = 204
@@ -29,15 +31,25 @@ Route = tuple[str, str, dict[str, Handler]]
 class Collector:
     """The trackers' endpoints of one service."""
 
-    def __init__(self, events: Events, engine: Engine) -> None:
+    def __init__(self, events: Events, engine: Engine, keys: Keys) -> None:
         settings = engine.settings
         self._events, self._engine, self._cors = events, engine, TrackerCors(settings.cors)
         consent = Consent(settings.privacy, settings.session.consent)
         anonymous = Anonymous(engine.of_day)
-        self._trackers = trackers(
-            settings.collect,
-            lambda name: Tools(engine.shop, settings.collect.options.get(name, {}), consent, anonymous, engine.look_at),
-        )
+        timeout_ms = round(settings.session.timeout_minutes * 60_000)
+        carts = Carts(engine.store, engine.outage.ask, engine.keys_of, engine.look_at, timeout_ms)
+
+        def is_secret(text: str) -> bool:
+            key = keys.find(text.encode())
+            return key is not None and key.kind == "secret"
+
+        def tools(name: str) -> Tools:
+            options = settings.collect.options.get(name, {})
+            return Tools(
+                engine.shop, options, consent, anonymous, engine.look_at, carts, engine.end, engine.join, is_secret
+            )
+
+        self._trackers = trackers(settings.collect, tools)
         # paths come again and again; who invents some does not fill the memory
         self.tracker = lru_cache(_PATHS)(self._tracker)
 
@@ -61,7 +73,8 @@ class Collector:
         hit = await self._hit(call)
         collected = Collected()
         try:
-            collected = endpoint.read(hit)
+            found = endpoint.read(hit)
+            collected = await found if isinstance(found, Awaitable) else found
             request = Request(b"")
             request.wires = collected.events
             if collected.events:
@@ -102,6 +115,6 @@ class Collector:
         await future
 
 
-def open_collector(events: Events, engine: Engine) -> Collector | None:
+def open_collector(events: Events, engine: Engine, keys: Keys) -> Collector | None:
     """The collector of a service, None if it understands no tracker."""
-    return Collector(events, engine) if engine.settings.collect.trackers else None
+    return Collector(events, engine, keys) if engine.settings.collect.trackers else None
