@@ -12,11 +12,12 @@ from typing import Any
 
 import lmdb
 import numpy as np
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, Route
+from playwright.sync_api import Browser, BrowserContext, BrowserType, Page, Route
 
 from features.compiler import Fold, compile_fold
 from features.sessions import HEADER_LAST_AT
 from serving.sessions import STATE_BYTES, is_handed_on
+from tests.browser.front import Front
 from tests.workspace import ROOT, Service
 
 HERE = Path(__file__).parent
@@ -62,8 +63,8 @@ def node(source: str, **environment: str) -> str:
 
 
 @contextmanager
-def chromium(playwright: Playwright, service: Service) -> Iterator[Browser]:
-    """The browser, for which the collector's name is this service."""
+def chromium(kind: BrowserType, service: Service | Front) -> Iterator[Browser]:
+    """The browser, for which the collector's name is this service, or what stands in front of it."""
     executable = shutil.which("chromium") or shutil.which("google-chrome")
     assert executable, "install chromium"
     arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -72,7 +73,7 @@ def chromium(playwright: Playwright, service: Service) -> Iterator[Browser]:
     # the shop's page is made up by the test and counts as one of the internet, which must not ask this machine
     arguments += ["--disable-features=LocalNetworkAccessChecks"]
     arguments += ["--disable-sync", f"--host-resolver-rules=MAP collect.shop.example:443 127.0.0.1:{service.port}"]
-    browser = playwright.chromium.launch(executable_path=executable, args=arguments)
+    browser = kind.launch(executable_path=executable, args=arguments)
     try:
         yield browser
     finally:

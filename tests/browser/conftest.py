@@ -30,5 +30,5 @@ def collector(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture(scope="module")
 def browser(collector: Service) -> Iterator[Browser]:
     """Chromium."""
-    with sync_playwright() as playwright, chromium(playwright, collector) as started:
+    with sync_playwright() as playwright, chromium(playwright.chromium, collector) as started:
         yield started
