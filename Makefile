@@ -9,7 +9,7 @@ KEEP ?=
 # Modules are compiled once: half of a start would go into compiling them again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-fast lint audit bench lock docs clean
+.PHONY: demo test test-fast lint audit bench lock docs clean clients
 
 $(VENV)/.ready: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,20 @@ test: $(VENV)/.ready
 
 test-fast: $(VENV)/.ready
 	$(BIN)/python -m pytest -m "not slow"
+
+# The browser client, and those of its tests that need no browser. `make test` does this, too.
+CLIENT := clients/browser
+
+clients: $(CLIENT)/dist/.ready
+	cd $(CLIENT) && npm run --silent test
+
+$(CLIENT)/dist/.ready: $(CLIENT)/node_modules/.ready $(wildcard $(CLIENT)/src/*.ts) $(CLIENT)/build.mjs $(CLIENT)/tsconfig.json
+	cd $(CLIENT) && npm run --silent build
+	touch $@
+
+$(CLIENT)/node_modules/.ready: $(CLIENT)/package-lock.json
+	cd $(CLIENT) && npm ci --no-audit --no-fund --loglevel=error
+	touch $@
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -57,4 +71,4 @@ lock: $(VENV)/.ready
 		--output-file requirements.lock pyproject.toml
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache
+	rm -rf $(VENV) build *.egg-info $(CLIENT)/dist $(CLIENT)/build $(CLIENT)/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache

@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -273,8 +274,7 @@ class Engine:
         sessions = [one.sessions for one in self.lineup.generations]
         event = hash64(unless)
         for key in dict.fromkeys(self.keys_of(raw, linked=linked)):
-            visit = Ending(sessions, key, event)
-            await self.outage.ask(lambda visit=visit: self.store.apply([visit]))
+            await self.outage.ask(partial(self.store.apply, [Ending(sessions, key, event)]))
 
     async def join(self, raw: str, former: str, *, linked: bool) -> None:
         """Have a visitor go on with the session of another: the same person, under the id that there was before."""
@@ -282,7 +282,7 @@ class Engine:
         key, *_ = self.keys_of(raw, linked=linked)
         others = [*self.keys_of(former, linked=False), *self.keys_of(former, linked=True)]
         visit = Joining(sessions, key, list(dict.fromkeys(others)))
-        await self.outage.ask(lambda: self.store.apply([visit]))
+        await self.outage.ask(partial(self.store.apply, [visit]))
 
     async def recall(self, request: Request, received_ms: int | None = None) -> None:
         """Answer a request whose events were folded before: as duplicates, with their sessions' scores as of now.

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Meta
 
+from features.channels import entry_of
 from features.events import (
     CHANNELS,
     CONSENT_LINK,
@@ -33,7 +34,7 @@ PAGE_LIMIT: Final = 8 * TEXT_LIMIT
 _MOST: Final = 1e12  # of a price, a quantity, a value
 _OFFSET_LIMIT: Final = 18 * 60
 _REMEMBERED: Final = 50_000
-_PRIVATE: Final = frozenset({"visitor", "session", "id", "page"})
+_PRIVATE: Final = frozenset({"visitor", "session", "id", "page", "referrer"})
 
 Text = Annotated[str, Meta(max_length=TEXT_LIMIT)]
 Amount = Annotated[float, Meta(ge=0, lt=_MOST)]
@@ -49,6 +50,7 @@ class EventIn(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     time: int | str | None = None
     sent_at: int | str | None = None
     page: Annotated[str, Meta(max_length=PAGE_LIMIT)] = ""
+    referrer: Annotated[str, Meta(max_length=PAGE_LIMIT)] | None = None
     item: Text = ""
     category: Text = ""
     campaign: Text = ""
@@ -167,7 +169,13 @@ class Intake:
         offset = wire.utc_offset
         if offset is None:
             offset = self._offset if time // 3_600_000 == self._offset_hour else self._utc_offset(time)
-        channel, device = self._channels.get(wire.channel), self._devices.get(wire.device)
+        named, campaign = wire.channel, wire.campaign
+        if wire.referrer is not None:
+            # what the event does not say itself, as in the logs; both addresses are looked at and forgotten
+            entry = entry_of(wire.page, wire.referrer)
+            named = entry.channel if named == "unknown" else named
+            campaign = campaign or entry.campaign[:TEXT_LIMIT]
+        channel, device = self._channels.get(named), self._devices.get(wire.device)
         if channel is None:
             raise FieldError("channel", wire.channel, f"one of {', '.join(self._channels)}")
         if device is None:
@@ -183,7 +191,7 @@ class Intake:
             self._page(wire.page) if wire.page else 0,
             public(wire.item),
             public(wire.category),
-            public(wire.campaign),
+            public(campaign),
             price,
             wire.quantity,
             value,
@@ -232,6 +240,24 @@ class Intake:
         return self._offset
 
 
+def check_bounds(wire: EventIn) -> None:
+    """Check an event that was made in Python; those that are decoded are checked by the decoder.
+
+    Raises
+    ------
+    FieldError
+        A number is out of its bounds, or none.
+    TypeError
+        It is no number at all.
+    """
+    for field in ("price", "quantity", "value"):
+        amount = getattr(wire, field)
+        if not 0 <= amount < _MOST:
+            raise FieldError(field, amount, _BOUNDS[field])
+    if wire.utc_offset is not None and not -_OFFSET_LIMIT <= wire.utc_offset <= _OFFSET_LIMIT:
+        raise FieldError("utc_offset", wire.utc_offset, _BOUNDS["utc_offset"])
+
+
 # From 1990 to 2100: outside it is seconds or microseconds taken for milliseconds.
 _FIRST_MS: Final = 631_152_000_000
 _LAST_MS: Final = 4_102_444_800_000
@@ -274,6 +300,7 @@ _BOUNDS: Final = {
         ("name", "id", "session", "item", "category", "campaign", "currency"), f"at most {TEXT_LIMIT} characters"
     ),
     "page": f"a path of at most {PAGE_LIMIT} characters",
+    "referrer": f"an address of at most {PAGE_LIMIT} characters",
     **dict.fromkeys(("price", "quantity", "value"), "a finite number, 0 or more"),
     "utc_offset": "minutes ahead of UTC between -1080 and 1080",
     "declared": "up to 4 finite numbers",

@@ -17,10 +17,15 @@ import pandas as pd
 
 from features.errors import EventError
 from features.events import EVENT_NAMES
-from features.matomo import (
+from features.settings import Settings
+from features.shop import SourceSettings
+from features.sources.convert import from_records
+from features.sources.matomo_tables import LogTables
+from features.sources.reading import CUT_OFF, CUT_OFF_STREAM, Reading
+from features.sources.sql import Database
+from features.trackers.matomo import (
     CHANNELS,
     EVENTS,
-    SEEN,
     cart_changes,
     change_name,
     event_name,
@@ -29,12 +34,6 @@ from features.matomo import (
     medium_kind,
     utc_offset,
 )
-from features.settings import Settings
-from features.shop import SourceSettings
-from features.sources.convert import from_records
-from features.sources.matomo_tables import LogTables
-from features.sources.reading import CUT_OFF, CUT_OFF_STREAM, Reading
-from features.sources.sql import Database
 
 DEFAULTS: Final = SourceSettings(
     events=EVENTS,
@@ -186,7 +185,7 @@ def _events(
         kind, time = str(action.get("type") or "action"), action.get("timestamp")
         event = {**common, "time": time, "id": action.get("pageId") or f"{session}/{position}"}
         if kind in ("content", "13") and not action.get("contentInteraction"):
-            leave_out(SEEN)
+            leave_out("content impression: seen, not done")
         elif kind == "ecommerceOrder":
             cart = {}
             event["id"] = f"{session}/order/{action.get('orderId')}"

@@ -60,11 +60,14 @@ class Collected:
     ----------
     events: in their order; dropped: a reason, in words of ours, for each event that cannot be used.
     about: what the endpoint's answer has to know.
+    objected: whether the request tells an opt-out, where the consent of its events does not; then it goes on to the
+    original collector only if that is configured. Not of a request that is there to tell the original so.
     """
 
     events: list[EventIn] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     about: Any = None
+    objected: bool = False
 
 
 class Refused(Exception):  # noqa: N818  (it is no error of ours)
@@ -93,7 +96,8 @@ class Tools(NamedTuple):
     options: its table of `collect.options`; look: the running session of a visitor (raw id), whatever the consent.
     carts: what changed in a cart. end: end a visitor's session (raw id), unless an event (id) has begun it; join: have
     a visitor (raw id) go on with the session of another; both with `linked=`. is_secret: whether a text is a secret key
-    of this service.
+    of this service. sent_back: told the outcome for each visitor whose scores were sent back to the tracker's own
+    server.
     """
 
     shop: ShopSettings
@@ -105,6 +109,7 @@ class Tools(NamedTuple):
     end: Callable[..., Awaitable[None]]
     join: Callable[..., Awaitable[None]]
     is_secret: Callable[[str], bool]
+    sent_back: Callable[[str], None] = lambda outcome: None
 
 
 class Tracker(Protocol):

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from features.events import hash64
-from features.matomo import cart_changes
 from features.sessions import HEADER_WORDS, RECENT_IDS
+from features.trackers.matomo import cart_changes
 from serving.sessions import STATE, Erasure
 from serving.stores import KEY_BYTES, Change, Entry, Moved, Store, Value
 
@@ -95,11 +96,11 @@ class Carts:
         """
         keys = [cart_key(key) for key in self._keys(raw, linked=linked)]
         visit = Exchange(keys, hash64(request), cart, at_ms, now_ms, self._timeout, ordered=ordered)
-        await self._ask(lambda: self._store.apply([visit]))
+        await self._ask(partial(self._store.apply, [visit]))
         if visit.in_doubt:
             view = await self._look(raw, at_ms)
             visit.since = at_ms if view is None else view.started_at - _BEGINS_MS
-            await self._ask(lambda: self._store.apply([visit]))
+            await self._ask(partial(self._store.apply, [visit]))
         return Changed(visit.changed, visit.repeated)
 
     async def forget(self, raw: str, *, linked: bool) -> None:
@@ -111,8 +112,7 @@ class Carts:
             It may still be there.
         """
         for key in dict.fromkeys(self._keys(raw, linked=linked)):
-            visit = Erasure(cart_key(key))
-            await self._ask(lambda visit=visit: self._store.apply([visit]))
+            await self._ask(partial(self._store.apply, [Erasure(cart_key(key))]))
 
 
 class Exchange:

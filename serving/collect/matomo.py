@@ -11,7 +11,7 @@ session that runs; `ping=1` goes on with one, and begins none.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,12 +20,12 @@ from typing import Any, Final, Literal
 import msgspec
 
 from features.agents import device_of
-from features.channels import Entry, entry_of
+from features.channels import Entry
 from features.events import EVENT_NAMES, hash64
-from features.matomo import (
+from features.settings import Settings
+from features.trackers.matomo import (
     CHANNELS,
     EVENTS,
-    SEEN,
     campaign_kind,
     change_name,
     event_name,
@@ -33,11 +33,10 @@ from features.matomo import (
     kind_of_view,
     utc_offset,
 )
-from features.settings import Settings
 from serving.collect import GIF, Collected, Endpoint, Hit, Refused, Tools
 from serving.collect.carts import Changed, Product
+from serving.collect.entries import Entries
 from serving.collect.matomo_requests import (
-    Item,
     Parameters,
     UselessError,
     category_of,
@@ -47,6 +46,8 @@ from serving.collect.matomo_requests import (
     text_of,
     time_of,
 )
+from serving.collect.options import options_of
+from serving.collect.vocabulary import own_names
 from serving.http.call import Reply
 from serving.intake import EventIn, HashedItem
 from serving.requests import Answer
@@ -97,11 +98,11 @@ class Matomo:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        self._options = MatomoOptions.model_validate(dict(tools.options))
+        self._options = options_of("matomo", tools.options, MatomoOptions)
         section = tools.shop.sources.get("matomo")
-        own = (section.events, section.channels) if section else ({}, {})
-        self._names = {**tools.shop.events, **KINDS, **own[0], **{name: name for name in EVENT_NAMES}}
-        self._channels = {**CHANNELS, **own[1]}
+        self._names = {**own_names(tools.shop, "matomo", KINDS), **{name: name for name in EVENT_NAMES}}
+        self._channels = {**CHANNELS, **(section.channels if section else {})}
+        self._entries = Entries()
         self._searches = tuple(f"{name}=" for name in self._options.search_parameters)
         self._endpoint = Endpoint(("GET", "POST"), self.read, self.answer)
 
@@ -166,7 +167,7 @@ class Matomo:
             raise UselessError("nothing to record", invalid=True)
         time = time_of(sent, hit.received_ms, trusted=about.trusted)
         if kind == "content":
-            raise UselessError(SEEN)
+            raise UselessError("content impression: seen, not done")
         agent = text_of(sent, "ua") if "ua" in sent else hit.header(b"user-agent")
         device = device_of(agent)
         if device == "bot":
@@ -252,7 +253,7 @@ class Matomo:
         event.name = self._names.get(kind, "custom")
 
     def _visitor(self, hit: Hit, sent: Parameters, agent: str, site: str, *, linked: bool, trusted: bool) -> str:
-        """The visitor's id: of the account where visits may be linked, of the device, or one for a day as Matomo has it.
+        """The visitor's id: of the account where visits may be linked, of the device, or for a day as Matomo has it.
 
         Raises
         ------
@@ -275,10 +276,10 @@ class Matomo:
 
     def _entry(self, url: str, referrer: str) -> Entry:
         """Channel and campaign; a campaign that says nothing of its kind is what it is in Matomo's history."""
-        entry = entry_of(url, referrer)
+        entry = self._entries(url, referrer)
         if not entry.campaign:
             return entry
-        kind = campaign_kind(entry_of(url, "").channel)
+        kind = campaign_kind(self._entries(url, "").channel)
         return Entry(self._channels.get(kind, kind) if kind == "campaign" else kind, entry.campaign)
 
     async def _ordered(self, event: EventIn, sent: Parameters, site: str, now_ms: int) -> Sequence[EventIn]:

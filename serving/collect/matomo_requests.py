@@ -175,7 +175,7 @@ def category_of(text: str) -> str:
         return text[:TEXT_LIMIT]
     try:
         return _first(msgspec.json.decode(text))
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return ""
 
 
@@ -205,7 +205,9 @@ def _item(found: list[Any]) -> Item:
     sku, name, category, price, quantity, *_ = (*found, None, None, None, None)
     wanted = number_of(quantity)
     # as in the history: a quantity that is not told is one
-    return Item(_first(sku) or _first(name), _first(category), number_of(price) or 0.0, 1.0 if wanted is None else wanted)
+    return Item(
+        _first(sku) or _first(name), _first(category), number_of(price) or 0.0, 1.0 if wanted is None else wanted
+    )
 
 
 def _first(found: Any) -> str:

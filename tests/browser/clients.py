@@ -12,12 +12,11 @@ from typing import Any
 
 import lmdb
 import numpy as np
-from playwright.sync_api import Browser, BrowserContext, BrowserType, Page, Route
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, Route
 
 from features.compiler import Fold, compile_fold
 from features.sessions import HEADER_LAST_AT
 from serving.sessions import STATE_BYTES, is_handed_on
-from tests.browser.front import Front
 from tests.workspace import ROOT, Service
 
 HERE = Path(__file__).parent
@@ -26,6 +25,8 @@ PACKAGES = ROOT / ".cache" / "browser"
 # without a head Chromium calls itself HeadlessChrome, which we take for a program
 AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36"
 SHOP, COLLECTOR = "https://www.shop.example", "https://collect.shop.example"
+# the same service on another site than the shop's
+ELSEWHERE = "https://collect.other.example"
 
 
 def packages() -> Path:
@@ -63,8 +64,8 @@ def node(source: str, **environment: str) -> str:
 
 
 @contextmanager
-def chromium(kind: BrowserType, service: Service | Front) -> Iterator[Browser]:
-    """The browser, for which the collector's name is this service, or what stands in front of it."""
+def chromium(playwright: Playwright, port: int) -> Iterator[Browser]:
+    """The browser, for which the collector's names are this port of this machine."""
     executable = shutil.which("chromium") or shutil.which("google-chrome")
     assert executable, "install chromium"
     arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -72,8 +73,10 @@ def chromium(kind: BrowserType, service: Service | Front) -> Iterator[Browser]:
     arguments += ["--disable-blink-features=AutomationControlled"]
     # the shop's page is made up by the test and counts as one of the internet, which must not ask this machine
     arguments += ["--disable-features=LocalNetworkAccessChecks"]
-    arguments += ["--disable-sync", f"--host-resolver-rules=MAP collect.shop.example:443 127.0.0.1:{service.port}"]
-    browser = kind.launch(executable_path=executable, args=arguments)
+    hosts = (COLLECTOR.removeprefix("https://"), ELSEWHERE.removeprefix("https://"))
+    rules = ", ".join(f"MAP {host}:443 127.0.0.1:{port}" for host in hosts)
+    arguments += ["--disable-sync", f"--host-resolver-rules={rules}"]
+    browser = playwright.chromium.launch(executable_path=executable, args=arguments)
     try:
         yield browser
     finally:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Route
+from playwright.sync_api import Browser, Page, Playwright, Route
 
 from tests.browser.clients import COLLECTOR, SHOP, bundled, chromium, metrics, node, records, shop
 from tests.browser.front import front
@@ -176,9 +176,9 @@ def test_what_is_sent_again_counts_once(collector: Service) -> None:
 
 
 @real_script
-def test_what_the_browser_repeats_counts_once(collector: Service, browser: Browser) -> None:
+def test_what_the_browser_repeats_counts_once(collector: Service, driver: Playwright) -> None:
     """A connection that ends without an answer is one that Chromium opens again by itself."""
-    with front(collector) as between, chromium(browser.browser_type, between) as elsewhere:
+    with front(collector) as between, chromium(driver, between.port) as elsewhere:
         with site(elsewhere, "['trackPageView']") as page:
             page.goto(f"{SHOP}/unlucky")
             wait_until(lambda: between.done == 1)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from features.events import hash64
-from features.shop import load_shop
+from features.shop import ShopSettings, load_shop
 from serving.collect import Collected, Endpoint, Hit, Refused, Tools, Tracker, trackers
 from serving.collect.carts import Carts
 from serving.collect.visitors import Anonymous
@@ -44,8 +44,8 @@ def captures(name: str) -> Iterator[Capture]:
         yield Capture(one["client"], one["version"], one["scenario"], hit, one["answered"])
 
 
-def tracker(name: str, **options: Any) -> Tracker:
-    """An adapter by itself: no session runs, its carts lie in memory, and "secret" is the secret key."""
+def alone() -> Tools:
+    """What an adapter works with by itself: no session runs, carts lie in memory, and "secret" is the secret key."""
 
     async def nobody(*raw: object, **more: object) -> None:
         del raw, more
@@ -57,16 +57,16 @@ def tracker(name: str, **options: Any) -> Tracker:
         del linked
         return [hash64(raw).to_bytes(8, "little", signed=True)]
 
-    settings = CollectSettings(trackers=(name,), options={name: options})
     consent = Consent(PrivacySettings(), ("measure",))
     anonymous = Anonymous(lambda text, now_ms: hash((text, now_ms // 86_400_000)))
     carts = Carts(MemoryStore(), ask, keys, nobody, 1_800_000)
+    return Tools(SHOP, {}, consent, anonymous, nobody, carts, nobody, nobody, lambda text: text == "secret")
 
-    def tools(each: str) -> Tools:
-        own = settings.options.get(each, {})
-        return Tools(SHOP, own, consent, anonymous, nobody, carts, nobody, nobody, lambda text: text == "secret")
 
-    return trackers(settings, tools)[name]
+def tracker(name: str, shop: ShopSettings = SHOP, /, **options: Any) -> Tracker:
+    """An adapter by itself."""
+    settings = CollectSettings(trackers=(name,), options={name: options})
+    return trackers(settings, lambda each: alone()._replace(shop=shop, options=settings.options.get(each, {})))[name]
 
 
 def endpoint(adapter: Tracker, hit: Hit) -> Endpoint:

@@ -140,7 +140,9 @@ def test_repeated_requests_have_the_same_ids() -> None:
 def test_a_new_visit_names_a_session_of_its_own() -> None:
     (((_, collected)),) = READ["logout_new_visit"]
     assert [bool(event.session) for event in collected.events] == [True]
-    others = [event for name, found in READ.items() for _, one in found for event in one.events if name != "logout_new_visit"]  # noqa: E501
+    others = [
+        event for name, found in READ.items() for _, one in found for event in one.events if name != "logout_new_visit"
+    ]
     assert not any(event.session for event in others)
 
 
@@ -327,7 +329,12 @@ def test_names_are_the_shop_s_where_it_maps_them() -> None:
 
 @pytest.mark.parametrize(
     ("url", "name"),
-    [("/suche?q=red+shoes", "search"), ("/suche?page=2&keyword=x", "search"), ("/?q=", "page_view"), ("/?quiet=1", "page_view")],  # noqa: E501
+    [
+        ("/suche?q=red+shoes", "search"),
+        ("/suche?page=2&keyword=x", "search"),
+        ("/?q=", "page_view"),
+        ("/?quiet=1", "page_view"),
+    ],
 )
 def test_addresses_with_a_search_are_searches_as_in_matomo(url: str, name: str) -> None:
     assert first(request(url=SITE + url)).name == name
@@ -392,9 +399,7 @@ def cart(r: int, *items: Sequence[object]) -> Hit:
 
 
 def changes(collected: Collected) -> list[tuple[str, str | int, float]]:
-    return [
-        (event.name, event.item or getattr(event, "item_hash", 0), event.quantity) for event in collected.events
-    ]
+    return [(event.name, event.item or getattr(event, "item_hash", 0), event.quantity) for event in collected.events]
 
 
 ONE, TWO, SOCKS = ["SKU-1", "Shoe", "", 79.9, 1], ["SKU-1", "Shoe", "", 79.9, 2], ["SKU-2", "Sock", "", 5, 3]

@@ -90,9 +90,7 @@ async def test_every_worker_knows_the_cart(begin: Begin, store: str) -> None:
 async def test_carts_at_the_same_time_are_told_apart(begin: Begin, store: str) -> None:
     engine = engine_of(begin(store))
     products = [SOCKS._replace(item=number, quantity=1) for number in range(1, 11)]
-    found = await asyncio.gather(
-        *(exchange(engine, f"r{count}", *products[:count]) for count in range(1, 11))
-    )
+    found = await asyncio.gather(*(exchange(engine, f"r{count}", *products[:count]) for count in range(1, 11)))
     total: dict[int, float] = {}
     for changed in found:
         for item, more in quantities(changed).items():

@@ -26,8 +26,6 @@ EVENTS: Final = {
 }
 # Kinds of referrers -> our channels.
 CHANNELS: Final = {"search": "organic", "website": "referral", "campaign": "paid", "ai-assistant": "referral"}
-# Said in so many words of ours, by both readers.
-SEEN: Final = "content impression: seen, not done"
 
 _TOLD: Final = frozenset({"paid", "email", "social", "organic", "referral"})
 _QUARTER_SECONDS: Final = 900
