@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import msgspec
 import pytest
 
-from features.events import hash64
+from features.events import COLUMNS, hash64
+from features.pseudonyms import Pseudonymiser
+from features.shop import SourceSettings
+from features.sources import open_source, read_chunks
 from serving.collect import GIF, Collected, Hit, Refused
 from serving.collect.matomo import KINDS
 from serving.http.call import Reply
-from tests.contracts.captured import Capture, captures, endpoint, read, told, tracker
+from serving.pseudonyms import RotatingPseudonyms
+from serving.reading import Reader
+from serving.requests import Request
+from serving.settings import ServingSettings
+from tests.contracts.captured import SHOP, Capture, captures, endpoint, read, told, tracker
 
 SITE = "https://www.shop.example"
 PRODUCT = f"{SITE}/p/sku-1"
@@ -360,6 +368,65 @@ def test_channels_are_those_of_the_history(url: str, referrer: str, channel: str
 def test_only_the_sites_that_are_wanted() -> None:
     assert ask(request(idsite="2"), sites=["1"]).dropped == ["unknown idsite"]
     assert first(request(idsite="1"), sites=["1"]).name == "page_view"
+
+
+def visit(*actions: dict[str, Any]) -> dict[str, Any]:
+    """As Matomo's API answers."""
+    return {
+        "idVisit": 7, "visitorId": "79ad93e49e3f3a55", "siteCurrency": "EUR", "referrerType": "search",
+        "deviceType": "Desktop", "firstActionTimestamp": NOW // 1000, "visitLocalTime": "09:00:00",
+        "actionDetails": [{"timestamp": NOW // 1000, **action} for action in actions],
+    }  # fmt: skip
+
+
+BOUGHT = {"itemSKU": "SKU-1", "itemName": "Red shoe", "categories": ["Shoes", "Sale"], "price": 79.9, "quantity": 2}
+# What Matomo's history says of a request, and the request.
+SAME = [
+    ({"type": "action", "url": PRODUCT}, {"url": PRODUCT}),
+    (
+        {"type": "action", "url": PRODUCT, "productViewSku": "SKU-1", "productViewCategories": ["Shoes"],
+         "productViewPrice": 79.9},
+        {"url": PRODUCT, "_pks": "SKU-1", "_pkc": '["Shoes"]', "_pkp": "79.9"},
+    ),
+    ({"type": "action", "url": PRODUCT, "productViewCategories": ["Shoes"]}, {"url": PRODUCT, "_pkc": "Shoes"}),
+    ({"type": "search", "url": None, "siteSearchKeyword": "shoe"}, {"search": "shoe"}),
+    ({"type": "outlink", "url": "https://other.example/"}, {"link": "https://other.example/"}),
+    ({"type": "download", "url": f"{SITE}/a.pdf"}, {"download": f"{SITE}/a.pdf"}),
+    ({"type": "event", "url": PRODUCT, "eventCategory": "Form", "eventAction": "sign_up"},
+     {"url": PRODUCT, "e_c": "Form", "e_a": "sign_up"}),
+    ({"type": "content", "url": PRODUCT, "contentName": "Ad", "contentInteraction": "click"},
+     {"url": PRODUCT, "c_n": "Ad", "c_i": "click"}),
+    ({"type": "goal", "url": PRODUCT, "goalId": 3, "revenue": "2.5"},
+     {"url": PRODUCT, "idgoal": "3", "revenue": "2.5"}),
+    ({"type": "ecommerceAbandonedCart", "itemDetails": [BOUGHT, {"itemSKU": "SKU-2", "price": 5, "quantity": 3}]},
+     {"idgoal": "0", "ec_items": '[["SKU-1","Red shoe",["Shoes","Sale"],79.9,2],["SKU-2",null,null,5,3]]'}),
+    ({"type": "ecommerceAbandonedCart", "itemDetails": [{**BOUGHT, "quantity": 1}]},
+     {"idgoal": "0", "ec_items": '[["SKU-1","Red shoe",["Shoes","Sale"],79.9,1]]'}),
+    ({"type": "ecommerceOrder", "orderId": "ORD-1", "revenue": 84.9, "itemDetails": [{**BOUGHT, "quantity": 1}]},
+     {"idgoal": "0", "ec_id": "ORD-1", "revenue": "84.9", "ec_items": '[["SKU-1","Red shoe","Shoes",79.9,1]]'}),
+]  # fmt: skip
+
+
+def test_history_and_live_requests_are_the_same_events(tmp_path: Path) -> None:
+    file = tmp_path / "visits.json"
+    file.write_text(json.dumps([visit(*(action for action, _ in SAME))]))
+    shop = SHOP.model_copy(update={"sources": {"matomo": SourceSettings(options={"carts": "events"})}})
+    reader, reading = open_source("matomo", file, shop, Pseudonymiser(b"0123456789abcdef"))
+    (table,) = read_chunks(reader, reading)
+    hits = [
+        request(**asked, urlref="https://www.google.com/", h="9", m="0", r=str(number))
+        for number, (_, asked) in enumerate(SAME)
+    ]
+    pseudonym = Pseudonymiser(b"0123456789abcdef").visitor
+    found, reader_of = [], Reader(ServingSettings(), shop, RotatingPseudonyms(tmp_path))
+    for collected in ask_in_turn(*hits, currency="EUR"):
+        asked = Request(b"")
+        asked.wires = collected.events
+        reader_of.read(asked, NOW)
+        found += [event._replace(visitor=pseudonym(raw)) for event, raw in zip(asked.events, asked.raws, strict=True)]
+    columns = [column for column in COLUMNS if column not in ("session", "id")]
+    live = [{column: getattr(event, column) for column in columns} for event in found]
+    assert live == table[columns].to_dict("records")
 
 
 ORDER = {
