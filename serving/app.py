@@ -89,7 +89,7 @@ class App:
         if engine.settings.cors.origins:
             self.cors = Cors(engine.settings.cors)
             self._concerns = _CONCERNS | {b"origin"}
-        collector = self.collector = open_collector(self.events, engine)
+        collector = self.collector = open_collector(self.events, engine, self.gate.keys)
         if collector is not None:
             self.gate.collects = lambda path: collector.tracker(path) is not None
         if engine.settings.server.noop:

@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ from serving.reading import Reader
 from serving.requests import Answer, Request, View
 from serving.rows import matrix_of
 from serving.scorer import Scorer
-from serving.sessions import Expiry, is_handed_on, key_of
+from serving.sessions import Ending, Expiry, Joining, is_handed_on, key_of
 from serving.settings import ServingSettings
 from serving.stores import Found, StoreError, open_store
 from serving.tokens import BadTokenError, Tokens
@@ -249,16 +250,39 @@ class Engine:
         events = int(header[HEADER_EVENTS])
         return View(started, events, max(idle_ms, 0) / 1000, scores, scorer.versions, decided, reasons, asked)
 
-    async def look_at(self, raw: str) -> View | None:
-        """The running session of a visitor (a tracker's id), whatever the consent; None if there is none."""
+    async def look_at(self, raw: str, at_ms: int | None = None) -> View | None:
+        """The running session of a visitor (a tracker's id), whatever the consent; None if there is none.
+
+        at_ms: the moment at which it must run, now if None.
+        """
         now = time.time_ns() // 1_000_000
         pseudonym = self._pseudonyms.at(now)
         visitors = dict.fromkeys((pseudonym(raw, True), pseudonym(raw, False)))
         for visitor in dict.fromkeys((*visitors, *self._pseudonyms.earlier(raw, now, linked=True))):
-            view = await self.view(visitor, now_ms=now)
+            view = await self.view(visitor, now_ms=now if at_ms is None else at_ms)
             if view is not None:
                 return view
         return None
+
+    def keys_of(self, raw: str, *, linked: bool) -> list[bytes]:
+        """Keys of a visitor's record: where it belongs now, and where one may lie that began earlier."""
+        now = time.time_ns() // 1_000_000
+        return [key_of(self._pseudonyms.at(now)(raw, linked)), *self._earlier(raw, linked, now)]
+
+    async def end(self, raw: str, unless: str, *, linked: bool) -> None:
+        """End a visitor's session, because the tracker says so; unless: an event that may have begun it already."""
+        sessions = [one.sessions for one in self.lineup.generations]
+        event = hash64(unless)
+        for key in dict.fromkeys(self.keys_of(raw, linked=linked)):
+            await self.outage.ask(partial(self.store.apply, [Ending(sessions, key, event)]))
+
+    async def join(self, raw: str, former: str, *, linked: bool) -> None:
+        """Have a visitor go on with the session of another: the same person, under the id that there was before."""
+        sessions = [one.sessions for one in self.lineup.generations]
+        key, *_ = self.keys_of(raw, linked=linked)
+        others = [*self.keys_of(former, linked=False), *self.keys_of(former, linked=True)]
+        visit = Joining(sessions, key, list(dict.fromkeys(others)))
+        await self.outage.ask(partial(self.store.apply, [visit]))
 
     async def recall(self, request: Request, received_ms: int | None = None) -> None:
         """Answer a request whose events were folded before: as duplicates, with their sessions' scores as of now.

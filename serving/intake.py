@@ -66,6 +66,16 @@ class EventIn(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     declared: Annotated[list[float], Meta(max_length=4)] = []
 
 
+class HashedItem(EventIn, gc=False):
+    """An event of a product that is known by its hash only, because its text was not kept; never on the wire.
+
+    item_hash, category_hash: as of `features.events.hash64`, in place of item and category.
+    """
+
+    item_hash: int = 0
+    category_hash: int = 0
+
+
 class FieldError(Exception):
     """One field of one event: what was found and what is expected."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from features.shop import ShopSettings
-from serving.intake import EventIn, FieldError, Intake, check_bounds
+from serving.intake import EventIn, FieldError, HashedItem, Intake, check_bounds
 from serving.problems import Problem
 from serving.pseudonyms import RotatingPseudonyms
 from serving.requests import Request
@@ -60,12 +60,15 @@ class Reader:
         for wire in wires:
             try:
                 check_bounds(wire)
-                request.events.append(take(wire, received_ms, pseudonym))
+                event = take(wire, received_ms, pseudonym)
             except FieldError as error:
                 request.dropped.append(f"bad {error.field}")
             except (TypeError, ValueError, OverflowError):
                 request.dropped.append("bad event")  # another type, or half a character, which has no bytes
             else:
+                if isinstance(wire, HashedItem):
+                    event = event._replace(item=wire.item_hash, category=wire.category_hash)
+                request.events.append(event)
                 request.raws.append(wire.visitor)
 
     def _problem(

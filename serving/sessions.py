@@ -20,8 +20,8 @@ from xxhash import xxh3_64_digest
 
 from features.compiler import Fold
 from features.events import CONSENT_LINK
-from features.sessions import HEADER_CONSENT, HEADER_STARTED_AT, HEADER_WORDS
-from serving.stores import KEY_BYTES, Change, Closed, Entry, Value
+from features.sessions import HEADER_CONSENT, HEADER_RECENT, HEADER_STARTED_AT, HEADER_WORDS, RECENT_IDS
+from serving.stores import KEY_BYTES, Change, Closed, Entry, Moved, Value
 
 STATE_BYTES: Final = 16
 STATE: Final = Struct("<qq")
@@ -98,6 +98,59 @@ class Expiry:
                 self.forgotten = True
                 return Change(None, None, None, closed)
         return Change(STATE.pack(due_ms << 1 | handed_on, received) + value[STATE.size :], due_ms, None, closed)
+
+
+class Ending:
+    """A session is over before its timeout, because its tracker says so."""
+
+    __slots__ = ("_event", "_sessions", "entry", "key")
+
+    def __init__(self, sessions: Sequence[Sessions], key: bytes, event: int) -> None:
+        """Begin one; sessions: of each fold; event: of the session that follows, which is not to be ended itself."""
+        self.key = key
+        self.entry: Entry | None = None
+        self._sessions, self._event = sessions, event
+
+    def others(self) -> Sequence[bytes]:
+        """None: each of the visitor's records is ended by itself."""
+        return ()
+
+    def advance(self, value: Value | None, others: Sequence[tuple[bytes, Value]] = ()) -> Change | None:
+        """Close the session; the visitor is forgotten when that is due."""
+        del others
+        if value is None or is_handed_on(value) or not any(one.fits(value) for one in self._sessions):
+            return None
+        if self._event and self._event in [word_of(value, HEADER_RECENT + place) for place in range(RECENT_IDS)]:
+            return None
+        state, received = STATE.unpack_from(value)
+        closed = [Closed(name_of(self.key, value), bytes(value))]
+        return Change(STATE.pack(state | 1, received) + value[STATE.size :], None, None, closed)
+
+
+class Joining:
+    """A session goes on under another key, because its visitor has another id now."""
+
+    __slots__ = ("_others", "_sessions", "entry", "key")
+
+    def __init__(self, sessions: Sequence[Sessions], key: bytes, others: Sequence[bytes]) -> None:
+        """Begin one; sessions: of each fold; others: keys under which the session may lie."""
+        self.key = key
+        self.entry: Entry | None = None
+        self._sessions, self._others = sessions, others
+
+    def others(self) -> Sequence[bytes]:
+        """The keys under which the session may lie."""
+        return self._others
+
+    def advance(self, value: Value | None, others: Sequence[tuple[bytes, Value]] = ()) -> Change | None:
+        """Take the session over, unless the visitor has one."""
+        if value is not None:
+            return None
+        for key, other in others:
+            if not is_handed_on(other) and any(one.fits(other) for one in self._sessions):
+                found = bytes(other)
+                return Change(found, STATE.unpack_from(found)[0] >> 1, Moved(key, found))
+        return None
 
 
 class Erasure:

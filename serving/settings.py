@@ -197,7 +197,7 @@ class TelemetrySettings(Settings):
 class CollectSettings(Settings):
     """Which trackers' requests are understood; a table of options for each."""
 
-    trackers: tuple[str, ...] = ("plausible", "segment", "snowplow", "tealium", "adobe", "ga4")
+    trackers: tuple[str, ...] = ("matomo", "plausible", "segment", "snowplow", "tealium", "adobe", "ga4")
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     forward: dict[str, str] = Field(default_factory=dict)
 

@@ -11,12 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
-from urllib.parse import urlencode
 
 import ijson
 import pandas as pd
 
-from features.channels import entry_of
 from features.errors import EventError
 from features.events import EVENT_NAMES
 from features.settings import Settings
@@ -25,21 +23,21 @@ from features.sources.convert import from_records
 from features.sources.matomo_tables import LogTables
 from features.sources.reading import CUT_OFF, CUT_OFF_STREAM, Reading
 from features.sources.sql import Database
+from features.trackers.matomo import (
+    CHANNELS,
+    EVENTS,
+    cart_changes,
+    change_name,
+    event_name,
+    goal_name,
+    kind_of_view,
+    medium_kind,
+    utc_offset,
+)
 
 DEFAULTS: Final = SourceSettings(
-    events={
-        "action": "page_view",
-        "product": "view_item",
-        "category": "view_item_list",
-        "search": "search",
-        "outlink": "click",
-        "download": "file_download",
-        "content_interaction": "select_promotion",
-        "cart_add": "add_to_cart",
-        "cart_remove": "remove_from_cart",
-        "ecommerceOrder": "purchase",
-    },
-    channels={"search": "organic", "website": "referral", "campaign": "paid", "ai-assistant": "referral"},
+    events=EVENTS,
+    channels=CHANNELS,
     devices={
         "Desktop": "desktop",
         "Smartphone": "mobile",
@@ -56,8 +54,6 @@ DEFAULTS: Final = SourceSettings(
     time_unit="s",
     unknown_events="custom",
 )
-_QUARTER_SECONDS: Final = 900
-_QUARTERS_A_DAY: Final = 96
 
 Visit = Mapping[str, Any]
 Action = Mapping[str, Any]
@@ -212,14 +208,13 @@ def _single(kind: str, action: Action, visit: Visit, known: Mapping[str, str], i
     """What is particular to an action that is one event."""
     page = action.get("url") or None
     if kind == "goal":
-        name = _first_known(known, f"goal:{action.get('goalName')}", f"goal:{action.get('goalId')}", "goal")
+        name = goal_name(known, action.get("goalName"), action.get("goalId"))
         own = f"{visit.get('idVisit')}/goal/{action.get('goalId')}/{action.get('timestamp')}"
         found = {"id": own, "name": name, "page": page, **_money(action, visit)}
         # a goal that a page or an event reached by itself is nothing that the visitor did besides
         return found | ({"interactive": 0} if action.get("goalPageId") else {})
     if kind == "event":
-        category, what = action.get("eventCategory"), action.get("eventAction")
-        return {"name": _first_known(known, f"event:{category}/{what}", f"event:{category}", str(what)), "page": page}
+        return {"name": event_name(known, action.get("eventCategory"), action.get("eventAction")), "page": page}
     if kind in ("content", "13"):
         return {"name": "content_interaction", "page": page}
     if kind in ("outlink", "download"):
@@ -229,7 +224,7 @@ def _single(kind: str, action: Action, visit: Visit, known: Mapping[str, str], i
     if kind != "action" or not (item or categories):
         return {"name": kind, "page": page}
     return {
-        "name": "product" if item else "category",
+        "name": kind_of_view(item, categories),
         "page": page,
         "item": item,
         "category": categories[0] if categories else None,
@@ -252,14 +247,10 @@ def _changes(
     event: dict[str, Any], before: Mapping[str, Action], now: Mapping[str, Action], visit: Visit
 ) -> Iterator[dict[str, Any]]:
     """What was put into the cart and taken out of it between two of its states."""
-    number = 0
-    for key in {**before, **now}:
-        more = _quantity(now.get(key)) - _quantity(before.get(key))
-        if more:
-            found = event | _item(now.get(key) or before[key], visit) | {"quantity": abs(more)}
-            found["name"] = "cart_add" if more > 0 else "cart_remove"
-            yield found | ({"id": f"{event['id']}/{number}"} if number else {})
-            number += 1
+    changes = cart_changes(*({key: _quantity(item) for key, item in cart.items()} for cart in (before, now)))
+    for number, (key, more) in enumerate(changes):
+        found = event | _item(now.get(key) or before[key], visit) | {"quantity": abs(more), "name": change_name(more)}
+        yield found | ({"id": f"{event['id']}/{number}"} if number else {})
 
 
 def _by_item(cart: Action) -> dict[str, Action]:
@@ -296,8 +287,7 @@ def _entry(visit: Visit) -> dict[str, Any]:
     if channel != "campaign":
         return {"channel": channel}
     if medium := visit.get("campaignMedium"):  # of the plug-in MarketingCampaignsReporting
-        told = entry_of("/?" + urlencode({"utm_medium": medium}), "").channel
-        channel = told if told in ("paid", "email", "social", "organic", "referral") else channel
+        channel = medium_kind(medium)
     return {"channel": channel, "campaign": visit.get("campaignName") or visit.get("referrerName") or None}
 
 
@@ -307,19 +297,11 @@ def _utc_offset(visit: Visit, first: Action) -> int | None:
         at = int(visit.get("firstActionTimestamp") or first.get("timestamp") or 0)
         if local := visit.get("visitLocalTime"):
             hours, minutes, seconds = (int(part) for part in str(local).partition(".")[0].split(":"))
-            ahead = hours * 3600 + minutes * 60 + seconds - at % 86_400
-        else:
-            ahead = int(visit["visitLocalHour"]) * 3600 - at % 86_400 // 3600 * 3600
+            return utc_offset(at, hours * 3600 + minutes * 60 + seconds)
+        # the hour alone: both clocks are looked at on the hour
+        return utc_offset(at - at % 3600, int(visit["visitLocalHour"]) * 3600)
     except (KeyError, TypeError, ValueError):
         return None
-    quarters = round(ahead / _QUARTER_SECONDS) % _QUARTERS_A_DAY
-    # no clock is more than 14 hours ahead: more is the day before
-    return 15 * (quarters if quarters <= 56 else quarters - _QUARTERS_A_DAY)
-
-
-def _first_known(known: Mapping[str, str], *names: str) -> str:
-    """The first of the names that is mapped, or else the first."""
-    return next((name for name in names if name in known), names[0])
 
 
 def _or_none(value: Any) -> Any:

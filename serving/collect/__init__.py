@@ -19,6 +19,7 @@ from serving.http.call import Reply
 
 if TYPE_CHECKING:
     from features.shop import ShopSettings
+    from serving.collect.carts import Carts
     from serving.collect.visitors import Anonymous
     from serving.consent import Consent
     from serving.intake import EventIn
@@ -92,8 +93,11 @@ class Endpoint(NamedTuple):
 class Tools(NamedTuple):
     """What every tracker works with.
 
-    options: its table of `collect.options`; look: the running session of a visitor (raw id), whatever the consent;
-    sent_back: told the outcome for each visitor whose scores were sent back to the tracker's own server.
+    options: its table of `collect.options`; look: the running session of a visitor (raw id), whatever the consent.
+    carts: what changed in a cart. end: end a visitor's session (raw id), unless an event (id) has begun it; join: have
+    a visitor (raw id) go on with the session of another; both with `linked=`. is_secret: whether a text is a secret key
+    of this service. sent_back: told the outcome for each visitor whose scores were sent back to the tracker's own
+    server.
     """
 
     shop: ShopSettings
@@ -101,6 +105,10 @@ class Tools(NamedTuple):
     consent: Consent
     anonymous: Anonymous
     look: Callable[[str], Awaitable[View | None]]
+    carts: Carts
+    end: Callable[..., Awaitable[None]]
+    join: Callable[..., Awaitable[None]]
+    is_secret: Callable[[str], bool]
     sent_back: Callable[[str], None] = lambda outcome: None
 
 

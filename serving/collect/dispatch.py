@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from features.events import hash64
 from serving.collect import Collected, Endpoint, Hit, Refused, Tools, trackers
+from serving.collect.carts import Carts
 from serving.collect.cors import TrackerCors
 from serving.collect.visitors import Anonymous
 from serving.consent import Consent
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from serving.collect.forward import Forwarder
     from serving.engine import Engine
     from serving.http.events import Events
+    from serving.keys import Keys
 
 _PATHS: Final = 10_000
 _NO_CONTENT: Final = 204
@@ -32,18 +34,27 @@ Route = tuple[str, str, dict[str, Handler]]
 class Collector:
     """The trackers' endpoints of one service."""
 
-    def __init__(self, events: Events, engine: Engine) -> None:
+    def __init__(self, events: Events, engine: Engine, keys: Keys) -> None:
         settings = engine.settings
         self._events, self._engine, self._cors = events, engine, TrackerCors(settings.cors)
         consent = self._consent = Consent(settings.privacy, settings.session.consent)
         anonymous = Anonymous(engine.of_day)
-        self._trackers = trackers(
-            settings.collect,
-            lambda name: Tools(
-                engine.shop, settings.collect.options.get(name, {}), consent, anonymous, engine.look_at,
-                partial(engine.metrics.sent_back, name),
-            ),
-        )  # fmt: skip
+        timeout_ms = round(settings.session.timeout_minutes * 60_000)
+        carts = Carts(engine.store, engine.outage.ask, engine.keys_of, engine.look_at, timeout_ms)
+
+        def is_secret(text: str) -> bool:
+            key = keys.find(text.encode())
+            return key is not None and key.kind == "secret"
+
+        def tools(name: str) -> Tools:
+            options = settings.collect.options.get(name, {})
+            sent_back = partial(engine.metrics.sent_back, name)
+            return Tools(
+                engine.shop, options, consent, anonymous, engine.look_at, carts, engine.end, engine.join, is_secret,
+                sent_back,
+            )  # fmt: skip
+
+        self._trackers = trackers(settings.collect, tools)
         self._forwarders = _forwarders(engine)
         self._routes: dict[int, Route | None] = {}
 
@@ -172,6 +183,6 @@ def _noted(receive: Receive, parts: list[bytes]) -> Receive:
     return noted
 
 
-def open_collector(events: Events, engine: Engine) -> Collector | None:
+def open_collector(events: Events, engine: Engine, keys: Keys) -> Collector | None:
     """The collector of a service, None if it understands no tracker."""
-    return Collector(events, engine) if engine.settings.collect.trackers else None
+    return Collector(events, engine, keys) if engine.settings.collect.trackers else None

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
 
+from features.events import hash64
 from features.shop import ShopSettings, load_shop
 from serving.collect import Collected, Endpoint, Hit, Refused, Tools, Tracker, trackers
+from serving.collect.carts import Carts
 from serving.collect.visitors import Anonymous
 from serving.consent import Consent
 from serving.intake import EventIn, Intake
 from serving.settings import CollectSettings, PrivacySettings
+from serving.stores.memory import MemoryStore
 from tests.shared import SHARED
 from tests.workspace import ROOT
 
@@ -40,18 +44,29 @@ def captures(name: str) -> Iterator[Capture]:
         yield Capture(one["client"], one["version"], one["scenario"], hit, one["answered"])
 
 
-def tracker(name: str, shop: ShopSettings = SHOP, /, **options: Any) -> Tracker:
-    """An adapter by itself."""
+def alone() -> Tools:
+    """What an adapter works with by itself: no session runs, carts lie in memory, and "secret" is the secret key."""
 
-    async def nobody(raw: str) -> None:
-        del raw
+    async def nobody(*raw: object, **more: object) -> None:
+        del raw, more
 
-    settings = CollectSettings(trackers=(name,), options={name: options})
+    async def ask(call: Callable[[], Any]) -> Any:
+        return call()
+
+    def keys(raw: str, *, linked: bool) -> list[bytes]:
+        del linked
+        return [hash64(raw).to_bytes(8, "little", signed=True)]
+
     consent = Consent(PrivacySettings(), ("measure",))
     anonymous = Anonymous(lambda text, now_ms: hash((text, now_ms // 86_400_000)))
-    return trackers(settings, lambda each: Tools(shop, settings.options.get(each, {}), consent, anonymous, nobody))[
-        name
-    ]
+    carts = Carts(MemoryStore(), ask, keys, nobody, 1_800_000)
+    return Tools(SHOP, {}, consent, anonymous, nobody, carts, nobody, nobody, lambda text: text == "secret")
+
+
+def tracker(name: str, shop: ShopSettings = SHOP, /, **options: Any) -> Tracker:
+    """An adapter by itself."""
+    settings = CollectSettings(trackers=(name,), options={name: options})
+    return trackers(settings, lambda each: alone()._replace(shop=shop, options=settings.options.get(each, {})))[name]
 
 
 def endpoint(adapter: Tracker, hit: Hit) -> Endpoint:
@@ -67,7 +82,8 @@ def read(adapter: Tracker, capture: Capture) -> Collected:
     if capture.hit.method == "OPTIONS":
         return Collected()
     try:
-        collected = endpoint(adapter, capture.hit).read(capture.hit)
+        found = endpoint(adapter, capture.hit).read(capture.hit)
+        collected = asyncio.run(_awaited(found)) if isinstance(found, Awaitable) else found
     except Refused as refused:
         return Collected(dropped=[refused.reason])
     intake = Intake(SHOP, ("measure",), 10**9)
@@ -76,11 +92,15 @@ def read(adapter: Tracker, capture: Capture) -> Collected:
     return collected
 
 
+async def _awaited(found: Awaitable[Collected]) -> Collected:
+    return await found
+
+
 def told(event: EventIn, *left_out: str) -> dict[str, Any]:
     """What an event says that is not a default; without ids and times, and what is left out."""
     empty = msgspec.structs.asdict(EventIn(visitor="-", name="-"))
     return {
         key: value
         for key, value in msgspec.structs.asdict(event).items()
-        if value != empty[key] and key not in ("visitor", "session", "id", "time", "sent_at", *left_out)
+        if value != empty.get(key, 0) and key not in ("visitor", "session", "id", "time", "sent_at", *left_out)
     }

@@ -16,14 +16,13 @@ from features.pseudonyms import Pseudonymiser
 from features.shop import SourceSettings
 from features.sources import open_source, read_chunks
 from features.sources.ga4 import DEFAULTS
-from serving.collect import Collected, Hit, Tools
+from serving.collect import Collected, Hit
 from serving.collect.ga4 import Ga4
 from serving.collect.ga4_validation import problems
-from serving.collect.visitors import Anonymous
 from serving.consent import Consent
 from serving.intake import Intake
 from serving.settings import PrivacySettings
-from tests.contracts.captured import SHOP, Capture, captures, endpoint, read, told, tracker
+from tests.contracts.captured import SHOP, Capture, alone, captures, endpoint, read, told, tracker
 
 SMALL, GTAG, PROTOCOL = (
     "@minimal-analytics/ga4", "gtag.js (GA4 web protocol v2, constructed)", "ga4mp (Python, Measurement Protocol)",
@@ -69,12 +68,8 @@ NOW = 1_800_000_000_000
 
 
 def with_consent(*default: str, **shop: Any) -> Ga4:
-    async def nobody(raw: str) -> None:
-        del raw
-
-    anonymous = Anonymous(lambda text, now_ms: hash((text, now_ms // 86_400_000)) & (2**63 - 1))
     consent = Consent(PrivacySettings(), default)
-    return Ga4(Tools(SHOP.model_copy(update=shop), {}, consent, anonymous, nobody))
+    return Ga4(alone()._replace(shop=SHOP.model_copy(update=shop), consent=consent))
 
 
 def taken(hit: Hit, adapter: Ga4 | None = None) -> Collected:

@@ -18,13 +18,10 @@ from features.segment import EVENTS, NOT_LINKED, WITHHELD
 from features.settings import SettingsError
 from features.shop import ShopSettings, SourceSettings
 from features.sources import concatenate, open_source, read_chunks
-from serving.collect import Collected, Hit, Tools
+from serving.collect import Collected, Hit
 from serving.collect.segment import Segment
-from serving.collect.visitors import Anonymous
-from serving.consent import Consent
 from serving.intake import EventIn, FieldError, Intake
-from serving.settings import PrivacySettings
-from tests.contracts.captured import SHOP, Capture, captures, endpoint, read, told, tracker
+from tests.contracts.captured import SHOP, Capture, alone, captures, endpoint, read, told, tracker
 
 BROWSER, NODE = "@segment/analytics-next", "@segment/analytics-node"
 START = "https://www.shop.example/?utm_source=news&utm_medium=email&utm_campaign=spring"
@@ -384,15 +381,11 @@ def test_integrations_withhold_a_call(integrations: Any, used: bool) -> None:
 
 
 def test_the_shops_own_names_and_categories_hold_as_for_its_history() -> None:
-    async def nobody(raw: str) -> None:
-        del raw
-
     section = SourceSettings(
         events={"Gewinnspiel": "generate_lead"}, options={"schema": "x", "consent_categories": {"Eigene": ["measure"]}}
     )
     shop = ShopSettings(events={"Katalog": "view_item_list"}, sources={"segment": section})
-    consent = Consent(PrivacySettings(), ("measure",))
-    adapter = Segment(Tools(shop, {}, consent, Anonymous(lambda text, now_ms: 1), nobody))
+    adapter = Segment(alone()._replace(shop=shop))
     names = ["gewinnspiel", "katalog", "Product Viewed"]
     wires = [{**preferring({"eigene": True}), "event": name} for name in names]
     found = taken({"batch": wires}, "/v1/batch", adapter).events

@@ -18,13 +18,12 @@ from features.shop import ShopSettings, SourceSettings
 from features.sources import open_source, read_chunks
 from features.sources.snowplow import COLUMNS as TSV
 from features.trackers.snowplow import EVENTS
-from serving.collect import GIF, Collected, Hit, Tools
+from serving.collect import GIF, Collected, Hit
 from serving.collect.snowplow import Snowplow
-from serving.collect.visitors import Anonymous
 from serving.consent import Consent
 from serving.intake import EventIn, Intake
 from serving.settings import PrivacySettings
-from tests.contracts.captured import SHOP, Capture, captures, endpoint, read, told, tracker
+from tests.contracts.captured import SHOP, Capture, alone, captures, endpoint, read, told, tracker
 
 BROWSER, NODE = "@snowplow/browser-tracker", "@snowplow/node-tracker"
 TP2 = "/com.snowplowanalytics.snowplow/tp2"
@@ -284,12 +283,8 @@ def test_the_hour_is_the_visitor_s() -> None:
 
 
 def with_consent(*default: str, **shop: Any) -> Snowplow:
-    async def nobody(raw: str) -> None:
-        del raw
-
-    anonymous = Anonymous(lambda text, now_ms: hash((text, now_ms // 86_400_000)) & (2**63 - 1))
     consent = Consent(PrivacySettings(), default)
-    return Snowplow(Tools(SHOP.model_copy(update=shop), {}, consent, anonymous, nobody))
+    return Snowplow(alone()._replace(shop=SHOP.model_copy(update=shop), consent=consent))
 
 
 GDPR = f"{VENDOR}/gdpr"
