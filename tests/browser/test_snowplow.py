@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright
 
 from tests.browser.clients import COLLECTOR, SHOP, bundled, chromium, metrics, node, records, shop
 from tests.browser.flaky import DROP, Flaky, flaky_before
@@ -43,18 +43,6 @@ await tracker.flush()
 await wait(300)
 console.log(JSON.stringify(failed))
 """
-
-
-@pytest.fixture(scope="module")
-def playwright() -> Iterator[Playwright]:
-    with sync_playwright() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def browser(collector: Service, playwright: Playwright) -> Iterator[Browser]:
-    with chromium(playwright, collector) as started:
-        yield started
 
 
 @pytest.fixture
@@ -161,10 +149,10 @@ def test_the_basis_for_processing_is_consent(collector: Service, browser: Browse
     assert sorted(map(str, visits)) == ["0.0", "nan"]
 
 
-def test_retries_count_once(collector: Service, playwright: Playwright, flaky: Flaky) -> None:
+def test_retries_count_once(collector: Service, driver: Playwright, flaky: Flaky) -> None:
     before = duplicates(collector)
     with (
-        chromium(playwright, flaky) as browser,  # type: ignore[arg-type]  (it has a port)
+        chromium(driver, flaky.port) as browser,
         shop(browser, bundled(PAGE % (COLLECTOR, "{}"))) as page,
     ):
         page.goto(f"{SHOP}/retried")
