@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from features.events import hash64
 from serving.collect import Collected, Endpoint, Hit, Refused, Tools, trackers
 from serving.collect.cors import TrackerCors
 from serving.collect.visitors import Anonymous
@@ -38,11 +38,22 @@ class Collector:
             settings.collect,
             lambda name: Tools(engine.shop, settings.collect.options.get(name, {}), consent, anonymous, engine.look_at),
         )
-        # paths come again and again; who invents some does not fill the memory
-        self.tracker = lru_cache(_PATHS)(self._tracker)
+        self._routes: dict[int, Route | None] = {}
+
+    def tracker(self, path: str) -> Route | None:
+        """The route of a path, None if it is no tracker's.
+
+        Paths come again and again, and who invents some does not fill the memory. They may tell a person, so they are
+        remembered by their hashes.
+        """
+        number = hash64(path)
+        if number not in self._routes:
+            if len(self._routes) >= _PATHS:
+                self._routes.clear()
+            self._routes[number] = self._tracker(path)
+        return self._routes[number]
 
     def _tracker(self, path: str) -> Route | None:
-        """The route of a path, None if it is no tracker's."""
         for name, tracker in self._trackers.items():
             endpoint = tracker.endpoint(path)
             if endpoint is not None:
