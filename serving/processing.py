@@ -254,6 +254,7 @@ def _record() -> dict[str, str]:
         "writes": "up to 8 random tokens of writes that may be tried again",
     }
     assert HEADER_WORDS == 9 + RECENT_IDS
+    header = {f"header.{name}": meaning for name, meaning in header.items()}
     return header | {name: _meaning(field) for name, field in CATALOGUE.fields.items()}
 
 

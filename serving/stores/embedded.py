@@ -46,9 +46,10 @@ HELD: Final = {
     "closed": "sessions that are over and wait to be handed on",
     "claimed": "sessions that a worker is handing on",
     "batches": "which worker's these are, and until when",
-    "about": "with which key the store is encrypted, and where its journal is",
+    "about": "with which key the store is encrypted",
+    "journal": "where the journal of `durability = disk` is",
 }
-_TABLES: Final = tuple(name.encode() for name in HELD)
+_TABLES: Final = b"records", b"schedule", b"closed", b"claimed", b"batches", b"about"
 
 
 class EmbeddedStore:

@@ -93,7 +93,7 @@ def test_the_record_of_a_session_is_told_word_by_word() -> None:
     sizes = sum(np.dtype(field.dtype).itemsize for field in fields.values())
     # nothing but the header, the fields and less than a word of padding after each scope
     assert 0 <= width.record_bytes - 8 * HEADER_WORDS - sizes < 16
-    words = [name for name in told if name not in fields and name not in ("state", "writes")]
+    words = [name for name in told if name not in fields and name not in ("header.state", "header.writes")]
     assert len(words) == HEADER_WORDS - 7 + 1 and STATE_BYTES == 16  # the seven event ids are one line
 
 
