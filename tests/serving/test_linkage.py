@@ -39,9 +39,9 @@ def first_and_second_visits(drawn: Simulated, count: int) -> tuple[list[Visit], 
     events = drawn.events.assign(
         number=drawn.truth["visitor_number"].to_numpy(), visit=drawn.truth["session_number"].to_numpy()
     )
-    visits: dict[tuple[int, int], Visit] = {
-        key: rows for key, rows in events[events["visit"] <= 2].groupby(["number", "visit"], sort=True)
-    }
+    visits: dict[tuple[int, int], Visit] = dict(
+        iter(events[events["visit"] <= 2].groupby(["number", "visit"], sort=True))
+    )
     twice = [number for number, visit in visits if visit == 2][:count]
     return [visits[number, 1] for number in twice], [visits[number, 2] for number in twice]
 
@@ -63,7 +63,7 @@ def day_of(visits: Sequence[Visit], day: int, consent: Sequence[str]) -> pd.Data
 
 async def stored(trained: Path, folder: Path, days: Sequence[pd.DataFrame], people: int) -> list[pd.DataFrame]:
     """What is stored of each day, a row for each person, in their order; only a test knows the order."""
-    engine = open_engine(trained, folder, "store.url=memory:", "decisions.sample=1", "session.max_age_hours=24",
+    engine = open_engine(trained, folder, "store.url=memory:", "decisions.sample=1", "decisions.kept_days=100000",
                          f'decisions.folder="{folder}/decisions"')  # fmt: skip
     who: list[dict[int, int]] = []
     for number, day in enumerate(days):
@@ -131,7 +131,8 @@ def _compared(one: pd.DataFrame, two: pd.DataFrame) -> np.ndarray:
     bits = one["visitor"].to_numpy() ^ two["visitor"].to_numpy()
     shared = np.array([[64 - int(value & 0xFFFFFFFFFFFFFFFF).bit_count(), value == 0] for value in bits.tolist()])
     with np.errstate(invalid="ignore"):
-        return np.hstack([np.abs(a - b), a == b, a, b, shared]).astype(np.float32)
+        told = np.hstack([np.abs(a - b), a == b, a, b, shared])
+    return np.nan_to_num(told, nan=-1).astype(np.float32)
 
 
 def fixed_keys(folder: Path) -> Path:

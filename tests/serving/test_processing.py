@@ -75,9 +75,12 @@ def test_every_file_of_a_running_service_is_in_the_record(own_service: Callable[
         holding(record, name) for name in ("live store", "handed-on sessions", "log of decisions")
     )
     service.stop()
-    with lmdb.open(str(data / "live"), max_dbs=8, map_size=2**34) as env:
-        with env.begin() as transaction, transaction.cursor() as cursor:
-            assert {name.decode() for name in cursor.iternext(values=False)} == set(live["holds"])
+    with (
+        lmdb.open(str(data / "live"), max_dbs=8, map_size=2**34) as env,
+        env.begin() as transaction,
+        transaction.cursor() as cursor,
+    ):
+        assert {name.decode() for name in cursor.iternext(values=False)} == set(live["holds"])
     for path in data.glob("closed/day=*/*.parquet"):
         assert set(pq.ParquetFile(path).schema_arrow.names) == set(closed["holds"])
     for path in data.glob("decisions/*.jsonl"):
