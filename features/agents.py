@@ -1,17 +1,20 @@
 """What kind of device a user agent string names, and whether it says itself that it is a program.
 
 In: the string, as the browser or the program sends it. Out: a name of `features.events.DEVICES`; "unknown" for an empty
-string and where nothing tells. The string is looked at and forgotten. Nobody is found out here: "bot" means that the
+string and where nothing tells. The string is looked at and forgotten; what it named is remembered by a hash.
+Nobody is found out here: "bot" means that the
 string says so, by a word, by a library's name or by giving an address where its owner can be asked.
 """
 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache
 from typing import Final
 
-from ua_parser import parse
+from ua_parser import BestAvailableResolver, Parser, RegexResolver, load_builtins, load_lazy_builtins
+
+from features.events import hash64
 
 # Words by which programs call themselves, where the parser's own list has no entry. Cubot is a maker of telephones.
 _WORDS: Final = re.compile(
@@ -46,9 +49,16 @@ _MOBILE_SYSTEMS: Final = frozenset({"iOS", "Windows Phone", "BlackBerry OS", "Fi
 
 # Longer ones are attacks or rubbish; what matters stands in front.
 _LONGEST: Final = 1_000
+_REMEMBERED: Final = 50_000
+_known: Final[dict[int, str]] = {}
 
 
-@lru_cache(maxsize=50_000)
+@cache
+def _parser() -> Parser:
+    """The library's own remembers whole strings."""
+    return Parser(BestAvailableResolver(load_lazy_builtins() if RegexResolver else load_builtins()))
+
+
 def device_of(user_agent: str) -> str:
     """The kind of device, "bot" for a program that declares itself, "unknown" where nothing tells.
 
@@ -57,12 +67,22 @@ def device_of(user_agent: str) -> str:
     >>> device_of("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0 Safari/537.36")
     'desktop'
     """
-    user_agent = user_agent[:_LONGEST].strip()
+    number = hash64(user_agent)
+    kind = _known.get(number)
+    if kind is None:
+        kind = _told_by(user_agent[:_LONGEST].strip())
+        if len(_known) >= _REMEMBERED:
+            _known.clear()
+        _known[number] = kind
+    return kind
+
+
+def _told_by(user_agent: str) -> str:
     if not user_agent or user_agent == "-":
         return "unknown"
     if _WORDS.search(user_agent) or _LIBRARY.match(user_agent) or _CONTACT.search(user_agent):
         return "bot"
-    found = parse(user_agent)
+    found = _parser().parse(user_agent)
     if found.device and found.device.family == "Spider":
         return "bot"
     system = found.os.family if found.os else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import traceback
 from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,7 @@ from serving.bulk import ARROW, NDJSON, Bulk
 from serving.collect.dispatch import Collector, open_collector
 from serving.explain import explain
 from serving.gate import open_gate
+from serving.http import visitors
 from serving.http.bodies import Receive
 from serving.http.call import Call, Handler, Reply, Scope, Send
 from serving.http.cors import Cors
@@ -72,6 +74,7 @@ class App:
             "/v1/models/refresh": {"POST": _refresh},
             "/v1/openapi.json": {"GET": _document},
             "/metrics": {"GET": _metrics},
+            **{path: dict(methods) for path, methods in visitors.ROUTES.items()},
         }
         for methods in self.routes.values():
             if "GET" in methods:
@@ -162,8 +165,9 @@ class App:
             logger.error("the store failed while answering %s", label, exc_info=error)
             problem = Problem(503, "the store does not answer", retry_after_seconds=1)
         else:
-            # the traceback names code only: no value of the request is logged
-            logger.error("an error of ours while answering %s", label, exc_info=error)
+            # where it was and of what kind: its message may hold a value of the request
+            place = "".join(traceback.format_tb(error.__traceback__))
+            logger.error("an error of ours while answering %s: %s\n%s", label, type(error).__name__, place)
             problem = Problem(500, "an error of ours; the service's log tells more")
         return Reply(CONTENT_TYPE, problem.body(request_id), problem.status, tuple(problem.headers))
 

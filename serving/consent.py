@@ -24,6 +24,7 @@ _TCF_CHARACTERS: Final = 32
 # Google's letters: granted by default, after a denial by default, by update only, both times. `l`: not set.
 _SIGNALS: Final = 4
 _GRANTED: Final = frozenset("trnv")
+_TCF_PURPOSES: Final = 25  # the character in which bit 152 is, where the purposes begin
 _REMEMBERED: Final = 10_000
 
 
@@ -45,18 +46,25 @@ class Consent:
         return (self._gpc and headers.get(b"sec-gpc") == b"1") or (self._dnt and headers.get(b"dnt") == b"1")
 
 
-@lru_cache(_REMEMBERED)
 def of_tcf(text: str) -> tuple[str, ...] | None:
     """What an IAB TCF v2 string grants, None if it is none.
 
     >>> of_tcf("CP000000P000000AAAENAAA4AAAAAAAAAAAAAAAA") is None, of_tcf("no string")
     (False, None)
     """
+    if len(text) < _TCF_CHARACTERS:
+        return None
+    # what stands between are the moment of the choice and the like: together unlike anybody else's, so not remembered
+    return _of_core(text[:1], text[_TCF_PURPOSES:_TCF_CHARACTERS])
+
+
+@lru_cache(_REMEMBERED)
+def _of_core(version: str, end: str) -> tuple[str, ...] | None:
     try:
-        core = int.from_bytes(urlsafe_b64decode(text[:_TCF_CHARACTERS]), "big")
+        core = int.from_bytes(urlsafe_b64decode(version + "A" * (_TCF_PURPOSES - 1) + end), "big")
     except (binascii.Error, ValueError):
         return None
-    if len(text) < _TCF_CHARACTERS or core >> 186 != 2:
+    if core >> 186 != 2:
         return None
     purposes = {number for number in range(1, 25) if core >> 40 - number & 1}
     return of_purposes(purposes)

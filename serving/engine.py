@@ -16,12 +16,15 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from features.compiler import compile_fold
 from features.events import CONSENT_LINK, hash64
 from features.pseudonyms import load_key
 from features.sessions import DUPLICATE, HEADER_EVENTS, HEADER_LAST_AT, HEADER_STARTED_AT, STATUS_NAMES
 from features.shop import ShopSettings
+from serving.closed import ClosedFiles
+from serving.decisions import OPTED_OUT, DecisionLog
 from serving.explain import Asked
 from serving.handover import ParquetSink
 from serving.lineup import Lineup
@@ -32,8 +35,18 @@ from serving.pseudonyms import RotatingPseudonyms
 from serving.reading import Reader
 from serving.requests import Answer, Request, View
 from serving.rows import matrix_of
-from serving.scorer import Scorer
-from serving.sessions import Ending, Expiry, Joining, is_handed_on, key_of
+from serving.scorer import Scorer, Scores
+from serving.sessions import (
+    Ending,
+    Erasure,
+    Expiry,
+    Joining,
+    history_of,
+    is_handed_on,
+    key_of,
+    objects,
+    visitor_of,
+)
 from serving.settings import ServingSettings
 from serving.stores import Found, StoreError, open_store
 from serving.tokens import BadTokenError, Tokens
@@ -62,13 +75,19 @@ class Engine:
         self.metrics = Metrics(lambda: self.lineup)
         self._swap(self.watcher.start(compile_fold()))
         self.store = open_store(settings.store)
-        self.outage = Outage(settings.store, self.metrics)
         self.metrics.register(self.watcher)
         self.metrics.register(self.watcher.comparison)
-        self._pseudonyms = RotatingPseudonyms(folder)
-        self.of_day = self._pseudonyms.of_day
-        self._tokens = Tokens(load_key(folder / "token.key"))
-        self._reader = Reader(settings, shop, self._pseudonyms)
+        self.pseudonyms = RotatingPseudonyms(folder)
+        self.of_day = self.pseudonyms.of_day
+        self.outage = Outage(settings.store, self.metrics, self.pseudonyms.veiled)
+        self.decisions = DecisionLog(settings.decisions, self.of_day)
+        self.closed = ClosedFiles(settings.store)
+        priors = {name: prior for name, prior in settings.prior.items() if name in settings.models.heads}
+        # what is said of a visitor who objects to automated decisions
+        self._neutral = Scores(priors, [], dict.fromkeys(priors, OPTED_OUT))
+        self.secret = load_key(folder / "token.key")
+        self._tokens = Tokens(self.secret)
+        self._reader = Reader(settings, shop, self.pseudonyms)
         self._usage = Usage(self.store, self.outage.ask, 2 * self.sessions.timeout_ms)
 
     @property
@@ -89,6 +108,7 @@ class Engine:
         self.lineup, self.fold, self.sessions = lineup, lineup.fold, lineup.newest.sessions
         self.metrics.registered = lineup.registered
         store, folds = self.settings.store, [one.fold for one in lineup.generations]
+        self._histories = frozenset[str]().union(*(history_of(fold) for fold in folds))
         self._sink = ParquetSink(Path(store.closed), folds, sync=store.durability == "disk")
 
     def take(self, requests: Sequence[Request], received_ms: int | None = None) -> Awaitable[None] | None:
@@ -120,22 +140,37 @@ class Engine:
         try:
             if count:
                 self.store.apply(list(turn.visits.values()), turn.advance, alone=True)
+                if doubtful := turn.doubtful:
+                    self.store.apply(erasures := [Erasure(key) for key in doubtful], alone=True)
+                    self.note_erased(erasures)
         except StoreError as error:
             self.outage.failed(_EVENTS, error)
             return self._answer_without(requests, count, received, write or _drawn())
-        self._answer_all(requests, turn)
+        self._answer_all(requests, turn, received=received)
         return None
 
     async def _answer_later(self, requests: Sequence[Request], turn: Turn, received: int, write: int) -> None:
         if not self.outage.active:
             try:
                 await self.outage.ask(lambda: self.store.apply(list(turn.visits.values()), turn.advance))
+                await self.erase_doubtful(turn)
             except StoreError as error:
                 self.outage.failed(_EVENTS, error)
             else:
-                self._answer_all(requests, turn)
+                self._answer_all(requests, turn, received=received)
                 return
         await self._answer_without(requests, sum(len(request.events) for request in requests), received, write)
+
+    async def erase_doubtful(self, turn: Turn) -> None:
+        """Erase lasting records that nobody looked for, of visitors without consent to link."""
+        if doubtful := turn.doubtful:
+            erasures = [Erasure(key) for key in doubtful]
+            await self.outage.ask(lambda: self.store.apply(erasures))
+            self.note_erased(erasures)
+
+    def note_erased(self, erasures: Sequence[Erasure]) -> None:
+        """Have handed-on rows of visitors who withdrew unlinked."""
+        self.closed.unlink(visitor_of(erasure.key) for erasure in erasures if erasure.found)
 
     async def _answer_without(self, requests: Sequence[Request], count: int, received: int, write: int) -> None:
         """Keep the events until the store is back, and score them as if there were none before.
@@ -157,15 +192,16 @@ class Engine:
             turn.close()
             return
         turn.advance([Found(visit, None, ()) for visit in turn.visits.values()])
-        self._answer_all(requests, turn, STORE_UNREACHABLE)
+        self._answer_all(requests, turn, STORE_UNREACHABLE, received=received)
 
-    def _answer_all(self, requests: Sequence[Request], turn: Turn, reason: str = "") -> None:
+    def _answer_all(self, requests: Sequence[Request], turn: Turn, reason: str = "", *, received: int) -> None:
         turn.finish(scored=any(request.scored for request in requests))
-        sign, counts = self._tokens.sign, self.metrics.events
+        self.closed.unlink(turn.withdrawn)
+        sign, counts, logged = self._tokens.sign, self.metrics.events, self.decisions.sample > 0
         for request in requests:
             if request.problem is not None:
                 continue
-            answers = []
+            answers: list[Answer] = []
             for event, (visit, number) in zip(request.events, request.seats, strict=True):
                 group, place = visit.group, visit.events[number]
                 status = STATUS_NAMES[group.statuses[place]]
@@ -175,12 +211,18 @@ class Engine:
                 if not request.scored:
                     continue
                 answer.session = sign(event.visitor, group.starts[place])
-                answer.models = group.scorer.versions
-                answer.scores, answer.decided, answer.reasons = group.sheet.scores(place)
+                objecting = bool(group.objecting) and bool(group.objecting[visit.number])
+                if not objecting:
+                    answer.models = group.scorer.versions
+                said = self._neutral if objecting else group.sheet.scores(place)
+                answer.scores, answer.decided, answer.reasons = said
                 if answer.reasons:
                     self.metrics.fell_back(answer.reasons)
                 if request.explained:
-                    request.asked.append(group.sheet.asked(place))
+                    request.asked.append([] if objecting else group.sheet.asked(place))
+                if logged and self.decisions.drawn():
+                    asked = [] if objecting else group.sheet.asked(place)
+                    self.decisions.note(request.raws[len(answers) - 1], answer, asked, received)
             if reason:
                 for answer in answers:
                     answer.reason = reason
@@ -193,7 +235,7 @@ class Engine:
 
     def _earlier(self, raw: str, linked: bool, now_ms: int) -> list[bytes]:
         """Keys under which a visitor's open session may lie; raw ids live as long as the request."""
-        return [key_of(visitor) for visitor in self._pseudonyms.earlier(raw, now_ms, linked=linked)]
+        return [key_of(visitor) for visitor in self.pseudonyms.earlier(raw, now_ms, linked=linked)]
 
     def opened(self, token: str) -> tuple[int, int]:
         """(visitor, started_at) of a session's token.
@@ -240,6 +282,10 @@ class Engine:
         started, idle_ms = int(header[HEADER_STARTED_AT]), now - int(header[HEADER_LAST_AT])
         if started_at not in (None, started) or idle_ms > sessions.timeout_ms:
             return None
+        events = int(header[HEADER_EVENTS])
+        if objects(value):
+            said = self._neutral
+            return View(started, events, max(idle_ms, 0) / 1000, said.scores, {}, said.decided, said.reasons, [])
         scorer = generation.scorer(visitor)
         sheet = scorer.sheet()
         sheet.read(sessions.fold, sessions.record, now)
@@ -247,7 +293,6 @@ class Engine:
         scores, decided, reasons = sheet.scores()
         asked = sheet.asked() if explained else []
         scorer.give_back(sheet)
-        events = int(header[HEADER_EVENTS])
         return View(started, events, max(idle_ms, 0) / 1000, scores, scorer.versions, decided, reasons, asked)
 
     async def look_at(self, raw: str, at_ms: int | None = None) -> View | None:
@@ -256,9 +301,9 @@ class Engine:
         at_ms: the moment at which it must run, now if None.
         """
         now = time.time_ns() // 1_000_000
-        pseudonym = self._pseudonyms.at(now)
+        pseudonym = self.pseudonyms.at(now)
         visitors = dict.fromkeys((pseudonym(raw, True), pseudonym(raw, False)))
-        for visitor in dict.fromkeys((*visitors, *self._pseudonyms.earlier(raw, now, linked=True))):
+        for visitor in dict.fromkeys((*visitors, *self.pseudonyms.earlier(raw, now, linked=True))):
             view = await self.view(visitor, now_ms=now if at_ms is None else at_ms)
             if view is not None:
                 return view
@@ -267,7 +312,7 @@ class Engine:
     def keys_of(self, raw: str, *, linked: bool) -> list[bytes]:
         """Keys of a visitor's record: where it belongs now, and where one may lie that began earlier."""
         now = time.time_ns() // 1_000_000
-        return [key_of(self._pseudonyms.at(now)(raw, linked)), *self._earlier(raw, linked, now)]
+        return [key_of(self.pseudonyms.at(now)(raw, linked)), *self._earlier(raw, linked, now)]
 
     async def end(self, raw: str, unless: str, *, linked: bool) -> None:
         """End a visitor's session, because the tracker says so; unless: an event that may have begun it already."""
@@ -299,7 +344,7 @@ class Engine:
         answers = []
         for event, raw in zip(request.events, request.raws, strict=True):
             linked = bool(event.consent & CONSENT_LINK)
-            visitors = [event.visitor, *self._pseudonyms.earlier(raw, received, linked=linked)]
+            visitors = [event.visitor, *self.pseudonyms.earlier(raw, received, linked=linked)]
             asked: list[Asked] = []
             answer = Answer(status=STATUS_NAMES[DUPLICATE], events=0)
             whose, started_at = event.visitor, 0
@@ -352,7 +397,8 @@ class Engine:
     async def sweep(self, now_ms: int | None = None) -> int:
         """Look at every record that is due: close sessions that are over, forget visitors. Returns how many it left."""
         now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-        self._pseudonyms.forget(now)
+        self.pseudonyms.forget(now)
+        urlsplit.cache_clear()  # type: ignore[attr-defined]  # it remembers the addresses of 128 pages
         forgotten, sessions = 0, [one.sessions for one in self.lineup.generations]
         while entries := await _done(self.store.due(now, _SWEEP_STEP)):
             visits = [Expiry(sessions, entry, now) for entry in entries]
@@ -371,11 +417,18 @@ class Engine:
             batch = await _done(self.store.claim(_BATCH_SESSIONS, now, _LEASE_MS))
             if batch is None:
                 self.metrics.closed_sessions += handed
+                await asyncio.to_thread(self.closed.tidy, self._histories, now)
                 return handed
             if batch.sessions:
                 await asyncio.to_thread(self._sink.write, batch)
             await _done(self.store.settle(batch.name))
             handed += len(batch.sessions)
+
+    async def log_decisions(self, now_ms: int | None = None) -> None:
+        """Write down the decisions that were noted."""
+        now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+        if self.decisions.sample:
+            await asyncio.to_thread(self.decisions.write, now)
 
     async def count(self) -> None:
         """Note for the metrics how many records there are, if the store tells."""
@@ -386,6 +439,8 @@ class Engine:
         """Let go of the store and the models."""
         self.watcher.close()
         self.outage.close()
+        with suppress(OSError):
+            await self.log_decisions()
         await _done(self.store.close())
 
 

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 # Open to everybody: what orchestrators ask, and documents. CORS preflights carry no key.
 _OPEN: Final = frozenset({"/livez", "/readyz", "/healthz", "/v1/openapi.json"})
-# MLflow cannot send a key of ours: it signs what it sends, and the signature is checked when the body is there.
-_SIGNED: Final = "/v1/models/refresh"
+# No key of ours comes here: MLflow signs what it sends, visitors show a token that is signed; both are checked later.
+_ME: Final = "/v1/visitors/me"
+_SIGNED: Final = frozenset({"/v1/models/refresh", _ME, f"{_ME}/decisions"})
 _EVENTS: Final = "/v1/events"
 _SESSIONS: Final = "/v1/sessions/"
 _ROTATION_SECONDS: Final = 3_600.0
@@ -99,7 +100,7 @@ class Gate:
                 _take(self._address_limit, who, now, "your network")
                 names.append((self._address_limit, who))
         if key is None:
-            if path != _SIGNED and not self.collects(path) and self._is_needed(scope):
+            if path not in _SIGNED and not self.collects(path) and self._is_needed(scope):
                 raise _unknown(presented)
         elif key.kind == "public":
             _check_public(key, path, method, headers)
@@ -189,7 +190,7 @@ def _check_public(key: Key, path: str, method: str, headers: dict[bytes, bytes])
     """Raises 403 for what a public key does not open."""
     sends = path == _EVENTS and method == "POST"
     looks = method == "GET" and path.startswith(_SESSIONS)
-    if not sends and not looks:
+    if not sends and not looks and not path.startswith(_ME):
         raise Problem(
             403, "a public key only sends events (POST /v1/events) and reads sessions by token; use a secret key"
         )

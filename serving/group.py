@@ -14,15 +14,39 @@ from typing import Final
 import numpy as np
 from numba import njit
 
-from features.events import COLUMNS, Event
-from features.sessions import DUPLICATE, HEADER_DIGEST, HEADER_EVENTS, HEADER_LAST_AT, HEADER_STARTED_AT
+from features.events import COLUMNS, CONSENT_LINK, Event
+from features.sessions import (
+    DUPLICATE,
+    HEADER_CONSENT,
+    HEADER_DIGEST,
+    HEADER_EVENTS,
+    HEADER_LAST_AT,
+    HEADER_STARTED_AT,
+    HEADER_VISITOR,
+    STARTED,
+)
 from serving.scorer import Scorer, Sheet, size_for
-from serving.sessions import STATE, STATE_BYTES, Sessions, has_write, is_handed_on, name_of, with_write, word_of
+from serving.sessions import (
+    OBJECTS,
+    STATE,
+    STATE_BYTES,
+    Sessions,
+    has_write,
+    is_handed_on,
+    name_of,
+    visitor_of,
+    with_write,
+    word_of,
+)
 from serving.stores import Change, Closed, Entry, Found, Moved, Value
 
 EVENT: Final = Struct("<" + "".join("d" if column.dtype.startswith("f") else "q" for column in COLUMNS.values()))
 TIME: Final = list(COLUMNS).index("time")
+_EVENT_CONSENT: Final = list(COLUMNS).index("consent")
 _DIGEST: Final = STATE_BYTES // 8 + HEADER_DIGEST
+_VISITOR: Final = STATE_BYTES // 8 + HEADER_VISITOR
+_CONSENT: Final = STATE_BYTES // 8 + HEADER_CONSENT
+_EVENTS: Final = STATE_BYTES // 8 + HEADER_EVENTS
 _NOT_CLOSED: Final[list[Closed]] = []
 _new: Final = tuple.__new__  # half of what a NamedTuple's own takes
 
@@ -51,7 +75,7 @@ class EventVisit:
         group.visits += 1
 
     def others(self) -> Sequence[bytes]:
-        """Keys of the visitor before midnight, and before consent."""
+        """Keys of the visitor before midnight, before consent was given, and before it was withdrawn."""
         earlier, raw, linked, now_ms = self._earlier
         return earlier(raw, linked, now_ms)
 
@@ -73,7 +97,7 @@ class Memory:
         self.values = memoryview(self.records.reshape(-1).data)
         self.before = np.empty((size, value_bytes), np.uint8)
         self.closed, self.ended = np.zeros(size, np.bool_), np.zeros(size, np.bool_)
-        self.due = np.zeros(size, np.int64)
+        self.due, self.left, self.objects, self.known = (np.zeros(size, np.int64) for _ in range(4))
         self.statuses, self.starts, self.counts = (np.zeros(size, np.int64) for _ in range(3))
         self.all = np.arange(size)
 
@@ -104,17 +128,25 @@ class Group:
     visits: how many; of: the number of each event's visit; partial: whether some went to another group.
     statuses, starts, counts: of each event what became of it, when its session began (ms), its number there.
     retired: records of other fields that were put away.
+    withdrawn: lasting pseudonyms of visitors who took back their consent to link; doubtful: visits without that consent
+    that began a session in a record that was there, so that nobody looked for a lasting one.
+    objecting: by number, which visits are of visitors who object to automated decisions; empty if none is.
     """
 
     def __init__(self, sessions: Sessions, memories: Memories, scorer: Scorer, events: int, received_ms: int) -> None:
         self.sessions, self.scorer = sessions, scorer
         self.visits, self.retired, self.partial = 0, 0, False
         self.of: list[int] = []
+        self.withdrawn: list[int] = []
+        self.doubtful: list[EventVisit] = []
+        self.objecting: list[int] = []
         self.statuses: list[int] = []
         self.starts: list[int] = []
         self.counts: list[int] = []
         self.memory = memories.take(events)
+        self.memory.objects[:] = 0  # of visits that were done before, nobody looks at the record
         self._memories, self._received = memories, received_ms
+        self._unscheduled: list[EventVisit] = []
         self._writes: dict[object, bytes] = {}  # by visit, where its value does not end with the record
         self.sheet: Sheet = scorer.sheet(events)
 
@@ -146,40 +178,31 @@ class Group:
     def advance(self, found: Sequence[Found]) -> list[Change | None]:
         """Fold the events of some visits; asked again for those whose records were changed meanwhile."""
         sessions, memory, sheet = self.sessions, self.memory, self.sheet
-        values, empty = memory.values, sessions.empty
-        width = len(empty)
-        self.retired = 0
-        self._writes.clear()
-        odd: list[Found] = []
-        done: list[EventVisit] = []
-        for one in found:
-            visit, value, others = one
-            at = visit.number * width  # type: ignore[attr-defined]
-            if value is not None and len(value) == width:
-                values[at : at + width] = value
-            else:
-                values[at : at + width] = empty
-                if (value is not None or others) and not self._has_writes(one):
-                    odd.append(one)
-            if visit.token and self._was_done(one):  # type: ignore[attr-defined]
-                done.append(visit)  # type: ignore[arg-type]
+        values, width = memory.values, len(sessions.empty)
+        odd, done = self._taken_in(found)
         numbers, which = memory.all[: self.visits], memory.all[: len(self.of)]
         if self.partial or done or len(found) < self.visits:
             left: list[EventVisit] = [one.visit for one in found if one.visit not in done]  # type: ignore[misc]
             numbers = np.array([visit.number for visit in left], np.int64)
             which = np.array(sorted(place for visit in left for place in visit.events), np.int64)
-        if _opened(memory.words, numbers, sessions.fold.field_digest, memory.due, memory.closed):
+        if _opened(
+            memory.words, numbers, sessions.fold.field_digest, memory.due, memory.closed, memory.objects, memory.known
+        ):
             odd += [one for one in found if one.value is not None and not sessions.fits(one.value) and one not in odd]
         special = {one.visit: self._special(one) for one in odd if one.visit not in done}
+        of = np.array(self.of)
         sessions.fold.advance_many(
-            which, np.array(self.of), memory.events, memory.numbers, memory.records, STATE_BYTES, memory.closed,
+            which, of, memory.events, memory.numbers, memory.records, STATE_BYTES, memory.closed,
             sessions.timeout_ms, sheet.tables, sheet.tables_at, sheet.rows,
             memory.statuses, memory.starts, memory.counts, memory.before, memory.ended,
         )  # fmt: skip
         over_ms = self._received + sessions.timeout_ms
-        ended = _finished(
-            memory.words, numbers, which, self._received, over_ms, memory.due, memory.closed, memory.ended
+        ended, unscheduled, again = _finished(
+            memory.words, numbers, which, self._received, over_ms, memory.due, memory.closed, memory.ended,
+            memory.objects, memory.left, of, memory.events, memory.statuses, memory.known,
         )  # fmt: skip
+        if unscheduled or again:
+            self._note(found, done)
         due = memory.due[: self.visits].tolist()
         starts = range(0, self.visits * width, width)
         if not (ended or special or done or self._writes):
@@ -198,6 +221,44 @@ class Group:
                 closed = closed + self._ended(visit)  # type: ignore[arg-type]
             changes.append(Change(values[starts[number] : starts[number] + width], due[number] or None, moved, closed))
         return self._with_writes(found, changes) if self._writes else changes
+
+    def _taken_in(self, found: Sequence[Found]) -> tuple[list[Found], list[EventVisit]]:
+        """Have the records in memory; returns what is to be looked at by itself, and visits that were done before."""
+        values, empty = self.memory.values, self.sessions.empty
+        width = len(empty)
+        self.retired = 0
+        self._writes.clear()
+        while self._unscheduled:
+            self._unscheduled.pop().entry = None
+        odd: list[Found] = []
+        done: list[EventVisit] = []
+        for one in found:
+            visit, value, others = one
+            at = visit.number * width  # type: ignore[attr-defined]
+            if value is not None and len(value) == width:
+                values[at : at + width] = value
+            else:
+                values[at : at + width] = empty
+                if (value is not None or others) and not self._has_writes(one):
+                    odd.append(one)
+            if visit.token and self._was_done(one):  # type: ignore[attr-defined]
+                done.append(visit)  # type: ignore[arg-type]
+        return odd, done
+
+    def _note(self, found: Sequence[Found], done: Sequence[EventVisit]) -> None:
+        """Have no entry of the schedule outlive its record (that of a linked visitor lies in a year), and somebody look
+        for lasting records where nobody did.
+        """
+        memory = self.memory
+        for visit, _, _ in found:
+            assert isinstance(visit, EventVisit)
+            if visit in done:
+                continue
+            if memory.left[visit.number]:
+                visit.entry = Entry(int(memory.left[visit.number]), visit.key)
+                self._unscheduled.append(visit)
+            if memory.known[visit.number] < 0:
+                self.doubtful.append(visit)
 
     def _has_writes(self, found: Found) -> bool:
         """Take a record in that is ours and has writes after it; False for any other."""
@@ -228,6 +289,7 @@ class Group:
             if value is not None and sessions.fits(value) and has_write(sessions.writes(value), visit.token):
                 # not the buffer of `sessions`: a store may be at this in a thread of its own
                 record = np.frombuffer(value[STATE_BYTES : len(sessions.empty)], np.uint8).copy()
+                memory.objects[visit.number] = word_of(value, HEADER_CONSENT) & OBJECTS
                 for place in visit.events:
                     self.sheet.read(sessions.fold, record, word_of(value, HEADER_LAST_AT), place)
                     memory.statuses[place] = DUPLICATE
@@ -238,7 +300,11 @@ class Group:
         return False
 
     def _special(self, found: Found) -> tuple[Moved | None, list[Closed]]:
-        """Look at a record of other fields, which is put away, and at those under other keys: one may go on."""
+        """Look at a record of other fields, which is put away, and at those under other keys: one may go on.
+
+        A visitor who comes without consent to link and has a lasting record has withdrawn it: the record is forgotten,
+        and a session that runs goes on without what it knew of earlier ones.
+        """
         sessions, memory = self.sessions, self.memory
         visit, value, others = found
         assert isinstance(visit, EventVisit)
@@ -249,18 +315,36 @@ class Group:
         memory.due[visit.number], memory.closed[visit.number] = 0, False
         if value is not None:
             self.retired += 1
+            self._objects(visit, value)
             if not is_handed_on(value):
                 closed.append(Closed(name_of(visit.key, value), bytes(value)))
-        for key, other in others:
-            if sessions.fits(other) and not is_handed_on(other):
-                first = memory.events[visit.events[0], TIME]
-                if first - word_of(other, HEADER_LAST_AT) <= sessions.timeout_ms:
-                    # the open session goes on under today's pseudonym
-                    state, _ = STATE.unpack_from(other)
-                    memory.values[at : at + width] = other[:width]
-                    self._writes[visit] = with_write(sessions.writes(other), visit.token)
-                    return Moved(key, STATE.pack(state, self._received) + other[STATE_BYTES:]), closed
+        first = memory.events[visit.events[0]]
+        unlinked, visitor = not first[_EVENT_CONSENT] & CONSENT_LINK, visitor_of(visit.key)
+        # what was withdrawn first: it must not stay
+        for key, other in sorted(others, key=lambda each: not _is_linked(each[1])):
+            withdrawn = unlinked and _is_linked(other)
+            fits = sessions.fits(other)
+            runs = fits and not is_handed_on(other)
+            runs = runs and first[TIME] - word_of(other, HEADER_LAST_AT) <= sessions.timeout_ms
+            if withdrawn:
+                self.withdrawn.append(visitor_of(key))
+            if runs or withdrawn or is_handed_on(other):
+                self._objects(visit, other)
+            if not runs and not withdrawn:
+                continue
+            state, _ = STATE.unpack_from(other)
+            left = sessions.unlinked(other, visitor) if withdrawn and fits else other
+            if runs:
+                # the open session goes on under the pseudonym that holds now, and says nothing of the other one
+                memory.values[at : at + width] = left[:width]
+                memory.words[visit.number, _VISITOR] = visitor
+                self._writes[visit] = with_write(sessions.writes(other), visit.token)
+            return Moved(key, STATE.pack(state, self._received) + left[STATE_BYTES:], state >> 1), closed
         return None, closed
+
+    def _objects(self, visit: EventVisit, value: Value) -> None:
+        """An objection to automated decisions goes along to another record of the visitor."""
+        self.memory.objects[visit.number] |= word_of(value, HEADER_CONSENT) & OBJECTS
 
     def _ended(self, visit: EventVisit) -> list[Closed]:
         """The sessions that the visit's events ended."""
@@ -276,11 +360,16 @@ class Group:
         self.statuses = memory.statuses[:count].tolist()
         self.starts = memory.starts[:count].tolist()
         self.counts = memory.counts[:count].tolist()
+        self.objecting = memory.objects[: self.visits].tolist() if memory.objects[: self.visits].any() else []
 
     def close(self) -> None:
         """Everything was answered: the memory is for others."""
         self.scorer.give_back(self.sheet)
         self._memories.give_back(self.memory)
+
+
+def _is_linked(value: Value) -> bool:
+    return bool(word_of(value, HEADER_CONSENT) & CONSENT_LINK)
 
 
 def warm_up(sessions: Sessions, memories: Memories, scorer: Scorer) -> None:
@@ -297,13 +386,21 @@ def warm_up(sessions: Sessions, memories: Memories, scorer: Scorer) -> None:
 
 @njit(cache=True)
 def _opened(
-    words: np.ndarray, numbers: np.ndarray, digest: int, due: np.ndarray, closed: np.ndarray
+    words: np.ndarray,
+    numbers: np.ndarray,
+    digest: int,
+    due: np.ndarray,
+    closed: np.ndarray,
+    objects: np.ndarray,
+    known: np.ndarray,
 ) -> int:  # pragma: no cover
     """Take the state of some values apart; returns how many were folded with other fields."""
     others = 0
     for number in numbers:
         due[number] = words[number, 0] >> 1
         closed[number] = words[number, 0] & 1
+        objects[number] = words[number, _CONSENT] & OBJECTS
+        known[number] = words[number, _EVENTS] > 0 or closed[number]
         others += words[number, _DIGEST] != digest
     return others
 
@@ -318,17 +415,34 @@ def _finished(
     due: np.ndarray,
     closed: np.ndarray,
     ended: np.ndarray,
-) -> bool:  # pragma: no cover
+    objects: np.ndarray,
+    left: np.ndarray,
+    of: np.ndarray,
+    events: np.ndarray,
+    statuses: np.ndarray,
+    known: np.ndarray,
+) -> tuple[bool, bool, bool]:  # pragma: no cover
     """Put the states of some values together; leaves in `due` when each is to be looked at, 0 if that is scheduled
-    already, and returns whether any session ended."""
+    already, and in `left` when it would have been otherwise; returns whether any session ended, and whether any entry
+    of the schedule is left, and whether a record that was known (then it is -1) has begun another session without
+    consent to link. An event tells consent, but takes back no objection."""
+    unscheduled = again = False
+    for place in which:
+        if known[of[place]] and statuses[place] == STARTED and not events[place, _EVENT_CONSENT] & CONSENT_LINK:
+            known[of[place]] = -1
+            again = True
     for number in numbers:
         # a linked visitor's record may be due in a year only
         scheduled = 0 < due[number] <= over_ms
+        left[number] = 0
         if not scheduled:
+            left[number] = due[number]
+            unscheduled |= due[number] > 0
             due[number] = over_ms
         words[number, 0] = due[number] << 1 | closed[number]
+        words[number, _CONSENT] |= objects[number]
         # events that waited for the store may come after later ones
         words[number, 1] = max(words[number, 1], received)
         if scheduled:
             due[number] = 0
-    return bool(ended[which].any())
+    return bool(ended[which].any()), unscheduled, again

@@ -6,9 +6,9 @@ expected; it repeats what was found only for fields that identify nobody.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Annotated, Final
 from zoneinfo import ZoneInfo
 
@@ -35,6 +35,9 @@ _MOST: Final = 1e12  # of a price, a quantity, a value
 _OFFSET_LIMIT: Final = 18 * 60
 _REMEMBERED: Final = 50_000
 _PRIVATE: Final = frozenset({"visitor", "session", "id", "page", "referrer"})
+# What an error repeats: a small number or a word of lower case. Names, addresses and numbers of cards look otherwise.
+_HARMLESS: Final = re.compile(r"'?[a-z][a-z_-]{0,39}'?|-?\d{1,6}(\.\d{1,6})?|True|False|None")
+_OURS: Final = frozenset({"an unknown field", "another type", "no JSON object", "a long text"})
 
 Text = Annotated[str, Meta(max_length=TEXT_LIMIT)]
 Amount = Annotated[float, Meta(ge=0, lt=_MOST)]
@@ -82,8 +85,9 @@ class FieldError(Exception):
     def __init__(self, field: str, found: object, expected: str) -> None:
         super().__init__(f"{field}: expected {expected}")
         self.field = field
-        shown = repr(found)[:80]
-        self.found = "(not repeated)" if field in _PRIVATE else shown
+        shown = repr(found)
+        told = found in _OURS or (field not in _PRIVATE and _HARMLESS.fullmatch(shown))
+        self.found = shown if told else "(not repeated)"
         self.expected = expected
 
 
@@ -110,8 +114,7 @@ class Intake:
         self._channels = {name: code for code, name in enumerate(CHANNELS)}
         self._devices = {name: code for code, name in enumerate(DEVICES)}
         self._offset_hour, self._offset = -1, 0
-        # a shop's items and categories come again and again; what tells a person is not remembered
-        self._public = lru_cache(_REMEMBERED)(hash64)
+        # no text is remembered: whatever a shop puts into a field, it is gone with the request
         self._pages: dict[int, int] = {}
 
     def split(self, body: bytes) -> tuple[Sequence[EventIn | bytes | msgspec.Raw], bool]:
@@ -162,8 +165,9 @@ class Intake:
         if wire.currency:
             try:
                 rate = self._shop.rate(wire.currency)
-            except ValueError as error:
-                raise FieldError("currency", wire.currency, str(error)) from None
+            except ValueError:
+                known = ", ".join((self._shop.currency, *self._shop.rates))
+                raise FieldError("currency", wire.currency, f"one of {known}; or a rate in shop.toml [rates]") from None
             price, value = price * rate, value * rate
         time = received_ms if wire.time is None and wire.sent_at is None else self._time(wire, received_ms)
         offset = wire.utc_offset
@@ -181,7 +185,6 @@ class Intake:
         if device is None:
             raise FieldError("device", wire.device, f"one of {', '.join(self._devices)}")
         declared = wire.declared
-        public = self._public
         values = (
             pseudonym(wire.visitor, consent & CONSENT_LINK != 0),
             hash64(wire.session) if wire.session else 0,
@@ -189,9 +192,9 @@ class Intake:
             time,
             name,
             self._page(wire.page) if wire.page else 0,
-            public(wire.item),
-            public(wire.category),
-            public(campaign),
+            hash64(wire.item),
+            hash64(wire.category),
+            hash64(campaign),
             price,
             wire.quantity,
             value,
@@ -286,7 +289,8 @@ def _field_error(error: msgspec.ValidationError, raw: bytes | msgspec.Raw) -> Fi
     if "unknown field" in message:
         unknown = message.rpartition("`")[0].rpartition("`")[2]
         known = ", ".join(EventIn.__struct_fields__)
-        return FieldError(unknown[:80] if field == "event" else field, "an unknown field", f"only the fields {known}")
+        place = unknown if field == "event" and _HARMLESS.fullmatch(unknown) else field
+        return FieldError(place, "an unknown field", f"only the fields {known}")
     if "missing required field" in message:
         field = message.rpartition("`")[0].rpartition("`")[2]
         return FieldError(field, "nothing", "a value; visitor and name are required")

@@ -10,12 +10,14 @@ import msgspec
 from features.events import CHANNELS, CONSENTS, DEVICES, EVENT_NAMES
 from features.sessions import STATUS_NAMES
 from serving.bulk import ARROW, NDJSON
+from serving.http.visitors import Decisions, Erased, Named
 from serving.intake import TEXT_LIMIT, EventIn
 from serving.openapi_parts import (
     ANSWER,
     DESCRIPTION,
     EVENT,
     HEADERS,
+    HELD,
     PARAMETERS,
     PROBLEM,
     PROBLEM_IN_EVENTS,
@@ -42,12 +44,23 @@ _SECURITY_SCHEMES: Final[Tree] = {
         "name": "key",
         "description": "A public key, where no header can be set.",
     },
+    "sessionToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "What POST /v1/events answered as `session`: a visitor's right to what is held of them.",
+    },
+    "sessionTokenInQuery": {"type": "apiKey", "in": "query", "name": "token", "description": "The same."},
 }
 # The last: a service without keys is open to its own machine.
 _SECURITY: Final[list[Tree]] = [{"key": []}, {"publicKey": []}, {}]
+_OF_VISITORS: Final[list[Tree]] = [{"sessionToken": []}, {"sessionTokenInQuery": []}]
 # What the gate may answer instead; a body that is too slow is answered with 408.
 _AT_THE_GATE: Final = (401, 403, 429)
 
+_TAGS: Final = {
+    **dict.fromkeys(("metrics", "openapi", "refresh"), "operations"),
+    **dict.fromkeys(("mine", "eraseMine", "decisions", "export", "erase"), "privacy"),
+}
 _PROBLEM_TYPE: Final = "application/problem+json"
 
 
@@ -64,6 +77,15 @@ def document(engine: Engine) -> Tree:
             "get": _operation("features", "Heads, versions and feature names.", _json(_ref("Description")))
         },
         "/v1/models/refresh": {"post": _refresh()},
+        "/v1/visitors/me": {
+            "get": _of_visitor("mine", "All that is held of a visitor.", "Held"),
+            "delete": _of_visitor("eraseMine", "Erase all that is held of a visitor.", "Erased"),
+        },
+        "/v1/visitors/me/decisions": {"post": _decisions()},
+        "/v1/visitors/export": {
+            "post": _named("export", "All that is held of a visitor, by the tracker's id.", "Held")
+        },
+        "/v1/visitors/erase": {"post": _named("erase", "Erase it.", "Erased")},
         "/v1/openapi.json": {"get": _operation("openapi", "This document.", _json({"type": "object"}))},
         "/metrics": {"get": _operation("metrics", "Prometheus metrics of all workers.", _text(), errors=(500, 503))},
     }
@@ -96,7 +118,7 @@ def document(engine: Engine) -> Tree:
         },
         "servers": [{"url": "/"}],
         "security": _SECURITY,
-        "tags": [{"name": "scores"}, {"name": "operations"}],
+        "tags": [{"name": "scores"}, {"name": "privacy"}, {"name": "operations"}],
         "paths": paths,
         "components": {
             "schemas": schemas,
@@ -110,9 +132,10 @@ def document(engine: Engine) -> Tree:
 
 def _schemas(engine: Engine) -> tuple[Tree, Tree, Tree]:
     """References to an event and an answer, and all schemas by name."""
-    (event, answer), schemas = msgspec.json.schema_components(
-        [EventIn, Answer], ref_template="#/components/schemas/{name}"
+    (event, answer, *_), schemas = msgspec.json.schema_components(
+        [EventIn, Answer, Erased, Decisions, Named], ref_template="#/components/schemas/{name}"
     )
+    schemas["Held"] = HELD
     wire = schemas["EventIn"]["properties"]
     wire["name"] |= {
         "description": "An event name of GA4 or one mapped in configs/shop.toml.",
@@ -179,7 +202,8 @@ def _events(event: Tree, answer: Tree, limit: int) -> Tree:
     success = operation["responses"]["200"]
     success["headers"]["Idempotency-Replayed"] = {"$ref": "#/components/headers/IdempotencyReplayed"}
     success["links"] = {
-        "session": {"operationId": "session", "parameters": {"token": "$response.body#/session"}},
+        name: {"operationId": name, "parameters": {"token": "$response.body#/session"}}
+        for name in ("session", "mine", "decisions", "eraseMine")
     }
     return operation
 
@@ -254,6 +278,38 @@ def _refresh() -> Tree:
     return operation
 
 
+def _of_visitor(name: str, summary: str, schema: str) -> Tree:
+    operation = _operation(
+        name, summary, _json(_ref(schema)), parameters=("SessionToken",), errors=(401, 422, 500, 503)
+    )
+    operation["security"] = _OF_VISITORS
+    return operation
+
+
+def _decisions() -> Tree:
+    operation = _operation(
+        "decisions",
+        "Object to automated decisions, or take that back: scores are the priors meanwhile, with the reason opted_out.",
+        _json(_ref("Decisions"), {"one": {"automated": False}}),
+        body=_json(_ref("Decisions"), {"one": {"automated": False}}),
+        parameters=("SessionToken", "ContentEncoding"),
+        errors=(400, 401, 404, 413, 415, 422, 500, 503),
+    )
+    operation["security"] = _OF_VISITORS
+    return operation
+
+
+def _named(name: str, summary: str, schema: str) -> Tree:
+    return _operation(
+        name,
+        summary,
+        _json(_ref(schema)),
+        body=_json(_ref("Named"), {"one": {"visitor": "v-1"}}),
+        parameters=("ContentEncoding",),
+        errors=(400, 413, 415, 422, 500, 503),
+    )
+
+
 def _operation(
     name: str,
     summary: str,
@@ -269,7 +325,7 @@ def _operation(
     responses |= {str(status): {"$ref": f"#/components/responses/Problem{status}"} for status in sorted(may)}
     operation: Tree = {
         "operationId": name,
-        "tags": ["operations" if name in ("metrics", "openapi", "refresh") else "scores"],
+        "tags": [_TAGS.get(name, "scores")],
         "summary": summary,
         "parameters": [{"$ref": f"#/components/parameters/{parameter}"} for parameter in (*parameters, "XRequestId")],
         "responses": responses,

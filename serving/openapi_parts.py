@@ -50,6 +50,20 @@ DESCRIPTION: Final[Tree] = {
     },
     "required": ["heads", "reasons", "feature_digest", "features", "record_bytes"],
 }
+_ROWS: Final[Tree] = {"type": "array", "items": {"type": "object"}}
+HELD: Final[Tree] = {
+    "type": "object",
+    "description": "What is held of a visitor, and what its names mean.",
+    "properties": {
+        "records": {**_ROWS, "description": "The session that runs, and with consent what is known of earlier visits."},
+        "waiting": {**_ROWS, "description": "Sessions that are over and wait to be handed on."},
+        "handed_on": {**_ROWS, "description": "Sessions that were handed on, on this machine."},
+        "buffered": {**_ROWS, "description": "Events that wait until the store is back."},
+        "decisions": {**_ROWS, "description": "Lines of the log of decisions."},
+        "meanings": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+    "required": ["records", "waiting", "handed_on", "buffered", "decisions", "meanings"],
+}
 PROBLEM: Final[Tree] = {
     "type": "object",
     "description": "RFC 9457",
@@ -82,6 +96,13 @@ PARAMETERS: Final[Tree] = {
         "in": "path",
         "required": True,
         "description": "What POST /v1/events answered as `session`.",
+        "schema": {"type": "string", "minLength": 43, "maxLength": 43, "pattern": "^[A-Za-z0-9_-]{43}$"},
+        "example": TOKEN_TEXT,
+    },
+    "SessionToken": {
+        "name": "token",
+        "in": "query",
+        "description": "The same, where no `Authorization: Bearer <token>` is sent.",
         "schema": {"type": "string", "minLength": 43, "maxLength": 43, "pattern": "^[A-Za-z0-9_-]{43}$"},
         "example": TOKEN_TEXT,
     },

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pybreaker import CircuitBreaker, CircuitBreakerError
 
 from serving.group import EVENT
-from serving.spool import Addition, Spool, SpooledTurn, SpooledVisit, new_spool, orphans
+from serving.spool import Addition, Spool, SpooledTurn, SpooledVisit, new_spool, of_others, orphans
 from serving.stores import StoreError
 from serving.stores.encryption import seal_from_environment
 
@@ -47,6 +47,10 @@ class _LateError(StoreError):
     """It may still be done."""
 
 
+# The other keys of a visit, by its own and when it came, as they lie on the disk; and back.
+Veil = Callable[[bytes, Sequence[bytes], int], list[bytes]]
+
+
 class Outage:
     """What one worker does when its store fails.
 
@@ -55,8 +59,9 @@ class Outage:
     active: whether events go to the spool without asking the store.
     """
 
-    def __init__(self, settings: StoreSettings, metrics: Metrics) -> None:
+    def __init__(self, settings: StoreSettings, metrics: Metrics, veil: Veil) -> None:
         self.active = False
+        self._veil = veil
         self._settings, self._metrics = settings, metrics
         # a call never takes longer than this; a store on another machine gives up earlier by itself
         self._deadline = max(settings.deadline_seconds, settings.timeout_seconds)
@@ -103,7 +108,11 @@ class Outage:
         StoreError
             They cannot be kept.
         """
-        spooled = SpooledTurn(received_ms, [_spooled(visit) for visit in turn.visits.values()])
+        visits = [
+            SpooledVisit(_packed(visit), self._veil(visit.key, visit.others(), received_ms), visit.token)
+            for visit in turn.visits.values()
+        ]
+        spooled = SpooledTurn(received_ms, visits)
         own = self._own
         if own is None:
             own = self._own = new_spool(self._folder, **self._how())
@@ -178,6 +187,12 @@ class Outage:
             await asyncio.sleep(0 if turns else _WRITING_SECONDS)
         return count
 
+    def spools(self) -> Iterator[Spool]:
+        """Every spool on this machine; nothing may be awaited while one is looked at."""
+        ours = [*self._adopted, *([self._own] if self._own else [])]
+        yield from ours
+        yield from of_others(self._folder, {spool.folder.name for spool in ours}, **self._how())
+
     def close(self) -> None:
         """Let go of the spools: what is in them is taken over by the next worker that looks."""
         for spool in (*self._adopted, *([self._own] if self._own else [])):
@@ -198,7 +213,6 @@ def _is_ours(error: Any) -> bool:
     return not isinstance(error, StoreError | TimeoutError)
 
 
-def _spooled(visit: EventVisit) -> SpooledVisit:
+def _packed(visit: EventVisit) -> bytes:
     packed, size = visit.group.memory.packed, EVENT.size
-    events = b"".join(packed[place * size : (place + 1) * size] for place in visit.events)
-    return SpooledVisit(bytes(events), list(visit.others()), visit.token)
+    return b"".join(packed[place * size : (place + 1) * size] for place in visit.events)

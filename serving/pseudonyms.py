@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -57,14 +57,44 @@ class RotatingPseudonyms:
         return self._of_day(now_ms // DAY_MS).visitor(text)
 
     def earlier(self, raw: str, now_ms: int, *, linked: bool) -> list[int]:
-        """Pseudonyms under which a session that is still open may have begun: before midnight, or before consent."""
+        """Pseudonyms under which a session that is still open may have begun: before midnight, before consent was
+        given, or before it was withdrawn.
+        """
+        before = self._of_days(raw, now_ms, days=(1, 0) if linked else (1,))
+        return before if linked else [*before, self._lasting.visitor(raw)]
+
+    def all(self, raw: str, now_ms: int) -> list[int]:
+        """Every pseudonym under which anything of a visitor can still be found: those of days whose keys are deleted
+        cannot be made any more.
+        """
+        for day in range(now_ms // DAY_MS - _KEPT_DAYS, now_ms // DAY_MS + 1):
+            if self._path(day).exists():
+                self._of_day(day)
+        return [self._lasting.visitor(raw), *self._of_days(raw, now_ms, days=range(_KEPT_DAYS + 1))]
+
+    def veiled(self, key: bytes, others: Sequence[bytes], now_ms: int) -> list[bytes]:
+        """Other keys of the visitor with this key, as they may lie on a disk: nobody can tell them without the key of
+        that day; done again they are what they were, until it is deleted.
+
+        Otherwise a lasting key would lie beside the pseudonym of a day there.
+        """
+        day = now_ms // DAY_MS
+        if day not in self._days and not self._path(day).exists():
+            return []
+        veil, found = self._of_day(day).visitor, []
+        for number, other in enumerate(others):
+            stream = veil(f"veil {number} {key.hex()}").to_bytes(len(other), "little", signed=True)
+            found.append(bytes(one ^ two for one, two in zip(other, stream, strict=True)))
+        return found
+
+    def _of_days(self, raw: str, now_ms: int, days: Iterable[int]) -> list[int]:
+        """Pseudonyms of so many days ago, where there is a key."""
         today = now_ms // DAY_MS
-        days = [today - 1, today] if linked else [today - 1]
         if self._looked_for != today:
             self._looked_for = today
             if self._path(today - 1).exists():
                 self._of_day(today - 1)
-        return [self._days[day].visitor(raw) for day in days if day in self._days]
+        return [self._days[today - ago].visitor(raw) for ago in days if today - ago in self._days]
 
     def forget(self, now_ms: int) -> None:
         """Delete the keys of days that ended 48 hours ago and earlier."""

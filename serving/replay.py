@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from serving.sessions import key_of
 from serving.stores import StoreError
 from serving.turn import Turn
 
@@ -36,15 +37,22 @@ async def _fold(engine: Engine, spool: Spool, turns: Collection[SpooledTurn]) ->
     """
     visits = [visit for turn in turns for visit in turn.visits]
     events = [spool.events_of(visit) for visit in visits]
+    arrived = [turn.received_ms for turn in turns for _ in turn.visits]
+    others = [
+        engine.pseudonyms.veiled(key_of(theirs[0].visitor), visit.others, at)
+        for visit, theirs, at in zip(visits, events, arrived, strict=True)
+    ]
 
     def earlier(place: str, linked: bool, now_ms: int) -> list[bytes]:
         del linked, now_ms
-        return visits[int(place)].others
+        return others[int(place)]
 
     received = max(turn.received_ms for turn in turns)
     turn = Turn(engine.lineup, sum(map(len, events)), received, earlier)
     for place, (visit, theirs) in enumerate(zip(visits, events, strict=True)):
         turn.add(theirs, [str(place)] * len(theirs), visit.token)
     await engine.outage.ask(lambda: engine.store.apply(list(turn.visits.values()), turn.advance))
+    await engine.erase_doubtful(turn)
+    engine.closed.unlink(turn.withdrawn)
     engine.metrics.retired_records += sum(group.retired for group in turn.groups.values())
     turn.close()

@@ -20,14 +20,26 @@ from xxhash import xxh3_64_digest
 
 from features.compiler import Fold
 from features.events import CONSENT_LINK
-from features.sessions import HEADER_CONSENT, HEADER_RECENT, HEADER_STARTED_AT, HEADER_WORDS, RECENT_IDS
+from features.generate import layout_of
+from features.sessions import (
+    HEADER_CONSENT,
+    HEADER_RECENT,
+    HEADER_STARTED_AT,
+    HEADER_VISITOR,
+    HEADER_WORDS,
+    RECENT_IDS,
+)
 from serving.stores import KEY_BYTES, Change, Closed, Entry, Moved, Value
 
 STATE_BYTES: Final = 16
+# Beside the bits of CONSENTS, in records only: the visitor objects to automated decisions.
+OBJECTS: Final = 8
 STATE: Final = Struct("<qq")
 _WORD: Final = Struct("<q")
 _MOMENT: Final = Struct(">Q")
 _WRITE_BYTES: Final = 8
+# An objection of a visitor who is not linked lasts as long as the day's pseudonym may be met again.
+_OBJECTION_MS: Final = 48 * 3_600_000
 # A write that failed is tried again by the worker that has its events; others may write so often in between.
 WRITES: Final = 8
 
@@ -49,10 +61,35 @@ class Sessions:
         self.header = self.record[: 8 * HEADER_WORDS].view(np.int64)
         self.empty = bytes(STATE_BYTES) + fold.new_record().tobytes()
         self._digest = self.empty[STATE_BYTES : STATE_BYTES + 8]
+        places = layout_of(fold.catalogue.fields.values()).places
+        self._first_at = places["visitor_first_at"][1] if "visitor_first_at" in places else None
+        self._history = [
+            (STATE_BYTES + offset, STATE_BYTES + offset + np.dtype(dtype).itemsize)
+            for name, (dtype, offset) in places.items()
+            if name in history_of(fold)
+        ]
 
     def fits(self, value: Value) -> bool:
         """Whether a record was folded with these fields."""
         return len(value) >= len(self.empty) and value[STATE_BYTES : STATE_BYTES + 8] == self._digest
+
+    def unlinked(self, value: Value, visitor: int) -> bytes:
+        """A value that fits, without what it knows of earlier visits, as another pseudonym's."""
+        out = bytearray(value[: len(self.empty)])
+        for begin, end in self._history:
+            out[begin:end] = self.empty[begin:end]
+        consent = word_of(value, HEADER_CONSENT) & ~CONSENT_LINK
+        for place, word in ((HEADER_VISITOR, visitor), (HEADER_CONSENT, consent)):
+            _WORD.pack_into(out, STATE_BYTES + 8 * place, word)
+        return bytes(out)
+
+    def forgotten_ms(self, value: Value, received_ms: int) -> int:
+        """When a linked visitor's record is to be forgotten: neither the latest visit nor the first is longer ago."""
+        begin = received_ms
+        if self._first_at is not None:
+            (first_at,) = _WORD.unpack_from(value, STATE_BYTES + self._first_at)
+            begin = min(first_at, begin) if first_at > 0 else begin
+        return begin + self.linked_ms
 
     def writes(self, value: Value) -> bytes:
         """The tokens of the latest writes of a value that fits."""
@@ -92,8 +129,10 @@ class Expiry:
             handed_on, closed = 1, [Closed(name_of(self.key, value), bytes(value))]
         due_ms = over_ms
         if handed_on:
-            linked = word_of(value, HEADER_CONSENT) & CONSENT_LINK
-            due_ms = received + own.linked_ms if own and linked else 0
+            consent = word_of(value, HEADER_CONSENT)
+            due_ms = own.forgotten_ms(value, received) if own and consent & CONSENT_LINK else 0
+            if own and consent & OBJECTS and self._now >= due_ms:
+                value, due_ms = blank(own, self.key, consent), received + _OBJECTION_MS
             if self._now >= due_ms:
                 self.forgotten = True
                 return Change(None, None, None, closed)
@@ -154,13 +193,14 @@ class Joining:
 
 
 class Erasure:
-    """Forget a record without handing anything on."""
+    """Forget a record and its entry of the schedule without handing anything on."""
 
     __slots__ = ("entry", "found", "key")
 
     def __init__(self, key: bytes) -> None:
         self.key, self.found = key, False
-        self.entry: Entry | None = None
+        # as for what the schedule asks: a full store does not refuse it, and what lies there is not guessed
+        self.entry: Entry | None = Entry(0, key)
 
     def others(self) -> Sequence[bytes]:
         """None."""
@@ -170,7 +210,62 @@ class Erasure:
         """Nothing is left."""
         del others
         self.found = value is not None
-        return Change(None) if self.found else None
+        if value is None:
+            return None
+        self.entry = Entry(STATE.unpack_from(value)[0] >> 1, self.key)
+        return Change(None)
+
+
+class Objection:
+    """Note in a record that its visitor objects to automated decisions, or no longer does."""
+
+    __slots__ = ("_objects", "entry", "found", "key")
+
+    def __init__(self, key: bytes, *, objects: bool) -> None:
+        self.key, self._objects, self.found = key, objects, False
+        self.entry: Entry | None = None
+
+    def others(self) -> Sequence[bytes]:
+        """None."""
+        return ()
+
+    def advance(self, value: Value | None, others: Sequence[tuple[bytes, Value]] = ()) -> Change | None:
+        """Change the bit, and nothing else."""
+        del others
+        self.found = value is not None
+        if value is None:
+            return None
+        consent = word_of(value, HEADER_CONSENT) & ~OBJECTS | (OBJECTS if self._objects else 0)
+        out = bytearray(value)
+        _WORD.pack_into(out, STATE_BYTES + 8 * HEADER_CONSENT, consent)
+        return Change(bytes(out))
+
+
+def blank(sessions: Sessions, key: bytes, consent: int) -> bytes:
+    """A value that knows nothing but that its visitor objects to automated decisions, if they do."""
+    out = bytearray(sessions.empty)
+    for place, word in ((HEADER_VISITOR, visitor_of(key)), (HEADER_CONSENT, consent & OBJECTS)):
+        _WORD.pack_into(out, STATE_BYTES + 8 * place, word)
+    return bytes(out)
+
+
+def history_of(fold: Fold) -> frozenset[str]:
+    """The fields that know of earlier visits: those that outlive a session, and those that read them.
+
+    A field that reads them but outlives nothing (the time of the visit before) tells as much.
+    """
+    fields = fold.catalogue.fields
+    found = {name for name, field in fields.items() if field.scope == "visitor"}
+    while more := {
+        name for name, field in fields.items() if name not in found and not found.isdisjoint(field.inputs.values())
+    }:
+        found |= more
+    return frozenset(found)
+
+
+def objects(value: Value) -> bool:
+    """Whether the visitor of a record objects to automated decisions."""
+    return bool(word_of(value, HEADER_CONSENT) & OBJECTS)
 
 
 def key_of(visitor: int) -> bytes:

@@ -111,7 +111,9 @@ class StoreSettings(Settings):
     sweep_seconds: float = Field(1, gt=0)
     closed: str = "lotse-data/closed"
     closed_seconds: float = Field(30, gt=0)
-    linked_days: float = Field(390, gt=0)
+    closed_days: float = Field(390, gt=0)
+    # 13 months at most
+    linked_days: float = Field(390, gt=0, le=396)
 
 
 class ModelSettings(Settings):
@@ -228,10 +230,20 @@ class ForwardSettings(Settings):
 
 
 class PrivacySettings(Settings):
-    """Which of a browser's own signals count."""
+    """Which of a browser's own signals count, and who answers for what is processed."""
 
     gpc: bool = True
     dnt: bool = True
+    controller: str = ""
+
+
+class DecisionSettings(Settings):
+    """The log of decisions."""
+
+    sample: float = Field(0, ge=0, le=1)
+    folder: str = "lotse-data/decisions"
+    file_mib: float = Field(64, gt=0)
+    kept_days: float = Field(30, gt=0)
 
 
 class ServingSettings(Settings):
@@ -252,6 +264,7 @@ class ServingSettings(Settings):
     collect: CollectSettings = CollectSettings()
     forward: ForwardSettings = ForwardSettings()
     privacy: PrivacySettings = PrivacySettings()
+    decisions: DecisionSettings = DecisionSettings()
 
     @field_validator("prior")
     @classmethod

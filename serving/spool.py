@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from struct import Struct
@@ -41,7 +41,8 @@ _SLACK_BYTES: Final = 16 * 2**20
 class SpooledVisit(msgspec.Struct, array_like=True, frozen=True):
     """One visitor's events of a turn, packed one after the other.
 
-    others: keys under which the record may lie; token: of the write, by which the record tells whether it was done.
+    others: keys under which the record may lie, veiled (`RotatingPseudonyms.veiled`).
+    token: of the write, by which the record tells whether it was done.
     """
 
     events: bytes
@@ -165,6 +166,33 @@ class Spool:
             for values in self._struct.iter_unpack(visit.events)
         ]
 
+    def of(self, visitors: Collection[int]) -> list[Event]:
+        """The events of some visitors."""
+        with self._env.begin(db=self._turns) as transaction, transaction.cursor() as cursor:
+            turns = [msgspec.msgpack.decode(self._opened(*pair), type=SpooledTurn) for pair in cursor]
+        events = [self.events_of(visit) for turn in turns for visit in turn.visits]
+        return [event for theirs in events if theirs[0].visitor in visitors for event in theirs]
+
+    def erase(self, visitors: Collection[int]) -> int:
+        """Take some visitors' events out of the turns, which stay in their order; returns how many.
+
+        Raises
+        ------
+        StoreError
+            The disk does not take it.
+        """
+        count = 0
+        with self._changing() as transaction, transaction.cursor() as cursor:
+            for key, value in list(cursor):
+                turn = msgspec.msgpack.decode(self._opened(key, value), type=SpooledTurn)
+                kept = [visit for visit in turn.visits if self.events_of(visit)[0].visitor not in visitors]
+                if len(kept) < len(turn.visits):
+                    left = SpooledTurn(turn.received_ms, kept)
+                    content = msgspec.msgpack.encode(left)
+                    transaction.put(key, content if self._seal is None else self._seal.close(content, key))
+                    count += _count_visits(turn, self._struct) - _count_visits(left, self._struct)
+        return count
+
     def drop(self, turns: Mapping[bytes, SpooledTurn]) -> int:
         """Forget turns that the store has; returns how many events they hold.
 
@@ -192,6 +220,11 @@ class Spool:
         self._env.close()
         if not self.turns:
             shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
+
+    def leave(self) -> None:
+        """Let go of another worker's."""
+        self._env.close()
         self._lock.close()
 
     def _opened(self, key: bytes, value: bytes) -> bytes:
@@ -271,6 +304,29 @@ def orphans(parent: Path, *, limit_bytes: int, sync: bool, seal: Seal | None) ->
             )
         else:
             yield spool
+
+
+def of_others(
+    parent: Path, ours: Collection[str], *, limit_bytes: int, sync: bool, seal: Seal | None
+) -> Iterator[Spool]:
+    """Look into the spools that are not this process's, by the names of its folders: their workers go on with them.
+
+    No file of LMDB may be open twice in a process.
+    """
+    if not parent.is_dir():
+        return
+    for folder in sorted(parent.iterdir(), key=_made):
+        if folder.name.startswith(".") or folder.name in ours:
+            continue
+        try:
+            lock = (folder / "owner").open("r+")
+            spool = Spool(folder, lock, limit_bytes=limit_bytes, sync=sync, seal=seal)
+        except (OSError, lmdb.Error):
+            continue  # it was empty and is gone
+        try:
+            yield spool
+        finally:
+            spool.leave()
 
 
 def _made(folder: Path) -> float:

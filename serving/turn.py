@@ -100,6 +100,19 @@ class Turn:
         if group is not visit.group:
             group.move_in(visit)
 
+    @property
+    def withdrawn(self) -> list[int]:
+        """Lasting pseudonyms of visitors who took back their consent to link."""
+        return [visitor for group in self.groups.values() for visitor in group.withdrawn]
+
+    @property
+    def doubtful(self) -> list[bytes]:
+        """Lasting keys of visitors without consent to link, under which nobody has looked."""
+        visits = [visit for group in self.groups.values() for visit in group.doubtful]
+        found = [others[-1] for visit in visits if (others := visit.others())]
+        # with and without consent at the same time: nobody can say which came last
+        return [key for key in found if visitor_of(key) not in self.visits]
+
     def finish(self, *, scored: bool) -> None:
         """Have what became of every event ready, and its scores if they are asked for."""
         for group in self.groups.values():

@@ -86,6 +86,7 @@ class Worker:
             asyncio.create_task(_again_and_again("replaying buffered events", again, store.retry_seconds)),
             asyncio.create_task(_again_and_again("sweeping", self.engine.sweep, store.sweep_seconds)),
             asyncio.create_task(_again_and_again("handing on", self.engine.hand_over, store.closed_seconds)),
+            asyncio.create_task(_again_and_again("logging decisions", self.engine.log_decisions, _TELL_SECONDS)),
             asyncio.create_task(_again_and_again("telling of old sessions", self.engine.share_usage, share_seconds)),
             asyncio.create_task(_again_and_again("reading the keys", self._follow_keys, _FOLLOW_SECONDS)),
             asyncio.create_task(_again_and_again("telling the metrics", self._tell_metrics, _TELL_SECONDS)),

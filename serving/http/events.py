@@ -85,7 +85,8 @@ class Events:
     async def _once(self, engine: Engine, request: Request, query: bytes) -> bool:
         """Have the request's effect unless its key has had it; returns whether it had."""
         now, kept_ms = time.time_ns() // 1_000_000, round(engine.settings.server.idempotency_hours * 3_600_000)
-        claim = Claim(request.key, query + b"\n" + request.body, now, kept_ms)
+        # with a key, or a short body could be found out by trying
+        claim = Claim(request.key, engine.secret + query + b"\n" + request.body, now, kept_ms)
         await engine.outage.ask(lambda: engine.store.apply([claim]))
         if claim.outcome == Claim.OTHER:
             raise Problem(422, "this Idempotency-Key was used for another request; send each with a key of its own")

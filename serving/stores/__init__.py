@@ -43,10 +43,14 @@ class Entry(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """A record that goes on under another key; value: what lies there until that is done, where it takes two steps."""
+    """A record that goes on under another key, or ends with the change.
+
+    value: what lies there until that is done, where it takes two steps; due_ms: its entry of the schedule.
+    """
 
     key: bytes
     value: bytes
+    due_ms: int = 0
 
 
 class Change(NamedTuple):
@@ -54,7 +58,7 @@ class Change(NamedTuple):
 
     value: kept under the visit's key, None to forget it; the bytes are copied before the store returns.
     due_ms: when the record is to be looked at, None if that is scheduled already.
-    moved: another record, which goes on under this key and is forgotten.
+    moved: another record, which is forgotten where it is.
     closed: sessions that are over.
     """
 
@@ -131,6 +135,12 @@ class Store(Protocol):
 
     def read(self, key: bytes) -> Awaitable[bytes | None] | bytes | None:
         """One record as it is now."""
+
+    def waiting(self, key: bytes) -> Awaitable[Sequence[Closed]] | Sequence[Closed]:
+        """Sessions of a record that are over and not settled yet."""
+
+    def drop(self, key: bytes) -> Awaitable[None] | None:
+        """Forget these sessions. A worker that has claimed some may hand them on all the same."""
 
     def due(self, now_ms: int, limit: int) -> Awaitable[Sequence[Entry]] | Sequence[Entry]:
         """Of the records to be looked at by now, the earliest."""

@@ -27,6 +27,14 @@ from serving.settings import StoreSettings
 from serving.stores import KEY_BYTES, Batch, Closed, Entry, StoreError
 from serving.stores.optimistic import NOWHERE, Lying, OptimisticStore, Swap
 
+# Tables, and what is in them.
+HELD: Final = {
+    "{prefix}_records": "the current session of each visitor, by pseudonym, with consent what is known of earlier "
+    "ones; sessions that wait to be handed on; requests sent again",
+    "{prefix}_schedule": "when which record is to be looked at",
+    "{prefix}_closed": "names of sessions that wait to be handed on",
+    "{prefix}_batches": "which worker hands on what, and until when",
+}
 PARTS: Final = 64
 _HEARTBEAT_SECONDS: Final = 5
 # An entry of the list whose session is not there after so long was written by somebody who came no further.
@@ -52,6 +60,7 @@ _STATEMENTS: Final = {
     "unlist": "DELETE FROM {p}_closed WHERE part = ? AND name = ?",
     "listed": "SELECT name, at FROM {p}_closed WHERE part = ? LIMIT ?",
     "session": "SELECT closed FROM {p}_records WHERE key = ? AND name = ?",
+    "waiting": "SELECT name, closed FROM {p}_records WHERE key = ?",
     "drop": "DELETE FROM {p}_records WHERE key = ? AND name = ?",
     "batch": "SELECT name, until, names, settled FROM {p}_batches WHERE part = ?",
     "claim": "UPDATE {p}_batches SET name = ?, until = ?, names = ?, settled = false WHERE part = ? IF name = null",
@@ -154,6 +163,17 @@ class CassandraStore(OptimisticStore):
         if swap.entry is not None and swap.entry.due_ms != swap.due_ms:
             await self._execute("unschedule", part, *swap.entry)
         return True, None
+
+    async def waiting(self, key: bytes) -> Sequence[Closed]:
+        """Sessions of a record: they lie in its partition."""
+        rows = await self._execute("waiting", key)
+        return [Closed(row.name, row.closed) for row in rows if row.name is not None]
+
+    async def drop(self, key: bytes) -> None:
+        """Forget them; a batch may still name some."""
+        for name, _ in await self.waiting(key):
+            await self._execute("drop", key, name)
+            await self._execute("unlist", _part(key), name)
 
     async def due(self, now_ms: int, limit: int) -> Sequence[Entry]:
         """The earliest of some parts, other ones every time, so that workers do not all look at the same."""

@@ -38,6 +38,17 @@ _NAME_BYTES: Final = 32  # of a batch, hexadecimal
 Result = TypeVar("Result")
 _Apply = tuple[Sequence[Visit], Advance]
 _new: Final = tuple.__new__  # half of what a NamedTuple's own takes
+# Tables, and what is in them.
+HELD: Final = {
+    "records": "the current session of each visitor, by pseudonym, with consent what is known of earlier ones; "
+    "requests sent again",
+    "schedule": "when which record is to be looked at",
+    "closed": "sessions that are over and wait to be handed on",
+    "claimed": "sessions that a worker is handing on",
+    "batches": "which worker's these are, and until when",
+    "about": "with which key the store is encrypted",
+    "journal": "where the journal of `durability = disk` is",
+}
 _TABLES: Final = b"records", b"schedule", b"closed", b"claimed", b"batches", b"about"
 
 
@@ -120,21 +131,21 @@ class EmbeddedStore:
     def _apply(self, transaction: Any, visits: Sequence[Visit], advance: Advance) -> None:
         get, keys = transaction.get, [visit.key for visit in visits]
         values = [get(key) for key in keys]
-        elsewhere = {
+        asked = {
             visit: others
             for visit, value in zip(visits, values, strict=True)
-            if value is None and (others := self._elsewhere(transaction, visit))
+            if value is None and (others := visit.others())
         }
-        if elsewhere and any(key in keys for others in elsewhere.values() for key, _ in others):
-            # one goes on with the record of another: one after the other
+        here = set(keys) if len(keys) > 1 and asked else set()
+        if here and not all(map(here.isdisjoint, asked.values())):
+            # one may go on with the record of another: one after the other
             for visit in visits:
                 value = get(visit.key)
-                others = self._elsewhere(transaction, visit) if value is None else ()
-                (change,) = advance([Found(visit, value, others)])
+                (change,) = advance([Found(visit, value, _found(get, visit.others()) if value is None else ())])
                 self._put(transaction, visit, change)
             return
         found = [
-            _new(Found, (visit, value, elsewhere.get(visit, ()) if elsewhere else ()))
+            _new(Found, (visit, value, _found(get, asked[visit]) if asked and visit in asked else ()))
             for visit, value in zip(visits, values, strict=True)
         ]
         put, none = transaction.put, b""
@@ -147,10 +158,6 @@ class EmbeddedStore:
             if change[1] is not None:
                 put(_MOMENT.pack(change[1]) + visit.key, none, db=self._schedule)
 
-    def _elsewhere(self, transaction: Any, visit: Visit) -> Sequence[tuple[bytes, bytes]]:
-        """The records that lie under the visit's other keys."""
-        return [(key, found) for key in visit.others() if (found := transaction.get(key)) is not None]
-
     def _put(self, transaction: Any, visit: Visit, change: Change | None) -> None:
         if visit.entry is not None:
             transaction.delete(_MOMENT.pack(visit.entry.due_ms) + visit.entry.key, db=self._schedule)
@@ -162,6 +169,7 @@ class EmbeddedStore:
                 transaction.put(name, closed, db=self._closed)
         if moved:
             transaction.delete(moved.key)
+            transaction.delete(_MOMENT.pack(moved.due_ms) + moved.key, db=self._schedule)
         if value is None:
             transaction.delete(visit.key)
         else:
@@ -174,6 +182,40 @@ class EmbeddedStore:
         with self._env.begin(db=self._records) as transaction:
             found: bytes | None = transaction.get(key)
             return found
+
+    def waiting(self, key: bytes) -> Sequence[Closed]:
+        """Sessions of a record."""
+        with self._env.begin() as transaction:
+            names = self._names(transaction, key)
+            return [
+                Closed(name[_NAME_BYTES if table is self._claimed else 0 :], transaction.get(name, b"", db=table))
+                for table, name in names
+            ]
+
+    def drop(self, key: bytes) -> Awaitable[None] | None:
+        """Forget them."""
+        return self._acknowledged(lambda: self._drop(key))
+
+    def _drop(self, key: bytes) -> None:
+        with self._write() as transaction:
+            names = self._names(transaction, key)
+            self._room.need(len(names) * MOVED_BYTES, transaction, self._tables, refused=False)
+            for table, name in names:
+                transaction.delete(name, db=table)
+
+    def _names(self, transaction: Any, key: bytes) -> list[tuple[Any, bytes]]:
+        """Where a record's sessions lie; claimed ones have the names of their batches before their own."""
+        found = []
+        with transaction.cursor(self._closed) as cursor:
+            if cursor.set_range(key):
+                for name in cursor.iternext(keys=True, values=False):
+                    if not name.startswith(key):
+                        break
+                    found.append((self._closed, name))
+        with transaction.cursor(self._claimed) as cursor:
+            names = cursor.iternext(keys=True, values=False)
+            found += [(self._claimed, name) for name in names if name.startswith(key, _NAME_BYTES)]
+        return found
 
     def due(self, now_ms: int, limit: int) -> Sequence[Entry]:
         """The earliest."""
@@ -259,6 +301,11 @@ class EmbeddedStore:
         self._env.sync(True)  # an orderly end and then a power cut: nothing is lost
         self._env.close()
         self._room.close()
+
+
+def _found(get: Callable[[bytes], bytes | None], keys: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+    """The records that lie under some keys."""
+    return [(key, found) for key in keys if (found := get(key)) is not None]
 
 
 async def _after(synced: Awaitable[None], result: Result) -> Result:

@@ -22,7 +22,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from features.settings import SettingsError
 from serving.settings import StoreSettings
 from serving.stores import Advance, Batch, Change, Closed, Found, StoreError, Value, Visit, one_by_one
-from serving.stores.embedded import EmbeddedStore
+from serving.stores.embedded import HELD, EmbeddedStore
+
+__all__ = ["HELD", "Seal", "SealedStore", "seal_from_environment"]
 
 ENVIRONMENT: Final = "LOTSE_STORE_KEY"
 KEY_BYTES: Final = 32
@@ -146,6 +148,13 @@ class SealedStore(EmbeddedStore):
         """One record."""
         found = super().read(key)
         return found if found is None or self._seal is None else self._seal.open(found, key)
+
+    def waiting(self, key: bytes) -> Sequence[Closed]:
+        """Sessions of a record."""
+        found = super().waiting(key)
+        if self._seal is None:
+            return found
+        return [Closed(name, self._seal.open(value, name)) for name, value in found]
 
     def _claim(self, limit: int, now_ms: int, lease_ms: int) -> Batch | None:
         batch, seal = super()._claim(limit, now_ms, lease_ms), self._seal

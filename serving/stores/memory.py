@@ -5,9 +5,12 @@ from __future__ import annotations
 import heapq
 import uuid
 from collections.abc import Sequence
+from typing import Final
 
 from serving.settings import StoreSettings
 from serving.stores import Advance, Batch, Closed, Entry, Found, Visit, one_by_one
+
+HELD: Final = {"memory": "all of it, gone with the process"}
 
 
 class MemoryStore:
@@ -40,6 +43,10 @@ class MemoryStore:
                 self._records[key] = bytes(change.value)
             if change.moved:
                 del self._records[change.moved.key]
+                entry = Entry(change.moved.due_ms, change.moved.key)
+                if entry in self._schedule:
+                    self._schedule.remove(entry)
+                    heapq.heapify(self._schedule)
             if change.due_ms is not None:
                 heapq.heappush(self._schedule, Entry(change.due_ms, key))
             self._closed.update(change.closed)
@@ -47,6 +54,18 @@ class MemoryStore:
     def read(self, key: bytes) -> bytes | None:
         """One record."""
         return self._records.get(key)
+
+    def waiting(self, key: bytes) -> Sequence[Closed]:
+        """Sessions of a record."""
+        claimed = [one for _, sessions in self._batches.values() for one in sessions]
+        return [one for one in (*map(Closed._make, self._closed.items()), *claimed) if one.name.startswith(key)]
+
+    def drop(self, key: bytes) -> None:
+        """Forget them."""
+        for name in [name for name in self._closed if name.startswith(key)]:
+            del self._closed[name]
+        for _, sessions in self._batches.values():
+            sessions[:] = [one for one in sessions if not one.name.startswith(key)]
 
     def due(self, now_ms: int, limit: int) -> Sequence[Entry]:
         """The earliest."""

@@ -67,6 +67,14 @@ class OptimisticStore(ABC):
         """Try writes, each by itself, in one round trip: whether it was done, and if not, what lies there."""
 
     @abstractmethod
+    async def waiting(self, key: bytes) -> Sequence[Closed]:
+        """As in `Store`."""
+
+    @abstractmethod
+    async def drop(self, key: bytes) -> None:
+        """As in `Store`."""
+
+    @abstractmethod
     async def due(self, now_ms: int, limit: int) -> Sequence[Entry]:
         """As in `Store`."""
 
@@ -97,16 +105,27 @@ class OptimisticStore(ABC):
         done = asyncio.get_running_loop().create_future()
         self._busy.update(dict.fromkeys(keys, done))
         try:
-            left = list(visits)
-            for _ in range(_ROUNDS):
-                left = await self._round(left, advance)
-                if not left:
-                    return
-            raise StoreError(f"others changed a record {_ROUNDS} times while a visit was folded")
+            for together in [[visit] for visit in visits] if self._depend(visits) else [list(visits)]:
+                await self._rounds(together, advance)
         finally:
             for key in keys:
                 del self._busy[key]
             done.set_result(None)
+
+    def _depend(self, visits: Sequence[Visit]) -> bool:
+        """Whether one visit may go on with the record of another: then they are done one after the other."""
+        if len(visits) == 1:
+            return False
+        keys = {visit.key for visit in visits}
+        return any(not keys.isdisjoint(visit.others()) for visit in visits if visit.key not in self._seen)
+
+    async def _rounds(self, visits: list[Visit], advance: Advance) -> None:
+        left = visits
+        for _ in range(_ROUNDS):
+            left = await self._round(left, advance)
+            if not left:
+                return
+        raise StoreError(f"others changed a record {_ROUNDS} times while a visit was folded")
 
     async def _round(self, visits: Sequence[Visit], advance: Advance) -> list[Visit]:
         """Try each visit once; returns those that are to be tried again."""
@@ -138,7 +157,7 @@ class OptimisticStore(ABC):
             if not done:
                 again.append(visit)
             elif change.moved:
-                await self._forget(change.moved.key)
+                await self._forget(change.moved.key, due_ms=change.moved.due_ms)
         return again
 
     async def _look(self, visits: Sequence[Visit]) -> list[dict[bytes, Lying]]:
@@ -179,10 +198,11 @@ class OptimisticStore(ABC):
             raise StoreError("the record that was to be moved has changed meanwhile; try again")
         self._remember(moved.key, marked)
 
-    async def _forget(self, key: bytes, lying: Lying | None = None) -> None:
+    async def _forget(self, key: bytes, lying: Lying | None = None, due_ms: int = 0) -> None:
         lying = lying or self._seen.get(key)
         if lying is not None:
-            await self.swap([Swap(key, lying.stamp, None, None, None, ())])
+            entry = Entry(due_ms, key) if due_ms else None
+            await self.swap([Swap(key, lying.stamp, None, None, entry, ())])
         self._seen.pop(key, None)
 
     def _remember(self, key: bytes, lying: Lying | None) -> None:

@@ -21,6 +21,15 @@ from serving.settings import StoreSettings
 from serving.stores import Batch, Closed, Entry, StoreError
 from serving.stores.optimistic import STAMP_BYTES, Lying, OptimisticStore, Swap
 
+# Keys, of each of 64 parts, and what is in them.
+HELD: Final = {
+    "{prefix}:{{part}}:r:*": "the current session of each visitor, by pseudonym, with consent what is known of earlier "
+    "ones; requests sent again",
+    "{prefix}:{{part}}:due": "when which record is to be looked at",
+    "{prefix}:{{part}}:closed": "sessions that are over and wait to be handed on",
+    "{prefix}:{{part}}:batches": "which worker hands on what, and until when",
+    "{prefix}:{{part}}:b:*": "sessions that a worker is handing on",
+}
 PARTS: Final = 64
 _RETRIES: Final = 2
 _RETRY_SECONDS: Final = 0.01
@@ -115,6 +124,27 @@ class RedisStore(OptimisticStore):
         for name, value in swap.closed:
             args += [name, value]
         return [self._record(swap.key), f"{part}:due", f"{part}:closed"], args
+
+    async def waiting(self, key: bytes) -> Sequence[Closed]:
+        """Sessions of a record, looked for in all of its part."""
+        found: list[Closed] = []
+        for table, names in (await self._names(key)).items():
+            values = await self._one(self._client.hmget(table, names))
+            found += [Closed(*pair) for pair in zip(names, values, strict=True) if pair[1] is not None]
+        return found
+
+    async def drop(self, key: bytes) -> None:
+        """Forget them."""
+        for table, names in (await self._names(key)).items():
+            await self._one(self._client.hdel(table, *names))
+
+    async def _names(self, key: bytes) -> dict[str, list[bytes]]:
+        part = self._part(key)
+        batches = await self._one(self._client.zrange(f"{part}:batches", 0, -1))
+        tables = [f"{part}:closed", *(f"{part}:b:{batch.decode()}" for batch in batches)]
+        found = {table: await self._one(self._client.hkeys(table)) for table in tables}
+        names = {table: [name for name in each if name.startswith(key)] for table, each in found.items()}
+        return {table: each for table, each in names.items() if each}
 
     async def due(self, now_ms: int, limit: int) -> Sequence[Entry]:
         """The earliest of some parts, other ones every time, so that workers do not all look at the same."""

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from serving.app import App
 from serving.http.idempotency import LEASE_MS, Claim, Settlement
 from serving.keys import KeyFile
 from serving.requests import Request
@@ -83,16 +84,16 @@ async def apply(app: Any, visit: Visit) -> None:
         await done
 
 
-def claim_of(body: bytes, age_ms: int, query: bytes = b"") -> Claim:
+def claim_of(app: App, body: bytes, age_ms: int, query: bytes = b"") -> Claim:
     """What a worker has written that is at this request since then."""
     now = time.time_ns() // 1_000_000 - age_ms
-    return Claim("8e03978e-40d5-43dd", query + b"\n" + body, now, 24 * HOUR_MS)
+    return Claim("8e03978e-40d5-43dd", engine_of(app).secret + query + b"\n" + body, now, 24 * HOUR_MS)
 
 
 async def test_the_same_request_at_the_same_time_is_to_come_back(tmp_path: Path, store: str) -> None:
     app = start(tmp_path, store)
     body = b'{"visitor":"jane","name":"view_item"}'
-    claim = claim_of(body, 0)
+    claim = claim_of(app, body, 0)
     await apply(app, claim)
     async with client(app) as http:
         answer = await http.post("/v1/events", content=body, headers=KEY)
@@ -121,7 +122,7 @@ async def test_a_worker_that_died_in_between_has_its_effect_once(tmp_path: Path,
     """The events are folded, the key is claimed and not settled: as after a kill -9."""
     app = start(tmp_path, store)
     body = b"[%s]" % b",".join([b'{"visitor":"jane","name":"view_item"}'] * count)
-    await apply(app, claim_of(body, LEASE_MS + 1))
+    await apply(app, claim_of(app, body, LEASE_MS + 1))
     request = Request(body, key="8e03978e-40d5-43dd")
     later = engine_of(app).take([request])
     if later is not None:

@@ -80,7 +80,7 @@ def test_time_is_the_clients_corrected_and_clamped(time: object, sent_at: object
         ({"price": "ten"}, "price", "`float`"),
         ({"quantity": -2}, "quantity", "a finite number, 0 or more"),
         ({"value": -0.01}, "value", "a finite number, 0 or more"),
-        ({"currency": "JPY"}, "currency", "no rate for currency"),
+        ({"currency": "JPY"}, "currency", "one of EUR"),
         ({"channel": "pigeon"}, "channel", "one of unknown, direct"),
         ({"device": "watch"}, "device", "one of unknown, desktop"),
         ({"consent": ["everything"]}, "consent", "names out of measure, link"),

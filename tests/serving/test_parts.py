@@ -41,8 +41,9 @@ def test_pseudonyms_end_with_the_day_unless_visits_may_be_linked(tmp_path: Path)
     assert visitors.at(NOW + 3_600_000)("jane", False) == today
     tomorrow = visitors.at(NOW + DAY_MS)("jane", False)
     assert tomorrow != today
-    assert visitors.earlier("jane", NOW + DAY_MS, linked=False) == [today]  # a session over midnight goes on
     linked = visitors.at(NOW)("jane", True)
+    # a session over midnight goes on, and what is linked is looked for, to be erased
+    assert visitors.earlier("jane", NOW + DAY_MS, linked=False) == [today, linked]
     assert linked not in (today, tomorrow)
     assert visitors.at(NOW + 100 * DAY_MS)("jane", True) == linked
     assert RotatingPseudonyms(tmp_path).at(NOW)("jane", False) == today  # another worker agrees

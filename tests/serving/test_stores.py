@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import inspect
 import multiprocessing
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,7 @@ import pytest
 
 from serving.settings import StoreSettings
 from serving.stores import Batch, Change, Closed, Entry, Moved, Store, Value, open_store
-from tests.cassandra_server import cassandra_server, make_keyspace
-from tests.redis_server import redis_cluster, redis_server
+from tests.serving.every_store import EVERY, settings_of
 
 pytestmark = pytest.mark.anyio
 KEYS = [number.to_bytes(8, "big") for number in range(1, 40)]
@@ -55,7 +52,7 @@ class Append:
         self.found = None if value is None else bytes(value)
         if value is None and others:
             key, value = others[0]
-            moved = Moved(key, bytes(value))
+            moved = Moved(key, bytes(value), 50)
         before = b"" if value is None else bytes(value)
         closed = [Closed(self._close, before)] if self._close else []
         return Change(None if self._forget else before + self.text, self._due, moved, closed)
@@ -74,40 +71,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="module")
-def redis() -> Iterator[str]:
-    with redis_server() as server:
-        yield server.url
-
-
-@pytest.fixture(scope="module")
-def redis_nodes() -> Iterator[str]:
-    with redis_cluster() as nodes:
-        yield nodes.url.replace("redis://", "redis+cluster://").removesuffix("/0")
-
-
-@pytest.fixture(scope="module")
-def cassandra() -> Iterator[str]:
-    with cassandra_server(commitlog_sync="batch") as server:
-        make_keyspace(server.port)
-        yield server.url
-
-
-def settings_of(kind: str, folder: Path, request: pytest.FixtureRequest) -> StoreSettings:
-    """A store of a kind with nothing in it."""
-    if kind == "memory":
-        return StoreSettings(url="memory:")
-    if kind.startswith("embedded"):
-        durability = "disk" if kind == "embedded on disk" else "process"
-        if kind == "embedded encrypted":
-            request.getfixturevalue("monkeypatch").setenv("LOTSE_STORE_KEY", base64.b64encode(b"k" * 32).decode())
-        return StoreSettings(url=f"embedded:{folder / 'live'}", size_gib=0.1, durability=durability)
-    return StoreSettings(url=request.getfixturevalue(kind), prefix=f"t{time.time_ns()}", timeout_seconds=5)
-
-
-@pytest.fixture(
-    params=["memory", "embedded", "embedded on disk", "embedded encrypted", "redis", "redis_nodes", "cassandra"]
-)
+@pytest.fixture(params=EVERY)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     opened = open_store(settings_of(request.param, tmp_path, request))
     yield opened
@@ -140,6 +104,7 @@ async def test_a_record_goes_on_under_another_key(store: Store) -> None:
     await done(store.apply([Append(KEYS[1], b"b", due_ms=60, others=[KEYS[2], KEYS[0]])]))
     assert await done(store.read(KEYS[1])) == b"ab"
     assert await done(store.read(KEYS[0])) is None
+    assert await done(store.due(100, 10)) == [Entry(60, KEYS[1])]
     # what is there under the own key needs no other
     await done(store.apply([Append(KEYS[0], b"new", due_ms=70)]))
     await done(store.apply([Append(KEYS[1], b"c", others=[KEYS[0]])]))
@@ -186,6 +151,35 @@ async def test_a_batch_whose_claimer_died_is_claimed_again_as_it_was(store: Stor
     assert await done(store.claim(10, 1_900, 500)) is None
     await done(store.settle(second.name))
     assert await done(store.claim(10, 9_000, 500)) is None
+
+
+async def test_sessions_of_a_record_are_found_and_forgotten(store: Store) -> None:
+    """Those of others stay; claimed ones go, too."""
+    for number in range(4):
+        key = KEYS[number % 2]
+        await done(store.apply([Append(key, b"", close=key + b"%016d" % number)]))
+        if number == 1:
+            claimed = await done(store.claim(10, 1_000, 500))
+            while len(claimed.sessions) < 2 and (more := await done(store.claim(10, 1_000, 500))):
+                claimed = Batch(more.name, [*claimed.sessions, *more.sessions])
+    own, other = [sorted(name for name, _ in await done(store.waiting(key))) for key in KEYS[:2]]
+    assert own == [KEYS[0] + b"%016d" % number for number in (0, 2)]
+    assert other == [KEYS[1] + b"%016d" % number for number in (1, 3)]
+    assert not await done(store.waiting(KEYS[2]))
+    await done(store.drop(KEYS[0]))
+    await done(store.drop(KEYS[0]))
+    assert not await done(store.waiting(KEYS[0]))
+    found = []
+    while batch := await done(store.claim(10, 2_000, 500)):
+        found += [name for name, _ in batch.sessions]
+        await done(store.settle(batch.name))
+    assert sorted(found) == other
+
+
+async def test_one_visit_goes_on_with_what_another_leaves_in_the_same_turn(store: Store) -> None:
+    both = [Append(KEYS[0], b"a", due_ms=50), Append(KEYS[1], b"b", due_ms=60, others=[KEYS[0]])]
+    await done(store.apply(both))
+    assert (await done(store.read(KEYS[0])), await done(store.read(KEYS[1]))) == (None, b"ab")
 
 
 async def test_a_visit_that_fails_changes_nothing(store: Store) -> None:
