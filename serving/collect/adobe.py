@@ -213,6 +213,7 @@ class Adobe:
             granted = strings if granted is None else tuple(name for name in strings if name in granted)
         if granted is not None and "measure" not in granted:
             collected.dropped.append("no consent")
+            collected.objected = True
             return
         consent = self._tools.consent.of(hit.headers, granted)
         visitor = about.visitor or ecid_in(xdm.get("identityMap"))

@@ -105,9 +105,9 @@ class Collector:
                 reply = await self._answer(call, hit, collected, endpoint)
         finally:
             # behind the answer, so that it does not wait; and also where a fault of ours leaves the client without one
-            if forwarder is not None:
+            if forwarder is not None and (hit.body or collected.events or collected.dropped):
                 objected = self._consent.objects(hit.headers) or _objected(collected)
-                forwarder.put(call.scope, b"".join(parts) if encoded else hit.body, hit.address, objected=objected)
+                forwarder.put(call.scope, hit, b"".join(parts) if encoded else hit.body, objected=objected)
         for reason in collected.dropped:
             self._engine.metrics.dropped[name, reason] += 1
         return reply._replace(headers=(*reply.headers, *self._cors.headers(hit.headers)), cors=True)

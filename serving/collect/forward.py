@@ -34,6 +34,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exp
 from yarl import URL
 
 if TYPE_CHECKING:
+    from serving.collect import Hit
     from serving.metrics import Metrics
     from serving.settings import ForwardSettings
 
@@ -55,8 +56,9 @@ _LEFT_OUT: Final = frozenset((*_HOP_BY_HOP, *_ADDRESSES, b"content-length", b"ex
 _NOT_ADDED: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _ASCII: Final = "".join(map(chr, range(0x21, 0x7F))).replace("#", "")
 _VIA: Final = "1.1 lotse"
-# A key of ours is nobody else's business.
+# A key of ours is nobody else's business: its header is left out, a request that holds a secret one inside does not go.
 _OUR_KEY: Final = b"lotse_"
+_SECRET_KEY: Final = b"lotse_sec_"
 
 # The original, or what stands before it, could not take it. After another 5xx, which may be the request's own fault, it
 # is tried a few times only.
@@ -90,8 +92,8 @@ class Forwarder:
 
     Every request that is put in ends in one of two counts: `forwarded` by the original's status, or `forward_dropped`
     by a reason: overflow, expired (it waited too long), unreachable (the original was, until then), timeout (no answer
-    in time), objected, loop (it has been here before), stopped (the service has), failed (what was sent, or what was
-    answered, is no HTTP).
+    in time), objected, secret (it holds a secret key of ours), loop (it has been here before), stopped (the service
+    has), failed (what was sent, or what was answered, is no HTTP).
     """
 
     def __init__(self, tracker: str, original: str, settings: ForwardSettings, metrics: Metrics) -> None:
@@ -106,14 +108,15 @@ class Forwarder:
         self._closed, self._reached = False, True
         metrics.forward_queue[tracker] = 0
 
-    def put(self, scope: Mapping[str, Any], body: bytes, address: str, *, objected: bool) -> None:
+    def put(self, scope: Mapping[str, Any], hit: Hit, body: bytes, *, objected: bool) -> None:
         """Have a request passed on.
 
-        scope: ASGI's; body: as it came, in its encoding; address: of the client, empty if it is not known; objected:
-        whether its visitor objects.
+        scope: ASGI's; hit: what was read of it; body: as it came, in its encoding; objected: whether its visitor does.
         """
         if objected and not self._settings.objected:
             return self._lose("objected")
+        if _SECRET_KEY in hit.body or _SECRET_KEY in scope["query_string"]:
+            return self._lose("secret")
         size, seen = len(body) + len(scope["query_string"]) + _REQUEST_BYTES, False
         for name, value in scope["headers"]:
             size += len(name) + len(value) + _HEADER_BYTES
@@ -131,7 +134,7 @@ class Forwarder:
         due = asyncio.get_running_loop().time() + self._settings.deadline_seconds
         self._bytes += size
         self._metrics.forward_queue[self._tracker] += 1
-        return self._queue.put_nowait(Passed(scope, body, address, due, size))
+        return self._queue.put_nowait(Passed(scope, body, hit.address, due, size))
 
     async def close(self, seconds: float) -> None:
         """Pass on what waits, for so long; what is left is lost."""

@@ -269,6 +269,25 @@ async def test_an_objection_that_the_tracker_tells_counts(
     await until(lambda: counted(app) == (({}, {("plausible", "objected"): 1}, 0) if lost else ({SENT: 1}, {}, 0)))
 
 
+async def test_what_tells_nothing_is_not_passed_on(original: Original, tmp_path: Path) -> None:
+    """Segment's client asks for its settings, which it has from us."""
+    app = start(tmp_path, f"collect.forward.segment={original.url}")
+    assert app.collector is not None
+    status, _ = await ask(app, "GET", b"/v1/projects/shop/settings", [(b"user-agent", AGENT)])
+    assert status == 200
+    assert not engine_of(app).metrics.forward_queue["segment"]
+    await app.collector.close(0)
+
+
+async def test_a_secret_key_of_ours_stays_here(original: Original, forwarding: Starts) -> None:
+    """Importers of Matomo's send it as token_auth."""
+    app = forwarding()
+    key = b"lotse_sec_0123456789ab_" + b"0" * 64
+    await send(app, gzip.compress(view().replace(b"/p/0", key)), (b"content-encoding", b"gzip"))
+    await ask(app, "POST", b"/api/event?token_auth=" + key, [(b"user-agent", AGENT)], view())
+    assert counted(app) == ({}, {("plausible", "secret"): 2}, 0)
+
+
 async def test_a_request_does_not_go_round(original: Original, forwarding: Starts) -> None:
     """The original's name may lead to us by mistake."""
     app = forwarding()
