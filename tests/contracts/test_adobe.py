@@ -16,6 +16,7 @@ from serving.http.call import Reply
 from serving.intake import EventIn
 from serving.requests import Answer
 from tests.contracts.captured import SHOP, Capture, captures, endpoint, read, told, tracker
+from tests.contracts.mangled import mangled, taken
 from tests.serving.in_process import client, engine_of, start
 
 START = "https://www.shop.example/?utm_source=news&utm_medium=email&utm_campaign=spring"
@@ -529,3 +530,21 @@ async def test_a_session_and_its_scores_through_the_service(tmp_path: Path) -> N
     (decision,) = handles(await send(fetch, cookies=kept, request="r-3"), "personalization:decisions")
     assert set(decision["items"][0]["data"]["content"]["scores"]) == set(told_["scores"])
     assert metrics.dropped == {("adobe", "no step of a visitor"): 1}
+
+
+@pytest.mark.parametrize("scenario", CAPTURED)
+def test_whatever_a_client_sends_is_read_or_refused(scenario: str) -> None:
+    """Mangled bodies, and with variables of Analytics, an order, consent and identities among them."""
+    capture = CAPTURED[scenario][-1]
+    body = json.loads(capture.hit.body)
+    for each in body.get("events", ()):
+        each["xdm"] |= {**ORDER, "siteSearch": {"phrase": "x"}, "consentStrings": [{"consentStandard": "IAB TCF"}]}
+        each["xdm"] |= {"_id": "x", "identityMap": {"ECID": [{"id": "1"}], "CRM": [{"id": "2", "primary": True}]}}
+        each["data"] = {"__adobe": {"analytics": {"products": ";A;1;2", "events": "scAdd", "linkType": "o"}}}
+    body["meta"] = {"queueTimeMillis": 1, "state": {"entries": [{"key": CONSENT, "value": "general=in"}]}}
+    adapter = adobe(decisions=True)
+    for copy in mangled(body, len(scenario), 150):
+        hit = capture.hit._replace(body=msgspec.json.encode(copy))
+        found = taken(adapter, hit)
+        if found is not None:
+            endpoint(adapter, hit).answer(hit, found, [SCORED] * max(len(found.events), 1))

@@ -19,6 +19,7 @@ from serving.collect import Collected, Hit, Refused, Tracker
 from serving.http.call import Reply
 from serving.intake import EventIn
 from tests.contracts.captured import SHOP, Capture, captures, endpoint, read, told, tracker
+from tests.contracts.mangled import mangled, taken
 from tests.serving.in_process import client, engine_of, start
 
 SHOES = "https://www.shop.example/category/shoes?page=2"
@@ -348,3 +349,17 @@ async def test_a_session_and_its_scores_through_the_service(tmp_path: Path) -> N
     assert told_ == (await http.get(f"/acme/main/{VISITOR}")).json()
     assert (await http.get(f"/acme/main/{VISITOR[::-1]}")).json() == {}
     assert not metrics.dropped
+
+
+@pytest.mark.parametrize("path", ["/event", "/bulk-event", "/tealium/webhook", "/acme/main/2/i.gif"])
+def test_whatever_a_client_sends_is_read_or_refused(path: str) -> None:
+    data = said(
+        "purchase", product_id=["A", "B"], product_price=["1", "2"], product_quantity="2", order_total="3",
+        consent_categories=["analytics"], consent_status="consented", do_not_sell="0",
+        tealium_timestamp_utc="2026-11-24T02:19:54.876Z", tealium_timestamp_local="2026-11-24T02:19:54.876",
+    )  # fmt: skip
+    whole = {"data": {**data, "udo": data}, "browser": {"timezone_offset": 0}, "post_time": AT_MS}
+    body: dict[str, Any] = {"/event": data, "/bulk-event": {"shared": data, "events": [{}, data]}}.get(path, whole)
+    adapter = tealium()
+    for copy in mangled(body, len(path), 1_000):
+        taken(adapter, hit(path, json.dumps(copy).encode(), "gdpr_consent=CO"))
