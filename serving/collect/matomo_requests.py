@@ -19,6 +19,8 @@ from serving.collect.carts import Product
 from serving.http.call import Reply
 
 TEXT_LIMIT: Final = 512
+# As many as other ways in take at once; Matomo's importer of logs sends 200.
+MOST_REQUESTS: Final = 1_000
 _DAY_MS: Final = 86_400_000
 
 
@@ -88,6 +90,8 @@ def _many(body: bytes) -> Sent:
     found = wire.get("requests")
     if not isinstance(found, list) or not found:
         raise _broken("no requests")
+    if len(found) > MOST_REQUESTS:
+        raise _broken("too many requests")
     token, silent = wire.get("token_auth"), str(wire.get("send_image", "")) in ("0", "False")
     return Sent([_one(each) for each in found], True, silent, token if isinstance(token, str) else "")
 

@@ -247,7 +247,9 @@ def test_what_matomo_refuses_is_refused_its_way(query: str, reason: str) -> None
     assert (caught.value.reason, caught.value.reply.status, caught.value.reply.body) == (reason, 400, GIF)
 
 
-@pytest.mark.parametrize("body", [b'{"requests":', b'{"requests":[]}', b'{"requests":{}}', b"{}"])
+@pytest.mark.parametrize(
+    "body", [b'{"requests":', b'{"requests":[]}', b'{"requests":{}}', b"{}", b'{"requests":[%s7]}' % (b"7," * 1_000)]
+)
 def test_broken_bulk_requests_are_refused(body: bytes) -> None:
     with pytest.raises(Refused) as caught:
         read_whole(tracker("matomo"), sent(body=body))
