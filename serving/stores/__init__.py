@@ -130,7 +130,8 @@ class Store(Protocol):
         """Advance visits of different keys; what was acknowledged survives the end of any process.
 
         advance: does it for as many of them as the store can ask about at once; changes in the order of what was found.
-        alone: nobody else asks in this turn of the event loop, so there is nothing to wait for.
+        alone: nobody else asks in this turn of the event loop, so there is nothing to gather: of a store that does not
+            wait, it is done on return, also if that has just changed.
         """
 
     def read(self, key: bytes) -> Awaitable[bytes | None] | bytes | None:

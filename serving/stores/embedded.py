@@ -111,7 +111,7 @@ class EmbeddedStore:
         """Advance visits, all in one transaction; with a journal, together with those of the same turn of the loop."""
         if not visits:
             return None
-        if self._groups and not (alone and self._groups.is_quick):
+        if self._groups and not alone:
             return self._groups.add((visits, advance))
         self._commit([(visits, advance)])
         if self._groups:
