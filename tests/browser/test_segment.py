@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 
-import pytest
 from playwright.sync_api import Browser, Page, Playwright
 
 from tests.browser.clients import COLLECTOR, SHOP, bundled, chromium, metrics, node, records, shop
-from tests.browser.flaky import DROP, Flaky, flaky_before
+from tests.browser.unsteady import Fate, Unsteady
 from tests.workspace import Service, wait_until
 
 # Nothing but the address of the settings: where calls go is said by them.
@@ -37,10 +37,15 @@ console.log(JSON.stringify(failed))
 """
 
 
-@pytest.fixture
-def flaky(collector: Service) -> Iterator[Flaky]:
-    with flaky_before(collector) as proxy:
-        yield proxy
+@contextmanager
+def unsteady(service: Service, path: str, *fates: Fate) -> Iterator[Unsteady]:
+    """A server before the service that spoils the answers of a path, one after the other; the service has taken all."""
+    server = Unsteady(service, path)
+    server.fates.extend(fates)
+    try:
+        yield server
+    finally:
+        server.close()
 
 
 def dropped(service: Service) -> dict[str, float]:
@@ -106,31 +111,34 @@ def test_consent_of_a_consent_manager_and_of_the_browser_reach_the_record(collec
     assert sorted(map(str, visits)) == ["0.0", "nan"]
 
 
-def test_retries_count_once(collector: Service, driver: Playwright, flaky: Flaky) -> None:
+def test_retries_count_once(collector: Service, driver: Playwright) -> None:
     before = duplicates(collector)
     with (
-        chromium(driver, flaky.port) as browser,
+        unsteady(collector, "/v1/t") as server,
+        chromium(driver, server.port) as browser,
         shop(browser, bundled(PAGE % (COLLECTOR, "{}"))) as page,
     ):
         page.goto(f"{SHOP}/retried")
         page.evaluate("analytics.ready().then(() => null)")
-        for number, trouble in enumerate((500, 429, DROP)):
-            flaky.spoil = [trouble]
+        fates: tuple[Fate, ...] = (500, 429, "lost")
+        for number, fate in enumerate(fates):
+            server.fates.append(fate)
             page.evaluate("void analytics.track('Coupon Applied')")
             page.evaluate("void analytics.track('Cart Viewed')")
-            wait_until(lambda seen=number: flaky.spoiled > seen)
             # it is sent again, and known
             wait_until(lambda seen=number: duplicates(collector) > before + seen)
+            assert not server.fates
     (session,) = records(collector, cart_views=3)
     assert session["events"] == 6
 
 
-def test_a_server_sends_compressed_batches_and_repeats_them(collector: Service, flaky: Flaky) -> None:
+def test_a_server_sends_compressed_batches_and_repeats_them(collector: Service) -> None:
     before = duplicates(collector)
-    flaky.spoil = [500, DROP, 429]
-    environment = {"HOST": f"https://127.0.0.1:{flaky.port}", "NODE_EXTRA_CA_CERTS": str(flaky.certificate)}
-    assert json.loads(node(SERVER, **environment)) == []
-    assert flaky.spoiled == 3
+    with unsteady(collector, "/v1/batch", 500, "lost", 429) as server:
+        certificate = collector.folder / "certificate.pem"
+        environment = {"HOST": f"https://127.0.0.1:{server.port}", "NODE_EXTRA_CA_CERTS": str(certificate)}
+        assert json.loads(node(SERVER, **environment)) == []
+        assert server.seen["/v1/batch"] == 4
     (session,) = records(collector, page_views=1, device_kind=0)
     assert session["events"] == 3
     assert (session["purchases"], session["revenue"]) == (2, 25)
