@@ -205,9 +205,10 @@ def test_ten_seconds_in_view_are_told(collector: Service, browser: Browser, key:
     with visit(browser, tag(key)) as visitor:
         visitor.page.clock.install()
         visitor.open("/article")
-        visitor.page.clock.run_for(9_000)
+        visitor.page.clock.pause_at(visitor.do("Date.now()") / 1000 + 2)
+        visitor.page.clock.run_for(4_000)
         assert [event["name"] for event in visitor.sent(heartbeats=True)] == ["page_view"]
-        visitor.page.clock.run_for(2_000)
+        visitor.page.clock.run_for(4_000)
         visitor.page.wait_for_function("() => lotse.flush().then(() => true)")
         assert [event["name"] for event in visitor.sent(heartbeats=True)] == ["page_view", "user_engagement"]
         share = visitor.do("innerHeight / document.documentElement.scrollHeight")
@@ -286,6 +287,29 @@ def test_thresholds_are_told_as_they_are_crossed(collector: Service, browser: Br
         assert crossings == [(0.000001, "up"), (0.99, "up")]
         assert [detail["idle_seconds"] for kind, detail in told if kind == "idle"][-1] == 5
         assert visitor.do("lotse.refresh().then(() => lotse.session.scores.conversion)") == 1
+
+
+def test_a_hidden_page_holds_no_stream_and_hears_afterwards_what_has_fallen(
+    collector: Service, browser: Browser, key: str
+) -> None:
+    hide = """(state) => {
+        Object.defineProperty(document, 'visibilityState', { value: state, configurable: true })
+        document.dispatchEvent(new Event('visibilitychange'))
+    }"""
+    listen = "lotse.session.addEventListener('threshold', ({ detail }) => told.push(detail.direction))"
+    with visit(browser, tag(key, 'data-thresholds="bounce:0.0001"') + f"<script>{listen}</script>") as visitor:
+        visitor.open()
+        visitor.page.wait_for_function("told.length === 1")
+        visitor.page.evaluate(hide, "hidden")
+        visitor.do("lotse.pageView()")
+        visitor.do("lotse.addToCart()")
+        visitor.settle()
+        assert visitor.do("lotse.session.scores.bounce") == 0
+        visitor.page.wait_for_timeout(1_500)  # longer than the service takes to look at a session again
+        assert visitor.do("told") == ["up"]
+        visitor.page.evaluate(hide, "visible")
+        visitor.page.wait_for_function("told.length === 2")
+        assert visitor.do("told") == ["up", "down"]
 
 
 def test_the_module(collector: Service, browser: Browser, key: str) -> None:

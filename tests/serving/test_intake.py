@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from features.events import ADD_TO_CART, CONSENT_LINK, CONSENT_MEASURE, PAGE_VIEW, SCROLL, Event, hash64
+from features.events import ADD_TO_CART, CHANNELS, CONSENT_LINK, CONSENT_MEASURE, PAGE_VIEW, SCROLL, Event, hash64
 from features.shop import load_shop
 from serving.intake import FieldError, Intake
 
@@ -39,6 +39,17 @@ def test_everything_an_event_can_say() -> None:
     assert (event.price, event.value) == (pytest.approx(9.2), pytest.approx(18.4))
     assert event.consent == CONSENT_MEASURE | CONSENT_LINK
     assert (event.utc_offset, event.declared_0, event.declared_1, event.declared_2) == (-60, 1.0, 2.5, 0.0)
+
+
+def test_a_referrer_tells_channel_and_campaign_where_the_event_does_not() -> None:
+    page = "https://shop.example/p/77?utm_medium=email&utm_campaign=may"
+    landed = take(page=page, referrer="")
+    assert (CHANNELS[landed.channel], landed.campaign, landed.page) == ("email", hash64("may"), hash64("/p/:id"))
+    found = [CHANNELS[take(page="https://shop.example/", referrer=each).channel] for each in ("", "https://t.co/a")]
+    assert found == ["direct", "social"]
+    said = take(page=page, referrer="https://www.google.com/", channel="paid", campaign="june")
+    assert (CHANNELS[said.channel], said.campaign) == ("paid", hash64("june"))
+    assert CHANNELS[take(page=page).channel] == "unknown"
 
 
 def test_passive_events_are_no_interaction_unless_said() -> None:
@@ -85,6 +96,7 @@ def test_time_is_the_clients_corrected_and_clamped(time: object, sent_at: object
         ({"device": "watch"}, "device", "one of unknown, desktop"),
         ({"consent": ["everything"]}, "consent", "names out of measure, link"),
         ({"consent": "measure"}, "consent", "`array"),
+        ({"referrer": "x" * 5000}, "referrer", "an address of at most"),
         ({"utc_offset": 5000}, "utc_offset", "minutes ahead of UTC"),
         ({"declared": [1, 2, 3, 4, 5]}, "declared", "up to 4 finite numbers"),
         ({"email": "jane@example.org"}, "email", "only the fields visitor, name"),

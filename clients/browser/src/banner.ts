@@ -56,7 +56,8 @@ button{font:inherit;cursor:pointer;min-height:2.75rem;padding:.25rem 1rem}
 div button{flex:1 1 9rem;background:CanvasText;color:Canvas;border:2px solid CanvasText;border-radius:.25rem}
 [aria-pressed=true]{text-decoration:underline;text-underline-offset:.25em;text-decoration-thickness:2px}
 .again{inset:auto auto 1rem 1rem;font-size:.875rem}
-:focus-visible{outline:3px solid Highlight;outline-offset:3px}
+:focus-visible{outline:3px solid CanvasText;outline-offset:3px}
+.again:focus-visible{outline-offset:-6px}
 h2:focus{outline:0}`
 
 // the choice is kept, a refusal too, or every page would ask again: a word and the day, which tell nobody from another
