@@ -14,6 +14,7 @@ import argparse
 import re
 import subprocess
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from benchmarks.measure import console, median, report
@@ -35,9 +36,9 @@ class Latencies(NamedTuple):
     failed: int
 
 
-def attack(port: int, rate: float, seconds: int) -> Latencies:
+def attack(port: int, rate: float, seconds: int, script: Path = SCRIPT) -> Latencies:
     """Send at a rate, whatever comes back."""
-    command = ["wrk2", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", f"-R{rate:.0f}", "-L", "-s", str(SCRIPT)]
+    command = ["wrk2", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", f"-R{rate:.0f}", "-L", "-s", str(script)]
     told = subprocess.run([*command, f"http://127.0.0.1:{port}"], capture_output=True, text=True, check=True).stdout
     failed = [*re.findall(r"Non-2xx or 3xx responses: (\d+)", told)]
     failed += re.findall(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", told)[0] if "errors" in told else []

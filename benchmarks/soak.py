@@ -179,6 +179,7 @@ def main() -> None:
     options = parser.parse_args()
     needs("wrk2")
     settings = [f"server.workers={options.workers}", "session.timeout_minutes=1", "store.closed_seconds=10"]
+    settings.append("store.linked_days=0.002")  # three minutes; what stays for a year makes the store grow for a year
     slices: list[Slice] = []
     errors = Counter[str]()
     with trained_folder() as folder, lotse(folder, *settings, *options.set) as service:

@@ -81,6 +81,17 @@ class ShopSettings(Settings):
     def _known_events(cls, events: dict[str, str]) -> dict[str, str]:
         return _check_mapping(events, EVENT_NAMES, "event")
 
+    def source(self, name: str, defaults: SourceSettings) -> SourceSettings:
+        """The section of a source over its format's defaults, key by key; mappings are joined, its entries win."""
+        section = self.sources.get(name)
+        if section is None:
+            return defaults
+        changed: dict[str, Any] = {}
+        for key in section.model_fields_set:
+            value = getattr(section, key)
+            changed[key] = {**getattr(defaults, key), **value} if isinstance(value, dict) else value
+        return defaults.model_copy(update=changed)
+
     def rate(self, currency: str) -> float:
         """What one unit of `currency` is worth in the base currency.
 

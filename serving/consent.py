@@ -3,7 +3,8 @@
 Out: names of `features.events.CONSENTS`. Global Privacy Control (`Sec-GPC: 1`) and, if configured, Do Not Track take
 away linking and personalising, whatever was granted. An IAB TCF string grants by purposes (Policies, appendix A): 7
 and 8 measure; 1 (storage) with one of 7 to 10 links; 5 and 6 personalise. Only its version and purposes are read: the
-first 192 bits of the core segment.
+first 192 bits of the core segment. Google Consent Mode's `analytics_storage` decides about linking,
+`ad_personalization` about personalising; measuring needs neither, as in Google's own reports.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 EVERYTHING: Final = ("measure", "link", "personalise")
 _NARROWED: Final = frozenset({"link", "personalise"})
 _TCF_CHARACTERS: Final = 32
+# Google's letters: granted by default, after a denial by default, by update only, both times. `l`: not set.
+_SIGNALS: Final = 4
+_GRANTED: Final = frozenset("trnv")
 _REMEMBERED: Final = 10_000
 
 
@@ -63,3 +67,30 @@ def of_purposes(purposes: Collection[int]) -> tuple[str, ...]:
     has = set(purposes).intersection
     measure, link = bool(has({7, 8})), 1 in purposes and bool(has({7, 8, 9, 10}))
     return tuple(name for name, yes in zip(EVERYTHING, (measure, link, bool(has({5, 6}))), strict=True) if yes)
+
+
+def of_consent_mode(gcs: str, gcd: str, npa: str) -> tuple[str, ...] | None:
+    """What Google Consent Mode's parameters of a hit grant, None if they say nothing.
+
+    gcs: `G1xy`, x about ad_storage, y about analytics_storage; gcd: a letter a signal, of ad_storage,
+    analytics_storage, ad_user_data and ad_personalization; npa: 1 without personalised ads.
+
+    >>> of_consent_mode("G111", "13r3r3r3r5l1", "0"), of_consent_mode("G100", "13p3p3p3p5l1", "1")
+    (('measure', 'link', 'personalise'), ('measure',))
+    >>> of_consent_mode("", "", "") is None
+    True
+    """
+    letters = [each for each in gcd if each.isalpha()][:_SIGNALS]
+    if len(letters) < _SIGNALS:
+        letters = ["l"] * _SIGNALS
+    storage, personal = letters[1], letters[3]
+    if storage == "l":
+        if gcs[:2] != "G1" or gcs[3:4] not in ("0", "1"):
+            return None
+        storage = "t" if gcs[3] == "1" else "p"
+    found = ["measure"]
+    if storage in _GRANTED:
+        found.append("link")
+    if personal in _GRANTED and npa != "1":
+        found.append("personalise")
+    return tuple(found)

@@ -33,6 +33,16 @@ METRICS: Final[dict[str, Described]] = {
     "lotse_dropped_events": Described(
         "counter", "Events of trackers that could not be used, by tracker and reason.", ("tracker", "reason")
     ),
+    "lotse_returned_scores": Described(
+        "counter", "Visitors' scores sent back to a tracker's own server, by outcome.", ("tracker", "outcome")
+    ),
+    "lotse_forwarded_requests": Described(
+        "counter", "Requests passed on to original collectors, by what these answered.", ("tracker", "status")
+    ),
+    "lotse_forward_dropped_requests": Described(
+        "counter", "Requests that were to be passed on and were not, by reason.", ("tracker", "reason")
+    ),
+    "lotse_forward_queue": Described("gauge", "Requests that wait to be passed on, or are under way.", ("tracker",)),
     "lotse_events_seconds": Described(
         "histogram", "Time to answer POST /v1/events, after the body came.", bounds=LATENCY_SECONDS
     ),

@@ -230,6 +230,24 @@ class Intake:
         return self._offset
 
 
+def check_bounds(wire: EventIn) -> None:
+    """Check an event that was made in Python; those that are decoded are checked by the decoder.
+
+    Raises
+    ------
+    FieldError
+        A number is out of its bounds, or none.
+    TypeError
+        It is no number at all.
+    """
+    for field in ("price", "quantity", "value"):
+        amount = getattr(wire, field)
+        if not 0 <= amount < _MOST:
+            raise FieldError(field, amount, _BOUNDS[field])
+    if wire.utc_offset is not None and not -_OFFSET_LIMIT <= wire.utc_offset <= _OFFSET_LIMIT:
+        raise FieldError("utc_offset", wire.utc_offset, _BOUNDS["utc_offset"])
+
+
 # From 1990 to 2100: outside it is seconds or microseconds taken for milliseconds.
 _FIRST_MS: Final = 631_152_000_000
 _LAST_MS: Final = 4_102_444_800_000

@@ -40,8 +40,8 @@ class Whole:
     """
 
     __slots__ = (
-        "_admission", "_app", "_begin", "_connection", "_headers", "_request", "_request_id", "body", "disconnected",
-        "keep_alive", "more_body", "response_complete", "response_started", "scope",
+        "_admission", "_app", "_begin", "_connection", "_headers", "_request", "_request_id", "_span", "body",
+        "disconnected", "keep_alive", "more_body", "response_complete", "response_started", "scope",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, headers: dict[bytes, bytes], app: App) -> None:
@@ -66,6 +66,8 @@ class Whole:
         self._begin = time.perf_counter()
         given = headers.get(b"x-request-id", b"")
         self._request_id = given if given and accepted(given) else app.new_id()
+        if app.tracing is not None:
+            self._span = app.tracing.begin(PATH, self.scope)
         try:
             engine = app.engine
             if engine is None or app.gate is None:
@@ -90,6 +92,8 @@ class Whole:
     def _reply(self, reply: Reply) -> None:
         assert isinstance(reply.body, bytes)
         app, connection = self._app, self._connection
+        if app.tracing is not None:
+            app.tracing.end(self._span, reply.status)
         app.answered(PATH, "POST", reply.status, self._begin)
         self.response_complete = True
         if self.disconnected:
@@ -111,7 +115,6 @@ def whole(connection: Connection, app: App) -> Whole | None:
     if (
         (cycle is not None and not cycle.response_complete)  # it waits behind another one
         or connection.flow.write_paused
-        or app.tracing is not None
         or connection.limit_concurrency is not None
     ):
         return None

@@ -7,6 +7,7 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,10 @@ class Metrics:
         self.requests: Counter[tuple[str, int]] = Counter()
         self.events: Counter[str] = Counter()
         self.dropped: Counter[tuple[str, str]] = Counter()
+        self.returned: Counter[tuple[str, str]] = Counter()
+        self.forwarded: Counter[tuple[str, str]] = Counter()
+        self.forward_dropped: Counter[tuple[str, str]] = Counter()
+        self.forward_queue: Counter[str] = Counter()
         self.fallbacks: Counter[tuple[str, str]] = Counter()
         self.store_errors: Counter[str] = Counter()
         self.retired_records = 0
@@ -85,6 +90,10 @@ class Metrics:
                 known.counts = [one + more for one, more in zip(known.counts, counts, strict=True)]
                 known.sum += total
 
+    def sent_back(self, tracker: str, outcome: str) -> None:
+        """Count what became of one visitor's scores on their way to a tracker's own server."""
+        self.returned[tracker, outcome] += 1
+
     def fell_back(self, reasons: dict[str, str]) -> None:
         """Count the heads of one answer that had no model."""
         for head, reason in reasons.items():
@@ -103,6 +112,10 @@ class Metrics:
         found = [Sample("lotse_requests", (path, str(status)), [n]) for (path, status), n in self.requests.items()]
         found += [Sample("lotse_events", (status,), [count]) for status, count in self.events.items()]
         found += [Sample("lotse_dropped_events", each, [count]) for each, count in self.dropped.items()]
+        found += [Sample("lotse_returned_scores", each, [count]) for each, count in self.returned.items()]
+        found += [Sample("lotse_forwarded_requests", each, [count]) for each, count in self.forwarded.items()]
+        found += [Sample("lotse_forward_dropped_requests", each, [n]) for each, n in self.forward_dropped.items()]
+        found += [Sample("lotse_forward_queue", (tracker,), [n]) for tracker, n in self.forward_queue.items()]
         found += [Sample("lotse_fallbacks", each, [count]) for each, count in self.fallbacks.items()]
         found += [Sample("lotse_store_errors", (what,), [count]) for what, count in self.store_errors.items()]
         found += [Sample("lotse_events_seconds", (), self.latency.values())]
@@ -146,6 +159,7 @@ class Metrics:
         ]
 
 
+@cache
 def _release() -> str:
     try:
         return version("lotse")

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from features.shop import ShopSettings
-from serving.intake import EventIn, FieldError, Intake
+from serving.intake import EventIn, FieldError, Intake, check_bounds
 from serving.problems import Problem
 from serving.pseudonyms import RotatingPseudonyms
 from serving.requests import Request
@@ -51,14 +51,20 @@ class Reader:
         request.raws = [wire.visitor for wire in wires if isinstance(wire, EventIn)]
 
     def _read_wires(self, request: Request, wires: Sequence[EventIn], received_ms: int) -> None:
-        """The events that an adapter made; those that break the contract are left out."""
+        """The events that an adapter made; those that break the contract are left out.
+
+        Making an event in Python checks none of its bounds, and an adapter passes on what anybody has sent.
+        """
         take, pseudonym = self.intake.event, self._pseudonyms.at(received_ms)
         request.many = True
         for wire in wires:
             try:
+                check_bounds(wire)
                 request.events.append(take(wire, received_ms, pseudonym))
             except FieldError as error:
                 request.dropped.append(f"bad {error.field}")
+            except (TypeError, ValueError, OverflowError):
+                request.dropped.append("bad event")  # another type, or half a character, which has no bytes
             else:
                 request.raws.append(wire.visitor)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -196,8 +197,34 @@ class TelemetrySettings(Settings):
 class CollectSettings(Settings):
     """Which trackers' requests are understood; a table of options for each."""
 
-    trackers: tuple[str, ...] = ("plausible",)
+    trackers: tuple[str, ...] = ("plausible", "segment", "snowplow", "tealium", "adobe", "ga4")
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    forward: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _originals(self) -> Self:
+        for name, original in self.forward.items():
+            if name not in self.trackers:
+                raise ValueError(f"collect.forward.{name}: collect.trackers has no {name!r}; add it there")
+            url = urlsplit(original)
+            whole = url.scheme in ("http", "https") and url.hostname and "@" not in url.netloc
+            if not whole or url.query or url.fragment:
+                raise ValueError(f"collect.forward.{name} is {original!r}; expected https://collector.shop.example")
+        return self
+
+
+class ForwardSettings(Settings):
+    """How trackers' requests are passed on to their original collectors."""
+
+    objected: bool = False
+    cookies: tuple[str, ...] = (
+        "_pk_*", "mtm_*", "matomo_*", "piwik_*", "sp", "_sp_*", "kndctr_*", "AMCV_*", "utag_main*", "TAPID", "_ga*",
+        "ajs_*",
+    )  # fmt: skip
+    connections: int = Field(32, ge=1)
+    queue_mib: float = Field(32, gt=0)
+    timeout_seconds: float = Field(5, gt=0)
+    deadline_seconds: float = Field(60, gt=0)
 
 
 class PrivacySettings(Settings):
@@ -223,6 +250,7 @@ class ServingSettings(Settings):
     logs: LogSettings = LogSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     collect: CollectSettings = CollectSettings()
+    forward: ForwardSettings = ForwardSettings()
     privacy: PrivacySettings = PrivacySettings()
 
     @field_validator("prior")

@@ -30,6 +30,8 @@ logger = logging.getLogger("lotse.service")
 _FOLLOW_SECONDS = 0.5
 _TELL_SECONDS = 1.0
 _SWITCH_SECONDS = 0.0005
+# Requests to other collectors get so long at an end, even if those of clients have taken all of stop_seconds.
+_LEAST_FLUSH_SECONDS = 1.0
 # A generation is let go after two timeouts without use, of which others hear so much later.
 _SHARES_A_TIMEOUT = 4
 
@@ -52,6 +54,7 @@ class Worker:
         self._watch = Watch(settings.limits, settings.server.workers)
         install(self._watch, lambda theirs: Front(app, theirs, settings.server.body_limit_bytes), app)
         self._housekeeping: list[asyncio.Task[None]] = []
+        self._stops_at = 0.0
 
     def load(self) -> None:
         """Have everything that answers."""
@@ -91,10 +94,13 @@ class Worker:
         ]
 
     async def stop(self) -> None:
-        """Let go of the store."""
+        """Pass on what waits for other collectors, and let go of the store."""
         for task in self._housekeeping:
             task.cancel()
         await asyncio.gather(*self._housekeeping, return_exceptions=True)
+        if self.app.collector is not None:
+            left = self._stops_at - asyncio.get_running_loop().time()
+            await self.app.collector.close(max(left, _LEAST_FLUSH_SECONDS))
         with suppress(OSError):  # a full disk must not keep the store from being closed
             await self._tell_metrics()
         await self.engine.close()
@@ -110,6 +116,8 @@ class Worker:
 
     def _drain(self) -> None:
         self.app.draining = True
+        server = self._settings.server
+        self._stops_at = asyncio.get_running_loop().time() + server.drain_seconds + server.stop_seconds
 
     async def _tell_metrics(self) -> None:
         self._files.write(self.engine.metrics.samples())

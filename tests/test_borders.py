@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -34,3 +37,11 @@ def test_imports_stay_inside_the_borders(package: str) -> None:
     assert files
     for path in files:
         assert imported(path) <= ALLOWED[package], path
+
+
+def test_trackers_need_no_tables() -> None:
+    """A service starts a second sooner without pandas."""
+    modules = ", ".join(sorted({point.module for point in entry_points(group="lotse.trackers")}))
+    script = f"import sys, {modules}; print('pandas' in sys.modules, 'pyarrow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["False", "False"]

@@ -76,3 +76,10 @@ def test_every_reader_and_its_options_are_documented(reader: str) -> None:
         if name.endswith("Options") and isinstance(options, type):
             for option, about in options.model_fields.items():  # type: ignore[attr-defined]
                 assert f"`{about.alias or option}" in found[1], f"{reader}: option {option}"
+
+
+@pytest.mark.parametrize("tracker", [point.name for point in entry_points(group="lotse.trackers")])
+def test_every_tracker_has_a_page(tracker: str) -> None:
+    index = (ROOT / "docs" / "trackers.md").read_text()
+    assert f"(trackers/{tracker}.md)" in index
+    assert (ROOT / "docs" / "trackers" / f"{tracker}.md").read_text().startswith("# ")

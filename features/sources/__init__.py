@@ -10,16 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import pandas as pd
 
 from features.events import COLUMNS, check_events
 from features.pseudonyms import Pseudonymiser, load_key
 from features.settings import SettingsError
 from features.shop import ShopSettings, SourceSettings
 from features.sources.reading import CHUNK_ROWS, Notes, Progress, Reading
+
+# trackers' adapters share their formats' vocabularies, and a service starts a second sooner without pandas
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Read beside the models and the store, so that one key serves a history and its retraining.
 DEFAULT_KEY_FILE = Path("lotse-data/pseudonym.key")
@@ -63,7 +66,7 @@ def open_source(
             f"unknown source {source!r}; there are: {known}. A section [sources.{source}] in configs/shop.toml adds one"
         )
     reader = _load(points, source, section)
-    settings = _merged(reader.DEFAULTS, section, overrides or {})
+    settings = shop.source(source, reader.DEFAULTS).model_copy(update=overrides or {})
     where = str(location or settings.path)
     if not where and not settings.options.get("url_variable"):  # which names a database
         raise SettingsError(f"where is the log of {source!r}? Give its path, or write it to [sources.{source}] path")
@@ -110,6 +113,8 @@ def read_events(
 
 def concatenate(chunks: list[pd.DataFrame]) -> pd.DataFrame:
     """One table of many; consumes the list. Column by column, so that at most one column is there twice."""
+    import pandas as pd  # noqa: PLC0415
+
     if not chunks:
         return check_events(pd.DataFrame({"visitor": [], "time": [], "name": []}).astype("int64"))
     columns = {}
@@ -130,16 +135,6 @@ def _load(points: dict[str, EntryPoint], source: str, section: SourceSettings | 
             raise SettingsError(f"source {source!r} names the unknown reader {name!r}; installed: {known}")
     loaded: Source = points[name].load()
     return loaded
-
-
-def _merged(defaults: SourceSettings, section: SourceSettings | None, overrides: dict[str, Any]) -> SourceSettings:
-    """The section over the defaults, key by key; mappings are joined, the section's entries win."""
-    changed: dict[str, Any] = {}
-    if section is not None:
-        for key in section.model_fields_set:
-            value = getattr(section, key)
-            changed[key] = {**getattr(defaults, key), **value} if isinstance(value, dict) else value
-    return defaults.model_copy(update=changed | overrides)
 
 
 __all__ = [

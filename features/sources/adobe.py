@@ -25,28 +25,13 @@ from pydantic import Field
 from features.errors import EventError
 from features.settings import Settings
 from features.shop import SourceSettings
+from features.sources.adobe_events import EVENTS
 from features.sources.adobe_hit import COLUMNS, Hit, HitReader
 from features.sources.convert import from_records
 from features.sources.reading import CUT_OFF_STREAM, Reading
 
 DEFAULTS: Final = SourceSettings(
-    events={
-        "custom_link": "click",
-        "exit_link": "click",
-        "download_link": "file_download",
-        "media_start": "video_start",
-        "media_update": "video_progress",
-        "media_close": "video_complete",
-        "media_ad": "custom",
-        "survey": "custom",
-        "prodView": "view_item",
-        "prodViewList": "view_item_list",
-        "scOpen": "add_to_cart",
-        "scAdd": "add_to_cart",
-        "scRemove": "remove_from_cart",
-        "scView": "view_cart",
-        "scCheckout": "begin_checkout",
-    },
+    events=EVENTS,
     # ref_type, as referrer_type.tsv numbers it: a hard drive counts as direct, Usenet and AI tools as other sites
     channels={
         "1": "internal",

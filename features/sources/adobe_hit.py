@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from features.agents import device_of
 from features.channels import Entry, entry_of
 from features.events import CONSENT_MEASURE, EVENT_NAMES
+from features.sources.adobe_events import PURCHASE, SHOPPING, Record, in_order, products, records
 from features.sources.reading import Reading
 
 Hit = dict[str, str]
-Record = dict[str, Any]
 
 _EITHER: Final = (
     "visid_high", "visid_low", "visid_type", "page_event", "page_url", "pagename", "referrer", "event_list",
@@ -63,8 +63,6 @@ _SHOPPING: Final = {
     "14": "scView",
 }
 _CUSTOM: Final = ((range(200, 300), 199), (range(20_100, 21_000), 19_999))
-_PER_ITEM: Final = frozenset({"purchase", "scOpen", "scAdd", "scRemove"})
-_WITH_VALUE: Final = frozenset({"purchase", "scCheckout", "scView"})
 # The visitor is a hash of the address and the browser: no id that may be kept from one visit to the next.
 _BY_ADDRESS: Final = "1"
 _ZERO: Final = ("", "0")
@@ -73,46 +71,6 @@ _ZERO: Final = ("", "0")
 @lru_cache(maxsize=100_000)
 def _entry(url: str, referrer: str) -> Entry:
     return entry_of(url, referrer)
-
-
-@dataclass(frozen=True)
-class Product:
-    """An entry of a product list: `category;product;quantity;price;...`, the price being that of the whole line."""
-
-    category: str
-    item: str
-    quantity: str
-    total: str
-
-    def record(self) -> Record:
-        """Our columns, with the price of one unit."""
-        try:
-            price: object = float(self.total) / (float(self.quantity or 1) or 1.0)
-        except ValueError:
-            price = self.total or None  # refused with its row later on
-        return {"item": self.item, "category": self.category, "price": price, "quantity": self.quantity or None}
-
-
-def products(text: str) -> list[Product]:
-    """The entries of a product list that name a product.
-
-    >>> products("Shoes;Runner^, red;2;59.90;event5=3;eVar1=x,;Socks;10;29.99")[0].item
-    'Runner, red'
-    """
-    # a caret stands before a separator that is part of a value
-    kept = {"^^": "\0", "^,": "\1", "^;": "\2", "^=": "="}
-    for escaped, mark in kept.items():
-        text = text.replace(escaped, mark)
-
-    def value(cell: str) -> str:
-        return cell.replace("\0", "^").replace("\1", ",").replace("\2", ";").strip()
-
-    found = []
-    for entry in text.split(","):
-        category, item, quantity, total = (value(cell) for cell in (*entry.split(";"), "", "", "", "")[:4])
-        if item:
-            found.append(Product(category, item, quantity, total))
-    return found
 
 
 def event_numbers(text: str) -> list[str]:
@@ -182,11 +140,11 @@ class HitReader:
             "utc_offset": self.utc_offset(hit),
             "consent": CONSENT_MEASURE if by_address or "dataprivacyconsentoptout" in hit else None,
         }
-        records = [record | said for name in self.names(hit) for said in self.said(hit, name)]
-        for number, further in enumerate(records):
+        found = [record | said for name in self.names(hit) for said in self.said(hit, name)]
+        for number, further in enumerate(found):
             further["id"] = f"{identity}/{number}" if identity and number else identity
             further["interactive"] = 0 if number else None
-        return records
+        return found
 
     def names(self, hit: Hit) -> list[str]:
         """What happened, in the words of `DEFAULTS.events`: the kind of hit, then its events."""
@@ -194,13 +152,10 @@ class HitReader:
         first = "page_view" if kind == _TARGET else _PAGE_EVENTS.get(kind, f"page_event {kind}")
         numbers = event_numbers(self.posted(hit, "event_list"))
         names = [name for number in dict.fromkeys(numbers) if (name := self.event_name(number))]
-        if "purchase" in names and hit.get("duplicate_purchase") == "1":
-            names.remove("purchase")
+        if PURCHASE in names and hit.get("duplicate_purchase") == "1":
+            names.remove(PURCHASE)
             self.reading.notes.skipped[REPEATED_PURCHASE] += 1
-        if "scAdd" in names and "scOpen" in names:
-            names.remove("scOpen")  # the cart was opened by what was put in
-        # a custom link is how a page reports an event without a page view
-        return names if first == "custom_link" and names else [first, *names]
+        return in_order(first, names)
 
     def event_name(self, number: str) -> str:
         """Name of an event of the list; empty for what is no action: that a variable was set, an unmapped counter."""
@@ -222,17 +177,10 @@ class HitReader:
 
     def said(self, hit: Hit, name: str) -> list[Record]:
         """The event's own columns, a record for each product where the event is about each."""
-        if name not in _SHOPPING.values():
+        if name not in SHOPPING:
             return [{"name": name}]
-        found = products(self.posted(hit, "product_list"))
         currency = self.currency if "post_product_list" in self.headers else self.posted(hit, "currency")
-        record: Record = {"name": name, "currency": currency or None, "value": _total(found, name)}
-        if name == "prodView" and len(found) > 1:
-            return [record | {"name": "prodViewList", "category": found[0].category}]
-        if name in _PER_ITEM and found:
-            return [record | {"value": record["value"] if not place else None} | each.record()
-                    for place, each in enumerate(found)]  # fmt: skip
-        return [record | found[0].record()] if name == "prodView" and found else [record]
+        return records(name, products(self.posted(hit, "product_list")), currency)
 
     def page(self, hit: Hit) -> str | None:
         """The address; the name of the page where there is none, as in apps, but not of a link, which stays on it."""
@@ -267,14 +215,3 @@ class HitReader:
         except (IndexError, ValueError):
             return None
         return -behind if abs(behind) <= 18 * 60 else None
-
-
-def _total(found: list[Product], name: str) -> float | None:
-    """What the products come to; None where the event has no value or the list no prices."""
-    if name not in _WITH_VALUE:
-        return None
-    try:
-        totals = [float(each.total) for each in found if each.total]
-    except ValueError:
-        return None  # the price itself is refused later on
-    return sum(totals) if totals else None

@@ -27,7 +27,6 @@ REPEATED_DAY: Final = "intraday file of a day that its daily table covers"
 # A nested row takes kilobytes as Python objects.
 _BATCH_ROWS: Final = 10_000
 _TABLE: Final = re.compile(r"(?:events|sessions)_(intraday_)?(\d{8})")
-_NOT_SET: Final = frozenset({"", "(not set)", "<Other>", "(data deleted)", "(other)"})
 
 
 class BadRowError(Exception):
@@ -122,12 +121,6 @@ def records_of(
         for record in records:
             record["row"] = row
             yield record
-
-
-def known(value: Any) -> str:
-    """The text of a cell; empty where it is missing or says that it is, as in `(not set)`."""
-    text = "" if value is None else str(value)
-    return "" if text in _NOT_SET else text
 
 
 def whole(value: Any, column: str) -> int:

@@ -31,7 +31,6 @@ from features.sources.exports import (
     BadRowError,
     Row,
     is_parquet,
-    known,
     number,
     parquet_columns,
     records_of,
@@ -42,6 +41,7 @@ from features.sources.exports import (
 )
 from features.sources.ga360_totals import Ga360Options, visit_events
 from features.sources.reading import Reading
+from features.trackers.ga4 import known
 
 _CHECKOUT_STEPS: Final = 10
 

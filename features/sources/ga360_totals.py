@@ -21,8 +21,8 @@ import pyarrow.parquet
 from features.errors import EventError
 from features.settings import Settings
 from features.sources.convert import Record
-from features.sources.exports import known
 from features.sources.reading import Reading
+from features.trackers.ga4 import known
 
 UNTIMED: Final = "page view between the first and the last hit, its time unknown"
 

@@ -19,17 +19,15 @@ from typing import Any, Final
 
 import pandas as pd
 
-from features.channels import CHANNEL_GROUPS, channel_of, entry_of
+from features.channels import CHANNEL_GROUPS
 from features.errors import EventError
 from features.events import CONSENT_LINK, CONSENT_MEASURE, CONSENTS
-from features.settings import Settings
 from features.shop import SourceSettings
 from features.sources.columns import inside
 from features.sources.convert import Record, from_records
 from features.sources.exports import (
     BadRowError,
     Row,
-    known,
     number,
     records_of,
     repeated,
@@ -38,16 +36,23 @@ from features.sources.exports import (
     whole,
 )
 from features.sources.reading import Reading
+from features.trackers.ga4 import (
+    DEVICES,
+    EVENTS,
+    Ga4Options,
+    campaign_of,
+    interactive,
+    is_money,
+    item_of,
+    known,
+    origin,
+    with_items,
+)
 
 DEFAULTS: Final = SourceSettings(
-    events={
-        "view_search_results": "search",
-        "screen_view": "page_view",
-        "in_app_purchase": "purchase",
-        "ecommerce_purchase": "purchase",
-    },
+    events=EVENTS,
     channels=CHANNEL_GROUPS,
-    devices={"smart tv": "tv"},
+    devices=DEVICES,
     time_unit="us",
     unknown_events="custom",
 )
@@ -84,35 +89,6 @@ _FLAT_COLUMNS: Final = (
     "item_revenue_in_usd",
     "currency",
 )
-# Actions on items: an event each. Of the others only the first two are about one item.
-_ITEM_ACTIONS: Final = frozenset({"add_to_cart", "remove_from_cart", "add_to_wishlist", "purchase", "refund"})
-_OF_ONE_ITEM: Final = frozenset({"view_item", "select_item"})
-# What a page says about itself while it loads, beside its page_view.
-_PAGE_VIEWS: Final = frozenset({"view_item", "view_item_list", "view_cart", "search"})
-
-
-class Ga4Options(Settings):
-    """`[sources.ga4.options]`.
-
-    Attributes
-    ----------
-    skip_events: names that Google makes by itself and that are no step of a visitor; counted.
-    views_interact: whether view_item, view_item_list, view_cart and searches count as interactions. GA4 sends them
-        beside the page_view of the same page, so that counting both would leave no bounce on a product page; set it
-        where the site sends no page_view.
-    """
-
-    skip_events: tuple[str, ...] = (
-        "session_start",
-        "first_visit",
-        "first_open",
-        "app_clear_data",
-        "app_exception",
-        "app_remove",
-        "app_update",
-        "os_update",
-    )
-    views_interact: bool = False
 
 
 def read(reading: Reading) -> Iterator[pd.DataFrame]:
@@ -175,8 +151,7 @@ class _Conversion:
             "page": known(params.get("page_location")) or known(params.get("firebase_screen")) or None,
             "device": known(inside(row, "device", "category")) or None,
             "consent": self._consent(row, visitor),
-            # passive names follow the vocabulary
-            "interactive": 0 if name in _PAGE_VIEWS and not self.options.views_interact else None,
+            "interactive": interactive(name, self.options),
         }
         event["channel"], event["campaign"] = _came_from(row, params)
         items = repeated(row, "items")
@@ -184,7 +159,7 @@ class _Conversion:
         if name == "scroll":
             share = number(params.get("percent_scrolled"), "percent_scrolled")
             event["value"] = None if share is None else share / 100
-        return _with_items(event, name, items)
+        return with_items(event, name, items)
 
     def _consent(self, row: Row, visitor: str) -> int:
         storage = inside(row, "privacy_info", "analytics_storage")
@@ -224,20 +199,14 @@ def _came_from(row: Row, params: Row) -> tuple[str | None, str | None]:
         [known(params.get(name)) for name in ("source", "medium", "campaign")],
     ]
     ads_campaign = known(inside(session, "google_ads_campaign", "campaign_name"))
-    campaign = ads_campaign or next((tag[2] for tag in tags if tag[2] and not tag[2].startswith("(")), None)
+    campaign = ads_campaign or campaign_of(tags)
     if group := known(inside(cross, "default_channel_group")):
         return group, campaign
     clicks = (inside(collected, name) for name in ("gclid", "dclid"))
     if ads_campaign or any(map(known, clicks)):
         return "paid", campaign
-    for source, medium, name in tags:
-        if source or medium:
-            return channel_of(source, medium or "(not set)", name), campaign
-    url, referrer = known(params.get("page_location")), known(params.get("page_referrer"))
-    if not url and not referrer:
-        return None, campaign
-    entry = entry_of(url, referrer)
-    return entry.channel, campaign or entry.campaign or None
+    channel, found = origin(tags, known(params.get("page_location")), known(params.get("page_referrer")))
+    return channel, campaign or found
 
 
 def _money(row: Row, name: str, params: Row, items: list[Row]) -> Row:
@@ -253,41 +222,12 @@ def _money(row: Row, name: str, params: Row, items: list[Row]) -> Row:
     else:
         values = [params.get("value"), inside(ecommerce, amount)]
         price = "price"
-        # a `value` without a currency is no money: vitals and video positions use the same parameter
-        if not currency and name not in ("purchase", "refund"):
+        if not is_money(name, currency):
             values = []
     return {
         "value": next((found for found in values if found is not None), None),
         "currency": currency or None,
         "prices": [item.get(price) for item in items],
-    }
-
-
-def _with_items(event: Row, name: str, items: list[Row]) -> list[Row]:
-    prices = event.pop("prices")
-    if name not in _ITEM_ACTIONS:
-        categories = {known(item.get("item_category")) for item in items}
-        if len(categories) == 1:
-            event["category"] = categories.pop() or None
-        if items and name in _OF_ONE_ITEM:
-            event |= _item(items[0], prices[0])
-        return [event]
-    if not items:
-        return [event]
-    events = []
-    for place, (item, price) in enumerate(zip(items, prices, strict=True)):
-        # the value is the whole order's: once
-        own = {"id": f"{event['id']}/{place}", "value": None} if place else {}
-        events.append(event | own | _item(item, price))
-    return events
-
-
-def _item(item: Row, price: Any) -> Row:
-    return {
-        "item": known(item.get("item_id")) or known(item.get("item_name")) or None,
-        "category": known(item.get("item_category")) or None,
-        "price": price,
-        "quantity": item.get("quantity"),
     }
 
 
@@ -302,7 +242,7 @@ def _item_of_purchase(row: Row) -> list[Row]:
         "value": number(row.get(revenue), revenue),
         "currency": "USD" if usd else row.get("currency"),
     }
-    return [event | _item(row, row.get(price))]
+    return [event | item_of(row, row.get(price))]
 
 
 def _purchases(items: Iterator[Record]) -> Iterator[Record]:

@@ -23,65 +23,15 @@ import sqlalchemy as sa
 from pydantic import ConfigDict, Field
 
 from features.errors import EventError
+from features.segment import EVENTS
 from features.settings import Settings
 from features.shop import SourceSettings
 from features.sources.convert import from_records
 from features.sources.exports import Row, is_parquet, records_of, table_rows
 from features.sources.reading import Reading
-from features.sources.segment_calls import CONSENT_COLUMN, NO_EVENTS, Calls
+from features.sources.segment_calls import CONSENT_COLUMN, NO_EVENTS, ArchivedCalls
 from features.sources.sql import Database
 
-# Ecommerce spec v2, its aliases of v1, and the standard names of accounts and videos. "custom": known, and nothing like
-# it in the vocabulary. Any spelling of a name is known: "Order Completed", "order_completed", "order completed".
-EVENTS: Final = {
-    "page": "page_view",
-    "screen": "page_view",
-    "Products Searched": "search",
-    "Product List Viewed": "view_item_list",
-    "Product List Filtered": "view_item_list",
-    "Viewed Product Category": "view_item_list",
-    "Promotion Viewed": "view_promotion",
-    "Viewed Promotion": "view_promotion",
-    "Promotion Clicked": "select_promotion",
-    "Clicked Promotion": "select_promotion",
-    "Product Clicked": "select_item",
-    "Clicked Product": "select_item",
-    "Product Viewed": "view_item",
-    "Viewed Product": "view_item",
-    "Product Added": "add_to_cart",
-    "Added Product": "add_to_cart",
-    "Wishlist Product Added to Cart": "add_to_cart",
-    "Product Removed": "remove_from_cart",
-    "Removed Product": "remove_from_cart",
-    "Cart Viewed": "view_cart",
-    "Checkout Started": "begin_checkout",
-    "Checkout Step Viewed": "custom",  # its first step comes with Checkout Started, which must not count twice
-    "Viewed Checkout Step": "custom",
-    "Checkout Step Completed": "add_shipping_info",  # what steps before the payment ask for
-    "Completed Checkout Step": "add_shipping_info",
-    "Payment Info Entered": "add_payment_info",
-    "Order Completed": "purchase",
-    "Completed Order": "purchase",
-    "Order Updated": "custom",
-    "Updated Order": "custom",
-    "Order Refunded": "refund",
-    "Order Cancelled": "refund",
-    "Coupon Entered": "custom",
-    "Coupon Applied": "custom",
-    "Coupon Denied": "custom",
-    "Coupon Removed": "custom",
-    "Product Added to Wishlist": "add_to_wishlist",
-    "Product Removed from Wishlist": "custom",
-    "Product Shared": "share",
-    "Cart Shared": "share",
-    "Product Reviewed": "custom",
-    "Signed Up": "sign_up",
-    "Signed In": "login",
-    "Signed Out": "custom",
-    "Video Playback Started": "video_start",
-    "Video Content Playing": "video_progress",
-    "Video Playback Completed": "video_complete",
-}
 DEFAULTS: Final = SourceSettings(events=EVENTS, time_unit="iso", unknown_events="custom")
 
 _COLUMNS: Final = frozenset({
@@ -124,7 +74,7 @@ def read(reading: Reading) -> Iterator[pd.DataFrame]:
         A file or table cannot be read, or a row breaks the contract of the event.
     """
     options = reading.options(SegmentOptions)
-    calls = Calls(reading, options.consent_categories)
+    calls = ArchivedCalls(reading, options.consent_categories)
     if options.url_variable or "://" in reading.location:
         yield from _database(reading, options, calls)
         return
@@ -150,7 +100,7 @@ def _consent_columns(path: Path) -> set[str]:
     return {name for name in found if name.startswith(CONSENT_COLUMN)}
 
 
-def _database(reading: Reading, options: SegmentOptions, calls: Calls) -> Iterator[pd.DataFrame]:
+def _database(reading: Reading, options: SegmentOptions, calls: ArchivedCalls) -> Iterator[pd.DataFrame]:
     schema = options.schema_name
     with Database(reading.location, options.url_variable) as database:
         names = database.tables(schema)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import csv
 import datetime
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -21,12 +22,26 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
+from features.channels import Entry, entry_of
 from features.errors import EventError
-from features.settings import Settings
 from features.shop import SourceSettings
 from features.sources.convert import from_records
 from features.sources.reading import Reading
-from features.sources.snowplow_event import ENTITIES, TOLD, EnrichedEvent
+from features.trackers.snowplow import (
+    CHANNELS,
+    DEVICES,
+    ENTITIES,
+    EVENTS,
+    QUARTER_SECONDS,
+    TOLD,
+    Rules,
+    SnowplowEvent,
+    SnowplowOptions,
+    add_entities,
+    self_described,
+    snake,
+    utc_offset,
+)
 
 # The order of the enriched TSV, which never changes (atomic.events has the same without the three JSON columns).
 _ORDER: Final = """
@@ -50,73 +65,9 @@ _ORDER: Final = """
 COLUMNS: Final = tuple(_ORDER.split())
 
 DEFAULTS: Final = SourceSettings(
-    events={
-        "page_ping": "user_engagement",
-        "screen_view": "page_view",
-        "link_click": "click",
-        "button_click": "click",
-        "focus_form": "form_start",
-        "change_form": "form_start",
-        "form_field": "custom",
-        "submit_form": "form_submit",
-        "site_search": "search",
-        "social_interaction": "share",
-        "transaction": "purchase",
-        "transaction_item": "purchase",
-        "product_view": "view_item",
-        "list_view": "view_item_list",
-        "list_click": "select_item",
-        "checkout_step": "begin_checkout",
-        "checkout_step/shipping": "add_shipping_info",
-        "checkout_step/payment": "add_payment_info",
-        "checkout_step/other": "custom",
-        "promo_view": "view_promotion",
-        "promo_click": "select_promotion",
-        "trns_error": "custom",
-        "enhanced_ecommerce/view": "view_item_list",
-        "enhanced_ecommerce/click": "select_item",
-        "enhanced_ecommerce/detail": "view_item",
-        "enhanced_ecommerce/add": "add_to_cart",
-        "enhanced_ecommerce/remove": "remove_from_cart",
-        "enhanced_ecommerce/checkout": "begin_checkout",
-        "enhanced_ecommerce/checkout_option": "custom",
-        "enhanced_ecommerce/purchase": "purchase",
-        "enhanced_ecommerce/refund": "refund",
-        "enhanced_ecommerce/promo_click": "select_promotion",
-        "add-to-basket": "add_to_cart",
-        "add-to-cart": "add_to_cart",
-        "remove-from-basket": "remove_from_cart",
-        "remove-from-cart": "remove_from_cart",
-        "media/play": "video_start",
-        "media/percentprogress": "video_progress",
-        "media/ended": "video_complete",
-        "play_event": "video_start",
-        "percent_progress_event": "video_progress",
-        "ping_event": "video_progress",
-        "end_event": "video_complete",
-        "consent_preferences": "custom",
-        "cmp_visible": "custom",
-        "web_vitals": "custom",
-        "timing": "custom",
-    },
-    # the referrer parser's mediums; "unknown" is its word for a site that it has no entry for
-    channels={"search": "organic", "unknown": "referral"},
-    # the device classes of the YAUAA enrichment; another class, or none, leaves it to the user agent
-    devices={
-        "Desktop": "desktop",
-        "Phone": "mobile",
-        "Mobile": "mobile",
-        "Tablet": "tablet",
-        "eReader": "tablet",
-        "TV": "tv",
-        "Set-top box": "tv",
-        "Game Console": "tv",
-        "Robot": "bot",
-        "Robot Mobile": "bot",
-        "Robot Imitator": "bot",
-        "Spy": "bot",
-        "Hacker": "bot",
-    },
+    events=EVENTS,
+    channels=CHANNELS,
+    devices=DEVICES,
     time_unit="iso",
     unknown_events="custom",
 )
@@ -124,18 +75,6 @@ DEFAULTS: Final = SourceSettings(
 NO_VISITOR: Final = "no id of a visitor or session"
 OTHER_APP: Final = "another app_id"
 _VERSION: Final = re.compile(r"_\d+(_\d+_\d+)?$")
-_CAMEL: Final = re.compile(r"(?<=[a-z0-9])([A-Z])")
-
-
-class SnowplowOptions(Settings):
-    """`[sources.snowplow.options]`.
-
-    Attributes
-    ----------
-    app_ids: read the events of these apps only; those of others are left out and counted. Empty: of all.
-    """
-
-    app_ids: tuple[str, ...] = ()
 
 
 def read(reading: Reading) -> Iterator[pd.DataFrame]:
@@ -147,25 +86,23 @@ def read(reading: Reading) -> Iterator[pd.DataFrame]:
         A file has none of the known forms, or a row breaks the contract of the event.
     """
     apps = frozenset(reading.options(SnowplowOptions).app_ids)
-    own = {**reading.shop.events, **reading.settings.events}
-    forms: set[tuple[str, str]] = set()
+    rules = Rules({**reading.shop.events, **reading.settings.events}, reading.settings.devices, {}, _entry)
     for path in reading.files():
-        records = _records(path, reading, apps, own, forms)
+        records = _records(path, reading, apps, rules)
         yield from from_records(records, reading, path)
 
 
-def _records(
-    path: Path, reading: Reading, apps: frozenset[str], own: Mapping[str, str], forms: set[tuple[str, str]]
-) -> Iterator[dict[str, Any]]:
+def _records(path: Path, reading: Reading, apps: frozenset[str], rules: Rules) -> Iterator[dict[str, Any]]:
     """Records for `from_records`, one an event of ours, in the order of the file."""
     for row, event in reading.sound(_rows(path, reading), path, "no enriched event"):
         events: list[dict[str, Any]] = []
         if apps and event.get("app_id") not in apps:
             reading.notes.skipped[OTHER_APP] += 1
-        elif not (found := EnrichedEvent(event, own, reading.settings.devices, forms)).visitor:
+        elif not (found := SnowplowEvent(event, rules)).visitor:
             reading.notes.skipped[NO_VISITOR] += 1
         else:
-            events = found.events()
+            time = event.get("derived_tstamp") or event.get("collector_tstamp")
+            events = found.events(time=time, utc_offset=_utc_offset(event, time))
         reading.notes.rows += 1 - len(events)  # a row of the log may be several events, which are counted later on
         for record in events:
             yield {**record, "row": row}
@@ -255,19 +192,17 @@ def _with_entities(event: dict[str, Any]) -> dict[str, Any] | str:
             if value is None:
                 continue
             if name in ("contexts", "derived_contexts"):
-                for entity in _decoded(value).get("data", ()):
-                    entities.setdefault(_schema(entity["schema"]), []).append(_snake(entity["data"]))
+                add_entities(entities, _decoded(value))
             elif name == "unstruct_event":
-                inner = _decoded(value)["data"]
-                plain |= {"schema": _schema(inner["schema"]), "data": _snake(inner["data"])}
+                plain |= self_described(_decoded(value))
             elif not _wanted(name):
                 continue
             elif name.startswith("unstruct_event_"):
                 schema = _VERSION.sub("", name.removeprefix("unstruct_event_"))
-                plain |= {"schema": schema, "data": _snake(_decoded(value))}
+                plain |= {"schema": schema, "data": snake(_decoded(value))}
             elif name.startswith("contexts_"):
                 key = _VERSION.sub("", name.removeprefix("contexts_"))
-                entities.setdefault(key, []).extend(_snake(entity) for entity in _decoded(value))
+                entities.setdefault(key, []).extend(snake(entity) for entity in _decoded(value))
             else:
                 # all as text, as the TSV has it
                 plain[name] = value.isoformat(" ") if isinstance(value, datetime.datetime) else str(value)
@@ -280,13 +215,16 @@ def _decoded(value: Any) -> Any:
     return msgspec.json.decode(value) if isinstance(value, str | bytes) else value
 
 
-def _schema(address: str) -> str:
-    """`iglu:com.acme.x-y/someThing/jsonschema/1-0-0` -> `com_acme_x_y_some_thing`, as warehouse columns are called."""
-    vendor, name = address.removeprefix("iglu:").split("/")[:2]
-    snake = _CAMEL.sub(r"_\1", name)
-    return re.sub(r"[^a-z0-9]+", "_", f"{vendor}_{snake}".lower())
+@lru_cache(maxsize=100_000)
+def _entry(url: str, referrer: str) -> Entry:
+    return entry_of(url, referrer)
 
 
-def _snake(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys as warehouses write them: `unitPrice` and `unit_price` are one."""
-    return {key if key.islower() else _CAMEL.sub(r"_\1", key).lower(): value for key, value in data.items()}
+def _utc_offset(event: dict[str, Any], time: Any) -> int | None:
+    """By the zone that the browser names, else by that of the address."""
+    zone = event.get("os_timezone") or event.get("geo_timezone") or ""
+    try:
+        moment = datetime.datetime.fromisoformat(str(time)).replace(tzinfo=datetime.UTC)
+        return utc_offset(zone, int(moment.timestamp()) // QUARTER_SECONDS)
+    except (ValueError, OverflowError):
+        return None  # a time that is none is refused with its row later on

@@ -14,117 +14,20 @@ user agents are looked at and forgotten; no other variable of the data layer is 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Final
 
-import msgspec
 import pandas as pd
-from pydantic import Field, field_validator
 
-from features.agents import device_of
 from features.channels import Entry, entry_of
-from features.events import CONSENTS
-from features.settings import Settings
-from features.shop import SourceSettings
 from features.sources.convert import from_records
-from features.sources.exports import Row, records_of, table_rows
+from features.sources.exports import records_of, table_rows
 from features.sources.reading import Reading
+from features.sources.tealium_event import DEFAULTS, EVENTS, Row, TealiumEvents, TealiumOptions, is_step
 
-# The standard events of the retail data layer and of the events extension, and what tags call themselves without it.
-# "custom": known, and nothing like it in the vocabulary.
-EVENTS: Final = {
-    "view": "page_view",
-    "screen_view": "page_view",
-    "link": "click",
-    "custom_click": "click",
-    "category_view": "view_item_list",
-    "product_view": "view_item",
-    "cart_add": "add_to_cart",
-    "cart_remove": "remove_from_cart",
-    "cart_empty": "remove_from_cart",
-    "cart_view": "view_cart",
-    "checkout": "begin_checkout",
-    "wishlist_add": "add_to_wishlist",
-    "user_login": "login",
-    "user_logout": "custom",
-    "user_register": "sign_up",
-    "user_update": "custom",
-    "email_signup": "generate_lead",
-    "newsletter_signup": "generate_lead",
-    "social_share": "share",
-}  # page_view, search and purchase are our names too
-DEFAULTS: Final = SourceSettings(events=EVENTS, unknown_events="custom")
+__all__ = ["DEFAULTS", "EVENTS", "TealiumOptions", "read"]
 
-# Where each column is looked for, the best place first.
-VARIABLES: Final[dict[str, tuple[str, ...]]] = {
-    "name": ("tealium_event", "ut_event", "event"),
-    "visitor": (
-        "visitorid", "visitor_id", "tealium_visitor_id", "ut_visitor_id", "cp_utag_main_v_id",
-        "firstpartycookies_utag_main_v_id", "firstparty_tealium_cookies_utag_main_v_id",
-    ),
-    "session": (
-        "tealium_session_id", "ut_session_id", "cp_utag_main_ses_id", "firstpartycookies_utag_main_ses_id",
-        "firstparty_tealium_cookies_utag_main_ses_id",
-    ),
-    "id": ("eventid", "event_id", "request_uuid"),
-    "time": (
-        "eventtime", "post_time", "timestamp_unix_milliseconds", "tealium_timestamp_utc", "tealium_timestamp_epoch",
-    ),
-    "url": ("dom_url", "pageurl_full_url", "page_url_full_url"),
-    "query": ("dom_query_string", "pageurl_querystring", "page_url_querystring"),
-    "page": ("screen_title", "page_name"),
-    "referrer": ("dom_referrer", "referrerurl_full_url", "referrer_url_full_url"),
-    "user_agent": ("useragent", "user_agent"),
-    "device": ("device_type",),
-    "item": ("product_id", "product_sku", "_cprod"),
-    "category": ("product_category", "_ccat"),
-    "list_category": ("category_name", "category_id", "page_category_name"),
-    "price": ("product_price", "product_unit_price", "_cprice"),
-    "quantity": ("product_quantity", "_cquan"),
-    "value": ("order_total", "_ctotal", "order_subtotal", "_csubtotal"),
-    "cart_value": ("cart_total_value",),
-    "currency": ("order_currency_code", "order_currency", "_ccurrency", "currency_code", "site_currency"),
-    "consent_status": ("consent_status", "tracking_consented"),
-    "consent_categories": ("consent_categories",),
-    **{f"declared_{slot}": () for slot in range(4)},
-}  # fmt: skip
 NO_VISIT: Final = "imported, no step of a visitor"
-_OF_PRODUCTS: Final = frozenset({"add_to_cart", "remove_from_cart", "add_to_wishlist", "purchase", "refund"})
-_OF_ONE_PRODUCT: Final = frozenset({"view_item", "select_item"})
-_OF_CART: Final = frozenset({"view_cart", "begin_checkout", "add_shipping_info", "add_payment_info"})
-_NOT_GRANTED: Final = frozenset({"notconsented", "unknown"})
-# Tealium's categories of consent: the two that grant something here, then those that grant nothing.
-_CATEGORIES: Final[dict[str, tuple[str, ...]]] = {
-    "analytics": ("measure", "link"),
-    "personalization": ("personalise",),
-    **dict.fromkeys(("affiliates", "displayads", "email", "search", "social", "bigdata", "mobile", "engagement"), ()),
-    **dict.fromkeys(("monitoring", "crm", "cdp", "cookiematch", "misc"), ()),
-}
-
-
-class TealiumOptions(Settings):
-    """What `[sources.tealium.options]` may hold.
-
-    variables: where the shop keeps what, our name on the left: `variables = {item = "prod_sku", value = "basket_sum"}`.
-        It is looked for first, then the usual names. Ours are the columns of an event and: list_category (of an event
-        without products), cart_value (of a cart and a checkout; `value` is a purchase's), query, consent_status,
-        consent_categories.
-    consent_categories: what each category of consent grants, beside analytics (measure, link) and personalization
-        (personalise). An event with categories carries what they grant together; "consented" without any grants all,
-        "notConsented" and "unknown" nothing; an event that says neither has the source's `consent`.
-    """
-
-    variables: dict[str, str] = Field(default_factory=dict)
-    consent_categories: dict[str, tuple[Literal["measure", "link", "personalise"], ...]] = Field(default_factory=dict)
-
-    @field_validator("variables")
-    @classmethod
-    def _known_variables(cls, variables: dict[str, str]) -> dict[str, str]:
-        for name in variables:
-            if name not in VARIABLES:
-                raise ValueError(f"unknown name {name!r}; known: {', '.join(VARIABLES)}")
-        return variables
 
 
 def read(reading: Reading) -> Iterator[pd.DataFrame]:
@@ -137,185 +40,20 @@ def read(reading: Reading) -> Iterator[pd.DataFrame]:
     EventError
         A file cannot be read, or a row breaks the contract of the event.
     """
-    convert = _Events(reading)
+    names = {**reading.shop.events, **reading.settings.events}
+    unmapped = reading.notes.unmapped
+    records = TealiumEvents(names, reading.options(TealiumOptions), _entry, lambda what: unmapped.update([what]))
+
+    def convert(found: Row) -> list[Row]:
+        if is_step(found):
+            return records(found)
+        reading.notes.skipped[NO_VISIT] += 1
+        return []
+
     for path in reading.files():
         yield from from_records(records_of(table_rows(path, reading, ()), convert, path, reading), reading, path)
-
-
-class _Events:
-    """From an object of the log to records of events, by the settings of one reading."""
-
-    def __init__(self, reading: Reading) -> None:
-        options = reading.options(TealiumOptions)
-        self.notes = reading.notes
-        self.names = {**reading.shop.events, **reading.settings.events}
-        self.places = {
-            ours: (_plain(options.variables[ours]), *usual) if ours in options.variables else usual
-            for ours, usual in VARIABLES.items()
-        }
-        own = options.consent_categories.items()
-        self.categories = {**_CATEGORIES, **{_letters(name): grants for name, grants in own}}
-
-    def __call__(self, found: Row) -> list[Row]:
-        """One record, or one for each product."""
-        if found.get("enrichmentOnly") is True or found.get("type") == "BULK_IMPORT":
-            self.notes.skipped[NO_VISIT] += 1
-            return []
-        event = _flat(found)
-        name = self.first(event, "name")
-        url, referrer = (str(self.first(event, column) or "") for column in ("url", "referrer"))
-        query = str(self.first(event, "query") or "")
-        entry = _entry(f"{url}?{query}" if query and "?" not in url else url, referrer)
-        agent, kind = self.first(event, "user_agent"), self.first(event, "device")
-        whole = {
-            "visitor": self.first(event, "visitor"),
-            "session": self.first(event, "session"),
-            "time": _time_ms(self.first(event, "time")),
-            "name": name,
-            "page": url or self.first(event, "page"),
-            # a server's event without a page tells nothing about how the visitor came
-            "channel": entry.channel if url or referrer else None,
-            "campaign": entry.campaign or None,
-            "device": device_of(str(agent)) if agent else str(kind).lower() if kind else None,
-            "utc_offset": _utc_offset(event),
-            "consent": self.consent(event),
-            "currency": self.first(event, "currency"),
-            **{f"declared_{slot}": self.first(event, f"declared_{slot}") for slot in range(4)},
-        }
-        action = self.names.get(str(name), str(name))
-        identity = self.identity(event)
-        value = "value" if action in ("purchase", "refund") else "cart_value" if action in _OF_CART else None
-        return [
-            {
-                **whole,
-                **product,
-                "id": f"{identity}/{place}" if place and identity else identity,
-                "value": self.first(event, value) if value and not place else None,
-            }
-            for place, product in enumerate(self.products(event, action))
-        ]
-
-    def first(self, event: Row, ours: str) -> Any:
-        """The first value that is given; of a list its first."""
-        for theirs in self.places[ours]:
-            if theirs in event:
-                for value in _cells(event[theirs]):
-                    if value is not None:
-                        return value
-        return None
-
-    def identity(self, event: Row) -> str | None:
-        """The event's id; of one that only the tag has seen, its random number and its time."""
-        given = self.first(event, "id")
-        if given is None and _cells(event.get("tealium_random")):
-            return f"{event['tealium_random']}-{event.get('tealium_timestamp_epoch')}"
-        return None if given is None else str(given)
-
-    def products(self, event: Row, action: str) -> list[Row]:
-        """What the event says of each of its products; of an event that is about none, its list's category."""
-        columns = {
-            ours: next((cells for theirs in self.places[ours] if (cells := _cells(event.get(theirs)))), [])
-            for ours in ("item", "category", "price", "quantity")
-        }
-        rows = [place for place, item in enumerate(columns["item"]) if item is not None] or [0]
-        if action in _OF_ONE_PRODUCT:
-            rows = rows[:1]
-        elif action not in _OF_PRODUCTS:
-            columns, rows = {"category": [self.first(event, "list_category")]}, [0]
-        return [
-            {ours: cells[place] if place < len(cells) else None for ours, cells in columns.items()} for place in rows
-        ]
-
-    def consent(self, event: Row) -> int | None:
-        """The bits that the event's consent grants; None where it says nothing."""
-        status = _letters(str(self.first(event, "consent_status") or ""))
-        listed = next((cells for name in self.places["consent_categories"] if (cells := _cells(event.get(name)))), [])
-        categories = [part for cell in listed if cell is not None for part in str(cell).split(",")]
-        if not status and not categories:
-            return None
-        if status in _NOT_GRANTED:
-            return 0
-        if not categories and status == "consented":
-            return sum(CONSENTS.values())
-        if not categories:
-            self.notes.unmapped[f"consent status {status}"] += 1
-        bits = 0
-        for category in categories:
-            if _letters(category) not in self.categories:
-                self.notes.unmapped[f"consent category {category}"] += 1
-            for grant in self.categories.get(_letters(category), ()):
-                bits |= CONSENTS[grant]
-        return bits
-
-
-def _flat(event: Row) -> Row:
-    """{plain name: value} of all that is no object; what stands at the top wins over a variable of the same name."""
-    top: Row = {}
-    inside: Row = {}
-    levels = [("", event)]
-    for prefix, level in levels:
-        for key, value in level.items():
-            if isinstance(value, dict):
-                levels.append((f"{prefix}{key}_", value))
-            else:
-                name = f"{prefix}{key}"
-                (inside if name.startswith(("data", "udo")) else top).setdefault(_plain(name), value)
-    return {**inside, **top}
-
-
-@lru_cache(maxsize=10_000)
-def _plain(name: str) -> str:
-    return name.replace(".", "_").removeprefix("data_").removeprefix("udo_")
 
 
 @lru_cache(maxsize=100_000)
 def _entry(url: str, referrer: str) -> Entry:
     return entry_of(url, referrer)
-
-
-def _letters(name: str) -> str:
-    return "".join(letter for letter in name.lower() if letter.isalnum())
-
-
-def _cells(value: Any) -> list[Any]:
-    """A variable's values: of a list, or of its text, its elements; None for those that are empty."""
-    if isinstance(value, str) and value.startswith("["):
-        try:
-            value = msgspec.json.decode(value)
-        except msgspec.DecodeError:
-            return [value]  # a text that begins so
-    if not isinstance(value, list):
-        return [] if value is None or value == "" else [value]
-    return [None if cell == "" or isinstance(cell, list | dict) else cell for cell in value]
-
-
-def _time_ms(value: Any) -> Any:
-    """Milliseconds of seconds, milliseconds or ISO text; anything else as it is, to be refused as a time."""
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        at = _moment(value)
-        return value if at is None else round(at.timestamp() * 1000)
-    # seconds of the year 5138 and milliseconds of the year 1973: no event has either
-    return number if abs(number) >= 10**11 else number * 1000
-
-
-def _moment(value: Any) -> datetime | None:
-    try:
-        at = datetime.fromisoformat(str(value))
-    except ValueError:
-        return None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
-
-
-def _utc_offset(event: Row) -> int | None:
-    """Minutes ahead of UTC, from the two clocks that the tag reads or the offset that the browser tells."""
-    local, utc = (_moment(event.get(f"tealium_timestamp_{clock}")) for clock in ("local", "utc"))
-    if local and utc:
-        minutes = (local.replace(tzinfo=UTC) - utc.astimezone(UTC)).total_seconds() / 60
-    elif isinstance(event.get("browser_timezone_offset"), int | float):
-        minutes = -event["browser_timezone_offset"]
-    else:
-        return None
-    offset = round(minutes / 15) * 15  # zones lie quarters of an hour apart
-    return offset if abs(offset) <= 18 * 60 else None

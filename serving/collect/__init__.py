@@ -59,11 +59,14 @@ class Collected:
     ----------
     events: in their order; dropped: a reason, in words of ours, for each event that cannot be used.
     about: what the endpoint's answer has to know.
+    objected: whether the request tells an opt-out, where the consent of its events does not; then it goes on to the
+    original collector only if that is configured. Not of a request that is there to tell the original so.
     """
 
     events: list[EventIn] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     about: Any = None
+    objected: bool = False
 
 
 class Refused(Exception):  # noqa: N818  (it is no error of ours)
@@ -77,19 +80,20 @@ class Refused(Exception):  # noqa: N818  (it is no error of ours)
 class Endpoint(NamedTuple):
     """What a tracker's client asks.
 
-    read: the events of a hit, or raises Refused; answer: given the hit, what was read of it and the answers to its
-    events, as many as could be used.
+    read: the events of a hit, or raises Refused; it may wait for what the store knows of the visitor. answer: given the
+    hit, what was read of it and the answers to its events, as many as could be used.
     """
 
     methods: tuple[str, ...]
-    read: Callable[[Hit], Collected]
+    read: Callable[[Hit], Collected | Awaitable[Collected]]
     answer: Callable[[Hit, Collected, Sequence[Answer]], Reply | Awaitable[Reply]]
 
 
 class Tools(NamedTuple):
     """What every tracker works with.
 
-    options: its table of `collect.options`; look: the running session of a visitor (raw id), whatever the consent.
+    options: its table of `collect.options`; look: the running session of a visitor (raw id), whatever the consent;
+    sent_back: told the outcome for each visitor whose scores were sent back to the tracker's own server.
     """
 
     shop: ShopSettings
@@ -97,6 +101,7 @@ class Tools(NamedTuple):
     consent: Consent
     anonymous: Anonymous
     look: Callable[[str], Awaitable[View | None]]
+    sent_back: Callable[[str], None] = lambda outcome: None
 
 
 class Tracker(Protocol):

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
-from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Final
 
 from serving.collect import Collected, Endpoint, Hit, Refused, Tools, trackers
 from serving.collect.cors import TrackerCors
 from serving.collect.visitors import Anonymous
 from serving.consent import Consent
+from serving.http.bodies import Receive
 from serving.http.call import Call, Handler, Reply
 from serving.requests import Request
 
 if TYPE_CHECKING:
+    from serving.collect.forward import Forwarder
     from serving.engine import Engine
     from serving.http.events import Events
 
@@ -32,12 +34,16 @@ class Collector:
     def __init__(self, events: Events, engine: Engine) -> None:
         settings = engine.settings
         self._events, self._engine, self._cors = events, engine, TrackerCors(settings.cors)
-        consent = Consent(settings.privacy, settings.session.consent)
+        consent = self._consent = Consent(settings.privacy, settings.session.consent)
         anonymous = Anonymous(engine.of_day)
         self._trackers = trackers(
             settings.collect,
-            lambda name: Tools(engine.shop, settings.collect.options.get(name, {}), consent, anonymous, engine.look_at),
-        )
+            lambda name: Tools(
+                engine.shop, settings.collect.options.get(name, {}), consent, anonymous, engine.look_at,
+                partial(engine.metrics.sent_back, name),
+            ),
+        )  # fmt: skip
+        self._forwarders = _forwarders(engine)
         # paths come again and again; who invents some does not fill the memory
         self.tracker = lru_cache(_PATHS)(self._tracker)
 
@@ -58,26 +64,49 @@ class Collector:
         return None
 
     async def _handle(self, call: Call, name: str, endpoint: Endpoint) -> Reply:
+        forwarder = self._forwarders.get(name)
+        parts: list[bytes] = []
+        encoded = forwarder is not None and b"content-encoding" in call.headers
+        if encoded:
+            call.receive = _noted(call.receive, parts)
         hit = await self._hit(call)
-        collected = Collected()
+        reply: Reply | None = None
         try:
-            collected = endpoint.read(hit)
-            request = Request(b"")
-            request.wires = collected.events
-            if collected.events:
-                await self._taken(request)
-                call.admission.brought(len(request.events))
-            collected.dropped += request.dropped
-            answers = request.answer if isinstance(request.answer, list) else []
-            reply = endpoint.answer(hit, collected, answers)
-            if isinstance(reply, Awaitable):
-                reply = await reply
+            found = endpoint.read(hit)
+            collected = await found if isinstance(found, Awaitable) else found
         except Refused as refused:
-            collected.dropped.append(refused.reason)
-            reply = refused.reply
+            collected, reply = Collected(dropped=[refused.reason]), refused.reply
+        try:
+            if reply is None:
+                reply = await self._answer(call, hit, collected, endpoint)
+        finally:
+            # behind the answer, so that it does not wait; and also where a fault of ours leaves the client without one
+            if forwarder is not None:
+                objected = self._consent.objects(hit.headers) or _objected(collected)
+                forwarder.put(call.scope, b"".join(parts) if encoded else hit.body, hit.address, objected=objected)
         for reason in collected.dropped:
             self._engine.metrics.dropped[name, reason] += 1
         return reply._replace(headers=(*reply.headers, *self._cors.headers(hit.headers)), cors=True)
+
+    async def _answer(self, call: Call, hit: Hit, collected: Collected, endpoint: Endpoint) -> Reply:
+        """Fold what was read, and answer as the tracker's own server would."""
+        request = Request(b"")
+        request.wires = collected.events
+        if collected.events:
+            await self._taken(request)
+            call.admission.brought(len(request.events))
+        collected.dropped += request.dropped
+        answers = request.answer if isinstance(request.answer, list) else []
+        try:
+            reply = endpoint.answer(hit, collected, answers)
+            return await reply if isinstance(reply, Awaitable) else reply
+        except Refused as refused:
+            collected.dropped.append(refused.reason)
+            return refused.reply
+
+    async def close(self, seconds: float) -> None:
+        """Pass on to original collectors what waits for it, for so long."""
+        await asyncio.gather(*(forwarder.close(seconds) for forwarder in self._forwarders.values()))
 
     async def _hit(self, call: Call) -> Hit:
         scope = call.scope
@@ -100,6 +129,34 @@ class Collector:
 
         self._events.take(self._engine, request, answered)
         await future
+
+
+def _objected(collected: Collected) -> bool:
+    """Whether a request tells that its visitor does not want to be measured."""
+    told = [event.consent for event in collected.events]
+    return collected.objected or (
+        bool(told) and all(consent is not None and "measure" not in consent for consent in told)
+    )
+
+
+def _forwarders(engine: Engine) -> dict[str, Forwarder]:
+    settings = engine.settings
+    if not settings.collect.forward:
+        return {}
+    from serving.collect.forward import forwarders  # noqa: PLC0415  (its client is loaded where it is needed)
+
+    return forwarders(settings.collect.forward, settings.forward, engine.metrics)
+
+
+def _noted(receive: Receive, parts: list[bytes]) -> Receive:
+    """Keeps the body's parts as they come, before they are decompressed."""
+
+    async def noted() -> dict[str, Any]:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        return message
+
+    return noted
 
 
 def open_collector(events: Events, engine: Engine) -> Collector | None:

@@ -25,6 +25,8 @@ PACKAGES = ROOT / ".cache" / "browser"
 # without a head Chromium calls itself HeadlessChrome, which we take for a program
 AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36"
 SHOP, COLLECTOR = "https://www.shop.example", "https://collect.shop.example"
+# the same service on another site than the shop's
+ELSEWHERE = "https://collect.other.example"
 
 
 def packages() -> Path:
@@ -62,8 +64,8 @@ def node(source: str, **environment: str) -> str:
 
 
 @contextmanager
-def chromium(playwright: Playwright, service: Service) -> Iterator[Browser]:
-    """The browser, for which the collector's name is this service."""
+def chromium(playwright: Playwright, port: int) -> Iterator[Browser]:
+    """The browser, for which the collector's names are this port of this machine."""
     executable = shutil.which("chromium") or shutil.which("google-chrome")
     assert executable, "install chromium"
     arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -73,7 +75,9 @@ def chromium(playwright: Playwright, service: Service) -> Iterator[Browser]:
     arguments += ["--disable-features=LocalNetworkAccessChecks"]
     # a beacon of a page that is gone has no context whose errors are ignored
     arguments += ["--ignore-certificate-errors"]
-    arguments += ["--disable-sync", f"--host-resolver-rules=MAP collect.shop.example:443 127.0.0.1:{service.port}"]
+    hosts = (COLLECTOR.removeprefix("https://"), ELSEWHERE.removeprefix("https://"))
+    rules = ", ".join(f"MAP {host}:443 127.0.0.1:{port}" for host in hosts)
+    arguments += ["--disable-sync", f"--host-resolver-rules={rules}"]
     browser = playwright.chromium.launch(executable_path=executable, args=arguments)
     try:
         yield browser

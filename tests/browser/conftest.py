@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Playwright, sync_playwright
 
 from tests.browser.clients import chromium
 from tests.certificate import certificate
@@ -15,12 +15,18 @@ from tests.workspace import Service, packed
 
 
 @pytest.fixture(scope="module")
-def collector(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def overrides() -> tuple[str, ...]:
+    """Of the module's service, for a module that has some."""
+    return ()
+
+
+@pytest.fixture(scope="module")
+def collector(trained: Path, tmp_path_factory: pytest.TempPathFactory, overrides: tuple[str, ...]) -> Iterator[Service]:
     """A service of the module's own, with trained models."""
     folder = tmp_path_factory.mktemp("collector")
     shutil.copytree(trained / "configs", folder / "configs")
     shown, key = certificate(folder)
-    running = Service(folder, *packed(trained), f"tls.certificate={shown}", f"tls.key={key}")
+    running = Service(folder, *packed(trained), f"tls.certificate={shown}", f"tls.key={key}", *overrides)
     running.scheme, running.verify = "https", str(shown)
     running.start()
     yield running
@@ -28,7 +34,14 @@ def collector(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def browser(collector: Service) -> Iterator[Browser]:
+def driver() -> Iterator[Playwright]:
+    """What starts browsers; there may be only one."""
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser(driver: Playwright, collector: Service) -> Iterator[Browser]:
     """Chromium."""
-    with sync_playwright() as playwright, chromium(playwright, collector) as started:
+    with chromium(driver, collector.port) as started:
         yield started

@@ -7,34 +7,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, Route
+from playwright.sync_api import Browser, Page, Playwright, Request, Route
 
 from features.events import CHANNELS, DEVICES
 from tests.browser.client_build import built
 from tests.browser.clients import AGENT, COLLECTOR, SHOP, chromium, records
-from tests.certificate import certificate
 from tests.serving.proxy import Mood, Proxy
-from tests.workspace import Service, lotse, packed, wait_until, workspace
+from tests.workspace import Service, lotse, wait_until
 
 # everything that was done is answered
 SETTLED = "() => lotse.flush().then(() => lotse.session.token !== '')"
 
 
 @pytest.fixture(scope="module")
-def collector(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service that asks for a key and lets the shop's pages read its answers."""
-    folder = workspace(tmp_path_factory.mktemp("client") / "work")
-    shown, key = certificate(folder)
-    origins = f'cors.origins=["{SHOP}"]'
-    running = Service(folder, *packed(trained), f"tls.certificate={shown}", f"tls.key={key}", origins)
-    running.scheme, running.verify = "https", str(shown)
-    running.start()
-    yield running
-    running.stop()
+def overrides() -> tuple[str, ...]:
+    """The shop's pages may read the answers, and no tracker's requests are understood."""
+    return (f'cors.origins=["{SHOP}"]', "collect.trackers=[]")
 
 
 @pytest.fixture(scope="module")
@@ -86,16 +77,15 @@ class Visit:
 
 
 @contextmanager
-def proxy(service: Service) -> Iterator[tuple[Service, Callable[[Mood], None]]]:
-    """A broken network before the service: what a browser takes for it, and how its mood is turned."""
+def proxy(service: Service) -> Iterator[tuple[int, Callable[[Mood], None]]]:
+    """A broken network before the service: its port, and how its mood is turned."""
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever)
     thread.start()
     between = Proxy(service.port)
     asyncio.run_coroutine_threadsafe(between.start(), loop).result()
-    stand_in: Any = SimpleNamespace(port=between.port)
     try:
-        yield stand_in, lambda mood: loop.call_soon_threadsafe(between.turn, mood)  # type: ignore[misc]
+        yield between.port, lambda mood: loop.call_soon_threadsafe(between.turn, mood) and None
     finally:
         asyncio.run_coroutine_threadsafe(between.close(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
@@ -236,24 +226,26 @@ def test_a_visit_that_goes_offline(collector: Service, browser: Browser, key: st
         assert "lotse.queue" not in visitor.stored()["session"]
 
 
-def test_answers_that_are_lost_count_once(collector: Service, browser: Browser, key: str) -> None:
+def test_answers_that_are_lost_count_once(collector: Service, driver: Playwright, key: str) -> None:
     before = len(records(collector, cart_adds=12))
-    with proxy(collector) as (between, turn):
-        playwright: Any = SimpleNamespace(chromium=browser.browser_type)
-        with chromium(playwright, between) as other, visit(other, tag(key, 'data-retry-ms="100"')) as visitor:
-            visitor.open()
-            visitor.do("lotse.session.addEventListener('scores', (event) => told.push(event.detail))")
-            turn("mute")
-            visitor.do("for (let i = 0; i < 7; i++) lotse.addToCart({ item: `SKU-${i}` })")
-            only(collector, before=0, cart_adds=7, page_views=1)  # the service has them, and the page does not know
-            turn("reset")
-            visitor.do("for (let i = 7; i < 12; i++) lotse.addToCart({ item: `SKU-${i}` })")
-            visitor.page.wait_for_timeout(1_000)
-            turn("well")
-            visitor.page.wait_for_function("told.at(-1)?.events >= 13")
-            assert visitor.do("told[0].status") == "duplicate"
-            session = only(collector, before, cart_adds=12, page_views=1)
-            assert session["events"] - session["heartbeats"] == 13
+    with (
+        proxy(collector) as (port, turn),
+        chromium(driver, port) as other,
+        visit(other, tag(key, 'data-retry-ms="100"')) as visitor,
+    ):
+        visitor.open()
+        visitor.do("lotse.session.addEventListener('scores', (event) => told.push(event.detail))")
+        turn("mute")
+        visitor.do("for (let i = 0; i < 7; i++) lotse.addToCart({ item: `SKU-${i}` })")
+        only(collector, before=0, cart_adds=7, page_views=1)  # the service has them, and the page does not know
+        turn("reset")
+        visitor.do("for (let i = 7; i < 12; i++) lotse.addToCart({ item: `SKU-${i}` })")
+        visitor.page.wait_for_timeout(1_000)
+        turn("well")
+        visitor.page.wait_for_function("told.at(-1)?.events >= 13")
+        assert visitor.do("told[0].status") == "duplicate"
+        session = only(collector, before, cart_adds=12, page_views=1)
+        assert session["events"] - session["heartbeats"] == 13
 
 
 def test_a_service_that_restarts(collector: Service, browser: Browser, key: str) -> None:

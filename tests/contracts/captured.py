@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from features.shop import load_shop
+from features.shop import ShopSettings, load_shop
 from serving.collect import Collected, Endpoint, Hit, Refused, Tools, Tracker, trackers
 from serving.collect.visitors import Anonymous
 from serving.consent import Consent
@@ -40,7 +40,7 @@ def captures(name: str) -> Iterator[Capture]:
         yield Capture(one["client"], one["version"], one["scenario"], hit, one["answered"])
 
 
-def tracker(name: str, **options: Any) -> Tracker:
+def tracker(name: str, shop: ShopSettings = SHOP, /, **options: Any) -> Tracker:
     """An adapter by itself."""
 
     async def nobody(raw: str) -> None:
@@ -49,7 +49,7 @@ def tracker(name: str, **options: Any) -> Tracker:
     settings = CollectSettings(trackers=(name,), options={name: options})
     consent = Consent(PrivacySettings(), ("measure",))
     anonymous = Anonymous(lambda text, now_ms: hash((text, now_ms // 86_400_000)))
-    return trackers(settings, lambda each: Tools(SHOP, settings.options.get(each, {}), consent, anonymous, nobody))[
+    return trackers(settings, lambda each: Tools(shop, settings.options.get(each, {}), consent, anonymous, nobody))[
         name
     ]
 

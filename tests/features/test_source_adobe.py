@@ -17,6 +17,7 @@ from features.events import CHANNELS, CONSENT_MEASURE, DEVICES, EVENT_NAMES, has
 from features.pseudonyms import Pseudonymiser
 from features.shop import ShopSettings
 from features.sources import concatenate, open_source, read_chunks
+from features.sources.adobe_events import products
 from features.sources.adobe_hit import (
     BACKGROUND,
     EXCLUDED,
@@ -25,7 +26,6 @@ from features.sources.adobe_hit import (
     TARGET,
     UPLOADED,
     event_numbers,
-    products,
 )
 from features.sources.reading import CUT_OFF, CUT_OFF_STREAM, Notes
 

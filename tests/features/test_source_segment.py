@@ -17,11 +17,12 @@ import sqlalchemy as sa
 from features.errors import EventError
 from features.events import CHANNELS, DEVICES, EVENT_NAMES, hash64
 from features.pseudonyms import Pseudonymiser
+from features.segment import EVENTS, NOT_LINKED, WITHHELD
 from features.settings import SettingsError
 from features.shop import ShopSettings
 from features.sources import Notes, concatenate, open_source, read_chunks
 from features.sources.reading import CUT_OFF, CUT_OFF_STREAM
-from features.sources.segment import DEFAULTS, EVENTS
+from features.sources.segment import DEFAULTS
 from tests.shared import SHARED
 
 KEY = Pseudonymiser(b"0123456789abcdef")
@@ -191,11 +192,29 @@ def test_calls_that_are_no_step_are_counted(tmp_path: Path) -> None:
     }
 
 
-def test_a_visitor_stays_the_anonymous_one_after_a_login(tmp_path: Path) -> None:
+def test_the_account_is_the_visitor_only_with_consent_to_link(tmp_path: Path) -> None:
+    device, account = KEY.visitor("anon-1"), KEY.visitor("user-42")
     server = call(3, "Order Completed", userId="user-42", context={}) | {"anonymousId": None}
     archive(tmp_path, call(1), call(2, "Signed In", userId="user-42"), server)
+    events, notes = read(tmp_path)
+    assert list(events["visitor"]) == [device, device]
+    assert (notes.rows, notes.skipped) == (3, {NOT_LINKED: 1})
+    linked, notes = read(tmp_path, consent=("measure", "link"))
+    assert list(linked["visitor"]) == [device, account, account]
+    assert notes.skipped == {}
+    granted = {"consent": {"categoryPreferences": {"Analytics": True}}}
+    archive(tmp_path, call(1, userId="user-42", context=granted), call(2, userId="user-42"))
     events, _ = read(tmp_path)
-    assert list(events["visitor"]) == [KEY.visitor("anon-1"), KEY.visitor("anon-1"), KEY.visitor("user-42")]
+    assert list(events["visitor"]) == [account, device]
+
+
+def test_a_call_that_is_withheld_is_left_out(tmp_path: Path) -> None:
+    kept = [{}, {"All": False, "Segment.io": True}, {"All": False, "Lotse": {"own": 1}}, {"Salesforce": False}, 7]
+    withheld = [{"All": False}, {"Lotse": False, "Segment.io": True}, {"Segment.io": False}]
+    archive(tmp_path, *(call(number, integrations=each) for number, each in enumerate([*kept, *withheld])))
+    events, notes = read(tmp_path)
+    assert list(events["id"]) == [hash64(f"m{number}") for number in range(len(kept))]
+    assert notes.skipped == {WITHHELD: 3}
 
 
 def test_consent_follows_the_preferences(tmp_path: Path) -> None:
@@ -325,13 +344,16 @@ def test_calls_of_the_browser_client(tmp_path: Path) -> None:
 
 def test_calls_of_the_server_client(tmp_path: Path) -> None:
     archive(tmp_path, *captured("segment_node.jsonl"))
-    events, notes = read(tmp_path)
+    events, notes = read(tmp_path, consent=("measure", "link"))
     assert names(events) == ["purchase", "page_view", "custom", "custom", "custom"]
     assert events["visitor"].iloc[0] == KEY.visitor("user-42")
     assert events["value"].iloc[0] == 49
     assert list(events["page"]) == [0, hash64("/"), 0, 0, 0]
     assert [CHANNELS[code] for code in events["channel"]] == ["unknown", "direct", "unknown", "unknown", "unknown"]
     assert notes.skipped == {"identify: no step of a visitor": 1}
+    events, notes = read(tmp_path)
+    assert names(events) == ["page_view", "custom", "custom", "custom"]
+    assert notes.skipped == {"identify: no step of a visitor": 1, NOT_LINKED: 1}
 
 
 TIME = datetime(2026, 1, 5, 10, 0, 0, 250_000, UTC)

@@ -332,6 +332,33 @@ def test_a_choice_about_consent_is_the_consent_of_its_event(tmp_path: Path) -> N
     assert list(events["consent"]) == [7, 0, CONSENT_MEASURE]
 
 
+def test_a_basis_or_a_choice_beside_an_event_is_its_consent(tmp_path: Path) -> None:
+    bases = [entity(VENDOR, "gdpr", {"basisForProcessing": basis}) for basis in ("consent", "contract", "odd")]
+    choice = entity(VENDOR, "consent_preferences", {"eventType": "deny_all"})
+    beside = [contexts(bases[0]), contexts(bases[1]), contexts(bases[2]), contexts(bases[0], choice)]
+    events, _ = read_tsv(
+        tmp_path,
+        *({**VIEW, "contexts": each} for each in beside),
+        {**VIEW, "contexts": beside[0], "domain_userid": ""},
+        consent=("measure", "link"),
+    )
+    assert list(events["consent"]) == [7, 1, 3, 0, 5]  # without a first-party id never linked
+
+
+def test_a_server_s_or_an_app_s_library_is_no_bot(tmp_path: Path) -> None:
+    events, _ = read_tsv(tmp_path, *({**VIEW, "platform": kind, "useragent": "node"} for kind in ("web", "srv", "mob")))
+    assert [DEVICES[device] for device in events["device"]] == ["bot", "unknown", "unknown"]
+
+
+def test_an_app_s_user_who_wants_to_be_nobody_is_the_session(tmp_path: Path) -> None:
+    nobody = "00000000-0000-0000-0000-000000000000"
+    app = contexts(entity(VENDOR, "client_session", {"userId": nobody, "sessionId": "s9"}))
+    events, _ = read_tsv(
+        tmp_path, {**VIEW, "contexts": app, "domain_userid": "", "domain_sessionid": "", "network_userid": ""}
+    )
+    assert list(events["visitor"]) == [KEY.visitor("s9")]
+
+
 @pytest.mark.parametrize(
     ("columns", "channel", "campaign"),
     [

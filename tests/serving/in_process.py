@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 
@@ -63,6 +64,32 @@ def engine_of(app: App) -> Engine:
 def client(app: App) -> httpx.AsyncClient:
     """Asks it; answers that never end are for `listen`."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://lotse")
+
+
+async def ask(
+    app: App,
+    method: str,
+    target: bytes,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+    body: bytes = b"",
+    address: str = "127.0.0.1",
+) -> tuple[int, bytes]:
+    """Status and body of the answer to a request that is sent byte for byte as it is here, however odd."""
+    raw_path, _, query = target.partition(b"?")
+    scope = {
+        "type": "http", "method": method, "path": unquote(raw_path.decode("latin-1")), "raw_path": raw_path,
+        "query_string": query, "headers": list(headers), "client": (address, 1), "server": ("127.0.0.1", 3000),
+    }  # fmt: skip
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent[0]["status"], b"".join(message["body"] for message in sent[1:])
 
 
 class Listening:

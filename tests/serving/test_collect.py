@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ from serving.app import App
 from serving.collect import Collected, Endpoint, Hit
 from serving.http.call import Reply
 from serving.intake import EventIn
+from serving.requests import Request
 from tests.serving.in_process import client, engine_of, start
 
 pytestmark = pytest.mark.anyio
@@ -94,6 +96,28 @@ async def test_one_bad_event_does_not_lose_the_others(app: App) -> None:
     assert (await http.post("/own", content="page_view nonsense search")).text == "2 1"
     assert metrics.dropped == {("own", "bad name"): 1}
     assert metrics.events == {"started": 2}
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        ({"price": float("nan")}, "bad price"),
+        ({"quantity": -1.0}, "bad quantity"),
+        ({"value": 1e12}, "bad value"),
+        ({"value": "12"}, "bad event"),
+        ({"utc_offset": 2_000}, "bad utc_offset"),
+        ({"currency": "XXX"}, "bad currency"),
+        ({"item": "\ud800"}, "bad event"),
+        ({"time": "yesterday"}, "bad time"),
+    ],
+)
+async def test_an_adapter_cannot_break_the_contract(app: App, made: dict[str, Any], reason: str) -> None:
+    """What anybody sends may get into its events; the others of the request are kept."""
+    request = Request(b"")
+    request.wires = [EventIn(visitor="v", name="search"), EventIn(visitor="v", name="search", **made)]
+    engine_of(app).take([request])
+    assert (len(request.events), request.dropped) == (1, [reason])
+    assert engine_of(app).metrics.events == {"started": 1}
 
 
 async def test_other_methods_and_paths_are_refused_as_ever(app: App) -> None:

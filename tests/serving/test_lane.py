@@ -18,10 +18,13 @@ import uvicorn
 from serving.connections import Connection, Watch
 from serving.front import Front
 from serving.lane import Whole
-from serving.settings import LimitSettings
+from serving.settings import LimitSettings, TelemetrySettings
+from serving.telemetry import Tracing
 from tests.serving.in_process import start
+from tests.serving.test_telemetry import collector
 from tests.workspace import wait_until
 
+__all__ = ["collector"]
 SHOP = "https://shop.example"
 EVENT = {"visitor": "jane", "name": "view_item", "item": "sku-1"}
 # What differs between two answers to the same request.
@@ -219,3 +222,15 @@ def test_what_is_measured_is_the_same(served: Served) -> None:
         assert {key: count - before.get(key, 0) for key, count in metrics.requests.items()} == {
             key: 2 * count for key, count in once.items()
         }
+
+
+def test_both_leave_a_span(served: Served, collector: tuple[str, list[Any]]) -> None:
+    endpoint, spans = collector
+    tracing = served.app.tracing = Tracing(TelemetrySettings(endpoint=endpoint, sample=1.0))
+    served.ask(PLAIN["an event"])
+    served.ask(chunked(PLAIN["bad events"]))
+    wait_until(lambda: served.went == BOTH)
+    tracing.close()
+    told = [{each.key: each.value for each in span.attributes} for span in spans]
+    assert [one["http.route"].string_value for one in told] == ["/v1/events"] * 2
+    assert [one["http.response.status_code"].int_value for one in told] == [200, 422]

@@ -1,21 +1,92 @@
-"""One enriched event of a Snowplow pipeline: who did what, to which products, in our words.
+"""What one event of a Snowplow tracker says in our words: who did what, to which products.
 
-In: the atomic columns as text, with `schema` and `data` of a self-describing event and `entities`, as
-`features.sources.snowplow` lays them out. Out: records of our columns, one or one for each product. What the event does
-not say is None.
+In: the atomic columns as text, as Enrich names them, with `schema` and `data` of a self-describing event and `entities`
+by schema; `features.sources.snowplow` and `serving.collect.snowplow` lay them out. Out: records of our columns, one or
+one for each product. What the event does not say is None.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from features.agents import device_of
 from features.channels import Entry, channel_of, entry_of
-from features.events import CONSENT_MEASURE, CONSENTS, EVENT_NAMES
+from features.events import CONSENT_LINK, CONSENT_MEASURE, CONSENTS, EVENT_NAMES, hash64
+from features.settings import Settings
+
+# The tracker's own names, structured actions and self-describing schemas, as `SnowplowEvent.name` tells them.
+EVENTS: Final = {
+    "page_ping": "user_engagement",
+    "screen_view": "page_view",
+    "link_click": "click",
+    "button_click": "click",
+    "focus_form": "form_start",
+    "change_form": "form_start",
+    "form_field": "custom",
+    "submit_form": "form_submit",
+    "site_search": "search",
+    "social_interaction": "share",
+    "transaction": "purchase",
+    "transaction_item": "purchase",
+    "product_view": "view_item",
+    "list_view": "view_item_list",
+    "list_click": "select_item",
+    "checkout_step": "begin_checkout",
+    "checkout_step/shipping": "add_shipping_info",
+    "checkout_step/payment": "add_payment_info",
+    "checkout_step/other": "custom",
+    "promo_view": "view_promotion",
+    "promo_click": "select_promotion",
+    "trns_error": "custom",
+    "enhanced_ecommerce/view": "view_item_list",
+    "enhanced_ecommerce/click": "select_item",
+    "enhanced_ecommerce/detail": "view_item",
+    "enhanced_ecommerce/add": "add_to_cart",
+    "enhanced_ecommerce/remove": "remove_from_cart",
+    "enhanced_ecommerce/checkout": "begin_checkout",
+    "enhanced_ecommerce/checkout_option": "custom",
+    "enhanced_ecommerce/purchase": "purchase",
+    "enhanced_ecommerce/refund": "refund",
+    "enhanced_ecommerce/promo_click": "select_promotion",
+    "add-to-basket": "add_to_cart",
+    "add-to-cart": "add_to_cart",
+    "remove-from-basket": "remove_from_cart",
+    "remove-from-cart": "remove_from_cart",
+    "media/play": "video_start",
+    "media/percentprogress": "video_progress",
+    "media/ended": "video_complete",
+    "play_event": "video_start",
+    "percent_progress_event": "video_progress",
+    "ping_event": "video_progress",
+    "end_event": "video_complete",
+    "consent_preferences": "custom",
+    "cmp_visible": "custom",
+    "web_vitals": "custom",
+    "timing": "custom",
+}
+# the referrer parser's mediums; "unknown" is its word for a site that it has no entry for
+CHANNELS: Final = {"search": "organic", "unknown": "referral"}
+# the device classes of the YAUAA enrichment; another class, or none, leaves it to the user agent
+DEVICES: Final = {
+    "Desktop": "desktop",
+    "Phone": "mobile",
+    "Mobile": "mobile",
+    "Tablet": "tablet",
+    "eReader": "tablet",
+    "TV": "tv",
+    "Set-top box": "tv",
+    "Game Console": "tv",
+    "Robot": "bot",
+    "Robot Mobile": "bot",
+    "Robot Imitator": "bot",
+    "Spy": "bot",
+    "Hacker": "bot",
+}
 
 SNOWPLOW: Final = "com_snowplowanalytics_snowplow"
 _ECOMMERCE: Final = f"{SNOWPLOW}_ecommerce"
@@ -30,6 +101,8 @@ ENTITIES: Final = {
     f"{SNOWPLOW}_bot_detection",
     f"{SNOWPLOW}_client_side_bot_detection",
     "com_iab_snowplow_spiders_and_robots",
+    f"{SNOWPLOW}_consent_preferences",
+    f"{SNOWPLOW}_gdpr",
     "nl_basjes_yauaa_context",
 }  # fmt: skip
 # Events that say more than their name; of any other, warehouse columns need not be read.
@@ -49,14 +122,30 @@ _LISTS: Final = frozenset({"list_view", "enhanced_ecommerce/view"})
 # Sent by the page itself, not because the visitor did something.
 _AUTOMATIC: Final = frozenset({"cmp_visible", "web_vitals", "timing", "application_error"})
 _CONSENT_GIVEN: Final = {"allow_all": sum(CONSENTS.values()), "deny_all": 0, "withdrawn": 0, "expired": 0}
-# What the collector writes where the tracker asks for anonymity.
+# What a basis for processing (GDPR, article 6) allows: only who was asked may be linked.
+_BASES: Final = {
+    "consent": sum(CONSENTS.values()),
+    **dict.fromkeys(
+        ("contract", "legal_obligation", "vital_interests", "public_task", "legitimate_interests"),
+        CONSENT_MEASURE,
+    ),
+}
+_CAMEL: Final = re.compile(r"(?<=[a-z0-9])([A-Z])")
+# What the collector, or an app's tracker, writes where anonymity is asked for.
 _NOBODY: Final = "00000000-0000-0000-0000-000000000000"
 _FORMS_REMEMBERED: Final = 200_000
+QUARTER_SECONDS: Final = 900
 
 
-@lru_cache(maxsize=100_000)
-def _entry(url: str, referrer: str) -> Entry:
-    return entry_of(url, referrer)
+class SnowplowOptions(Settings):
+    """`[sources.snowplow.options]`, for live events, too.
+
+    Attributes
+    ----------
+    app_ids: read the events of these apps only; those of others are left out and counted. Empty: of all.
+    """
+
+    app_ids: tuple[str, ...] = ()
 
 
 @lru_cache(maxsize=2_000)
@@ -67,48 +156,58 @@ def _zone(name: str) -> ZoneInfo | None:
         return None  # what a browser says may be anything
 
 
-class EnrichedEvent:
-    """One enriched event and what it says in our words."""
+class Rules(NamedTuple):
+    """How events are read.
 
-    def __init__(
-        self, event: dict[str, Any], own: Mapping[str, str], devices: Mapping[str, str], forms: set[tuple[str, str]]
-    ) -> None:
-        self.event, self.own, self.devices, self.forms = event, own, devices, forms
+    Attributes
+    ----------
+    own: names of the tracker -> ours; devices: YAUAA's classes -> ours.
+    forms: remembered from event to event: hash of session and form -> hash of the event that began it.
+    entry: channel and campaign of an address and its referrer.
+    """
+
+    own: Mapping[str, str]
+    devices: Mapping[str, str]
+    forms: dict[int, int]
+    entry: Callable[[str, str], Entry] = entry_of
+
+
+class SnowplowEvent:
+    """One event and what it says in our words."""
+
+    def __init__(self, event: dict[str, Any], rules: Rules) -> None:
+        self.event, self.rules = event, rules
         self.data: dict[str, Any] = event["data"]
         app = self.entity(f"{SNOWPLOW}_client_session")
         network = event.get("network_userid")
-        self.known = event.get("domain_userid") or app.get("user_id")
+        app_user = app.get("user_id")
+        self.known = event.get("domain_userid") or (app_user if app_user != _NOBODY else None)
         self.session = event.get("domain_sessionid") or app.get("session_id")
         self.visitor = self.known or (network if network != _NOBODY else None) or self.session
-        self.time = event.get("derived_tstamp") or event.get("collector_tstamp")
 
     def entity(self, name: str) -> dict[str, Any]:
         """The first entity of the schema, empty without one."""
         found: list[dict[str, Any]] = self.event["entities"].get(name, [])
         return found[0] if found else {}
 
-    def events(self) -> list[dict[str, Any]]:
-        """The records: one, or one for each product."""
+    def events(self, **more: Any) -> list[dict[str, Any]]:
+        """The records: one, or one for each product. more: what the event's own columns do not say the same way."""
         event, name = self.event, self.name()
         channel, campaign = self.origin()
         record = {
             "visitor": self.visitor,
             "session": self.session,
             "id": event.get("event_id"),
-            "time": self.time,
             "name": name,
             "page": event.get("page_url") or event.get("page_urlpath") or self.screen(name),
             "channel": channel,
             "campaign": campaign,
             "device": self.device(),
-            "utc_offset": self.utc_offset(),
-            # without a first-party id nothing may link visits, whatever the settings say of the others
-            "consent": None if self.known else CONSENT_MEASURE,
+            "consent": self.consent(),
             "interactive": 0 if name in _AUTOMATIC else None,
             **self.amount(name),
+            **more,
         }
-        if name == "consent_preferences" and (given := _CONSENT_GIVEN.get(self.data.get("event_type", ""))) is not None:
-            record["consent"] = given
         items = self.items(name)
         if name in _LISTS:
             items = [{"category": items[0].get("category")}] if items else []
@@ -120,17 +219,36 @@ class EnrichedEvent:
             further["id"] = f"{record['id']}/{number}" if record["id"] else None
         return records
 
+    def told(self) -> int | None:
+        """Bits of CONSENTS that the event names: a choice, or the basis that stands beside it; None if it is silent."""
+        choice = self.data if self.chose() else self.entity(f"{SNOWPLOW}_consent_preferences")
+        given = _CONSENT_GIVEN.get(str(choice.get("event_type")))
+        return _BASES.get(str(self.entity(f"{SNOWPLOW}_gdpr").get("basis_for_processing"))) if given is None else given
+
+    def chose(self) -> bool:
+        """Whether it is the visitor's choice itself."""
+        return bool(self.event["schema"] == f"{SNOWPLOW}_consent_preferences")
+
+    def consent(self) -> int | None:
+        given = self.told()
+        if self.known:
+            return given
+        # without a first-party id nothing may link visits, whatever the settings say of the others
+        return CONSENT_MEASURE if given is None else given & ~CONSENT_LINK
+
     def name(self) -> str | None:
-        """The event's name in the words of `DEFAULTS.events`."""
+        """The event's name in the words of `EVENTS`."""
         event, kind, schema = self.event, self.event.get("event"), self.event["schema"]
         if kind == "struct":
             action, category = event.get("se_action", ""), event.get("se_category", "")
             both = f"{category}/{action}"
-            return action if both not in self.own and (action in self.own or action in EVENT_NAMES) else both
+            own = self.rules.own
+            return action if both not in own and (action in own or action in EVENT_NAMES) else both
         if kind not in (None, "unstruct"):
             return str(kind)
         if schema == _ACTION:
-            return self.step() if self.data.get("type") == "checkout_step" else self.data.get("type")
+            kind = self.data.get("type")
+            return self.step() if kind == "checkout_step" else str(kind) if kind else None
         if schema == f"{_ENHANCED}_action":
             return f"enhanced_ecommerce/{self.data.get('action')}"
         if schema == f"{SNOWPLOW}_media_player_event":
@@ -149,14 +267,13 @@ class EnrichedEvent:
         return f"checkout_step/{'shipping' if shipping else 'other'}"
 
     def field(self) -> str:
-        """A form is begun once a session, at its first field."""
-        form = (str(self.session or self.visitor), str(self.data.get("form_id")))
-        if form in self.forms:
-            return "form_field"
-        if len(self.forms) >= _FORMS_REMEMBERED:
-            self.forms.clear()
-        self.forms.add(form)
-        return "focus_form"
+        """A form is begun once a session, at its first field; that event is so, too, when it is delivered again."""
+        forms = self.rules.forms
+        form = hash64(f"{self.session or self.visitor} {self.data.get('form_id')}")
+        this = hash64(f"{self.event.get('event_id')} {self.event['schema']}")
+        if form not in forms and len(forms) >= _FORMS_REMEMBERED:
+            forms.clear()
+        return "focus_form" if forms.setdefault(form, this) == this else "form_field"
 
     def screen(self, name: str | None) -> Any:
         return self.data.get("name") if name == "screen_view" else None
@@ -223,7 +340,7 @@ class EnrichedEvent:
         source, medium = event.get("mkt_source", ""), event.get("mkt_medium", "")
         if (source or medium) and (tagged := channel_of(source, medium, campaign or "")) != "unknown":
             return tagged, campaign
-        found = _entry(url, referrer)
+        found = self.rules.entry(url, referrer)
         return event.get("refr_medium") or found.channel, campaign or found.campaign
 
     def device(self) -> str:
@@ -236,14 +353,75 @@ class EnrichedEvent:
         if any(robot):
             return "bot"
         kind = self.entity("nl_basjes_yauaa_context").get("device_class")
-        return self.devices.get(str(kind)) or device_of(self.event.get("useragent", ""))
+        if found := self.rules.devices.get(str(kind)):
+            return found
+        found = device_of(self.event.get("useragent", ""))
+        # a server or an app that tells what a person did names its library
+        return "unknown" if found == "bot" and self.event.get("platform") not in (None, "web") else found
 
-    def utc_offset(self) -> int | None:
-        """Minutes ahead of UTC by the zone that the browser names, else by that of the address."""
-        zone = _zone(self.event.get("os_timezone") or self.event.get("geo_timezone") or "")
-        try:
-            moment = datetime.datetime.fromisoformat(str(self.time)).replace(tzinfo=datetime.UTC)
-            offset = moment.astimezone(zone).utcoffset() if zone else None
-        except (ValueError, OverflowError):
-            return None  # a time that is none is refused with its row later on
-        return None if offset is None else int(offset.total_seconds() // 60)
+
+@lru_cache(maxsize=10_000)
+def utc_offset(zone: str, quarter: int) -> int | None:
+    """Minutes ahead of UTC in a zone as a browser names it; None where there is none of that name.
+
+    quarter: of an hour, since 1970; zones change on them.
+
+    >>> utc_offset("Europe/Berlin", 1_782_864_000 // 900), utc_offset("Mars/Olympus", 0)
+    (120, None)
+    """
+    found = _zone(zone)
+    if found is None:
+        return None
+    offset = datetime.datetime.fromtimestamp(quarter * QUARTER_SECONDS, found).utcoffset()
+    return None if offset is None else int(offset.total_seconds() // 60)
+
+
+def add_entities(entities: dict[str, list[dict[str, Any]]], contexts: Any) -> None:
+    """Add to {schema: [data, ...]} what of a `contexts` JSON is looked at.
+
+    Raises
+    ------
+    KeyError, TypeError, AttributeError
+        It is no self-describing JSON.
+    """
+    for entity in contexts.get("data", ()):
+        name = schema_name(entity["schema"])
+        if name in ENTITIES:
+            entities.setdefault(name, []).append(snake(entity["data"]))
+
+
+def self_described(unstruct: Any) -> dict[str, Any]:
+    """`schema`, `event_name` and `data` of an `unstruct_event` JSON.
+
+    Raises
+    ------
+    KeyError, TypeError, AttributeError
+        It is no self-describing JSON.
+    """
+    inner = unstruct["data"]
+    address = inner["schema"]
+    return {"schema": schema_name(address), "event_name": address.split("/")[1], "data": snake(inner["data"])}
+
+
+@lru_cache(maxsize=2_000)
+def schema_name(address: str) -> str:
+    """A schema as warehouse columns are called.
+
+    >>> schema_name("iglu:com.acme.x-y/someThing/jsonschema/1-0-0")
+    'com_acme_x_y_some_thing'
+
+    Raises
+    ------
+    TypeError, AttributeError
+        It is no address of a schema.
+    """
+    parts = address.removeprefix("iglu:").split("/")
+    if len(parts) < 2:
+        raise TypeError("no address of a schema")
+    snaked = _CAMEL.sub(r"_\1", parts[1])
+    return re.sub(r"[^a-z0-9]+", "_", f"{parts[0]}_{snaked}".lower())
+
+
+def snake(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys as warehouses write them: `unitPrice` and `unit_price` are one."""
+    return {key if key.islower() else _CAMEL.sub(r"_\1", key).lower(): value for key, value in data.items()}

@@ -1,0 +1,302 @@
+"""Forwarding: a tracker's original collector gets what its clients send to us, so that existing analytics goes on.
+
+In: requests as they came. Out: the same to the original, of whose answer nothing but the status is looked at.
+
+They hold what we never keep: addresses, user agents, ids. So they are in memory only, for `forward.deadline_seconds` at
+most, and in no file, log or metric.
+
+Nobody waits for the original: a request is queued behind its answer. What the original cannot take is tried again with
+growing pauses, by the sender that has it: while it is away, no more tries are made than there are senders. A request
+that was sent and not answered in time is not sent again; it may have been counted, and not every tracker has ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from fnmatch import translate
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import quote_from_bytes
+
+from aiohttp import (
+    ClientConnectionError,
+    ClientError,
+    ClientSession,
+    ClientTimeout,
+    DummyCookieJar,
+    SocketTimeoutError,
+    TCPConnector,
+)
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential, wait_random
+from yarl import URL
+
+if TYPE_CHECKING:
+    from serving.metrics import Metrics
+    from serving.settings import ForwardSettings
+
+logger = logging.getLogger("lotse.forward")
+
+# RFC 9110, 7.6.1: about the connection that a request came on.
+_HOP_BY_HOP: Final = (
+    b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te", b"trailer",
+    b"transfer-encoding", b"upgrade",
+)  # fmt: skip
+# What may be made up by a client where no proxy of ours wrote it: we say ourselves from where a request came.
+_ADDRESSES: Final = (
+    b"b-forwarded-for", b"cf-connecting-ip", b"client-ip", b"fastly-client-ip", b"forwarded", b"true-client-ip",
+    b"x-client-ip", b"x-cluster-client-ip", b"x-forwarded", b"x-forwarded-for", b"x-forwarded-host",
+    b"x-forwarded-port", b"x-forwarded-proto", b"x-forwarded-server", b"x-plausible-ip", b"x-real-ip",
+)  # fmt: skip
+_LEFT_OUT: Final = frozenset((*_HOP_BY_HOP, *_ADDRESSES, b"content-length", b"expect", b"host", b"via"))
+# aiohttp adds its own of these where a client sent none.
+_NOT_ADDED: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+_ASCII: Final = "".join(map(chr, range(0x21, 0x7F))).replace("#", "")
+_VIA: Final = "1.1 lotse"
+# A key of ours is nobody else's business.
+_OUR_KEY: Final = b"lotse_"
+
+# The original, or what stands before it, could not take it. After another 5xx, which may be the request's own fault, it
+# is tried a few times only.
+_AWAY: Final = frozenset({429, 502, 503, 504})
+_TRIES: Final = 3
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 8
+# What Python's objects take of memory beside their content.
+_REQUEST_BYTES, _HEADER_BYTES = 1_000, 150
+
+
+class Passed(NamedTuple):
+    """A request on its way. due: when it is given up, by the loop's clock; size: bytes of memory, roughly."""
+
+    scope: Mapping[str, Any]
+    body: bytes
+    address: str
+    due: float
+    size: int
+
+
+class _Declined(Exception):  # noqa: N818  (it is an answer)
+    """The original answered that it has not taken a request."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class Forwarder:
+    """What one worker passes on of one tracker.
+
+    Every request that is put in ends in one of two counts: `forwarded` by the original's status, or `forward_dropped`
+    by a reason: overflow, expired (it waited too long), unreachable (the original was, until then), timeout (no answer
+    in time), objected, loop (it has been here before), stopped (the service has), failed (what was sent, or what was
+    answered, is no HTTP).
+    """
+
+    def __init__(self, tracker: str, original: str, settings: ForwardSettings, metrics: Metrics) -> None:
+        self._tracker, self._original, self._settings = tracker, original.rstrip("/"), settings
+        self._metrics = metrics
+        self._cookies = re.compile("|".join(map(translate, settings.cookies)) or "(?!)")
+        self._most = round(settings.queue_mib * 2**20)
+        self._bytes = 0
+        self._queue: asyncio.Queue[Passed] = asyncio.Queue()
+        self._senders: list[asyncio.Task[None]] = []
+        self._session: ClientSession | None = None
+        self._closed, self._reached = False, True
+        metrics.forward_queue[tracker] = 0
+
+    def put(self, scope: Mapping[str, Any], body: bytes, address: str, *, objected: bool) -> None:
+        """Have a request passed on.
+
+        scope: ASGI's; body: as it came, in its encoding; address: of the client, empty if it is not known; objected:
+        whether its visitor objects.
+        """
+        if objected and not self._settings.objected:
+            return self._lose("objected")
+        size, seen = len(body) + len(scope["query_string"]) + _REQUEST_BYTES, False
+        for name, value in scope["headers"]:
+            size += len(name) + len(value) + _HEADER_BYTES
+            seen = seen or (name == b"via" and _VIA.encode() in value)
+        if seen:  # the original's name leads to us: it would go round for ever
+            return self._lose("loop")
+        if self._closed:
+            return self._lose("stopped")
+        if not scope["raw_path"].startswith(b"/"):
+            return self._lose("failed")
+        if self._bytes + size > self._most:
+            return self._lose("overflow")
+        if self._session is None:
+            self._start()
+        due = asyncio.get_running_loop().time() + self._settings.deadline_seconds
+        self._bytes += size
+        self._metrics.forward_queue[self._tracker] += 1
+        return self._queue.put_nowait(Passed(scope, body, address, due, size))
+
+    async def close(self, seconds: float) -> None:
+        """Pass on what waits, for so long; what is left is lost."""
+        self._closed = True
+        if self._session is None:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._queue.join()
+        for sender in self._senders:
+            sender.cancel()
+        await asyncio.gather(*self._senders, return_exceptions=True)
+        while not self._queue.empty():
+            self._finish(self._queue.get_nowait(), "stopped")
+        await self._session.close()
+
+    def _start(self) -> None:
+        """In the loop that serves, with the first request."""
+        count = self._settings.connections
+        self._session = ClientSession(
+            connector=TCPConnector(limit=count), cookie_jar=DummyCookieJar(), auto_decompress=False,
+            timeout=ClientTimeout(total=self._settings.timeout_seconds), skip_auto_headers=_NOT_ADDED,
+        )  # fmt: skip
+        self._senders = [asyncio.create_task(self._send(self._session)) for _ in range(count)]
+
+    async def _send(self, session: ClientSession) -> None:
+        """One after the other, for ever; between two, nothing is held of either."""
+        while True:
+            await self._pass_on(session, await self._queue.get())
+
+    async def _pass_on(self, session: ClientSession, passed: Passed) -> None:
+        lost = "stopped"  # unless this task gets to the end of it
+        try:
+            lost = await self._deliver(session, passed)
+        finally:
+            self._finish(passed, lost)
+
+    def _finish(self, passed: Passed, lost: str) -> None:
+        self._bytes -= passed.size
+        self._metrics.forward_queue[self._tracker] -= 1
+        if lost:
+            self._lose(lost)
+        self._queue.task_done()
+
+    def _lose(self, reason: str) -> None:
+        self._metrics.forward_dropped[self._tracker, reason] += 1
+
+    async def _deliver(self, session: ClientSession, passed: Passed) -> str:
+        """Why it is lost, empty if it is not."""
+        loop = asyncio.get_running_loop()
+        if loop.time() > passed.due:
+            return "expired"
+
+        def enough(state: RetryCallState) -> bool:
+            error = state.outcome.exception() if state.outcome is not None else None
+            if isinstance(error, _Declined) and error.status not in _AWAY and state.attempt_number >= _TRIES:
+                return True
+            return loop.time() + state.upcoming_sleep > passed.due
+
+        trying = AsyncRetrying(
+            retry=retry_if_exception(_again), stop=enough, wait=_WAIT, before_sleep=self._note, reraise=True
+        )
+        try:
+            status: int = await trying(self._ask, session, passed)
+        except _Declined as declined:
+            status = declined.status
+        except (ClientConnectionError, OSError) as error:
+            return "timeout" if _is_late(error) else "unreachable"
+        except Exception as error:
+            # its words may hold what was to be sent
+            logger.error("a request to the original collector of %s failed: %s", self._tracker, type(error).__name__)
+            return "failed"
+        self._metrics.forwarded[self._tracker, str(status)] += 1
+        if not self._reached:
+            self._reached = True
+            logger.info("the original collector of %s takes requests again", self._tracker)
+        return ""
+
+    async def _ask(self, session: ClientSession, passed: Passed) -> int:
+        """The status of the original's answer.
+
+        Raises
+        ------
+        _Declined
+            It has not taken the request.
+        ClientError, TimeoutError
+            It has not answered.
+        """
+        scope = passed.scope
+        url = self._original + _target(scope["raw_path"], scope["query_string"])
+        async with session.request(
+            scope["method"], URL(url, encoded=True), data=passed.body or None, headers=self._headers(passed),
+            allow_redirects=False,
+        ) as response:  # fmt: skip
+            with suppress(ClientError, TimeoutError):
+                await response.read()  # only so that the connection can be used again
+            if response.status >= 500 or response.status in _AWAY:
+                raise _Declined(response.status)
+            return response.status
+
+    def _headers(self, passed: Passed) -> list[tuple[str, str]]:
+        """The headers for the original."""
+        named = {b"connection"}
+        for name, value in passed.scope["headers"]:
+            if name == b"connection":
+                named.update(each.strip().lower() for each in value.split(b","))
+        found = []
+        for name, value in passed.scope["headers"]:
+            if name in _LEFT_OUT or name in named or (name == b"authorization" and _OUR_KEY in value):
+                continue
+            kept = self._allowed(value) if name == b"cookie" else _text(value)
+            if kept:
+                found.append((name.decode("latin-1"), kept))
+        if passed.address:
+            found.append(("X-Forwarded-For", passed.address))
+        return [*found, ("Via", _VIA)]
+
+    def _allowed(self, cookies: bytes) -> str:
+        pairs = (pair.strip() for pair in _text(cookies).split(";"))
+        return "; ".join(pair for pair in pairs if self._cookies.match(pair.partition("=")[0]))
+
+    def _note(self, state: RetryCallState) -> None:
+        """Say that the original does not take requests, where it is news."""
+        error = state.outcome.exception() if state.outcome is not None else None
+        if isinstance(error, _Declined) and error.status not in _AWAY:
+            return  # perhaps the request's own fault, of which there may be many
+        if self._reached:
+            self._reached = False
+            why = f"it answers {error.status}" if isinstance(error, _Declined) else type(error).__name__
+            logger.warning("the original collector of %s does not take requests: %s", self._tracker, why)
+
+
+_WAIT: Final = wait_exponential(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS) + wait_random(0, _FIRST_PAUSE_SECONDS)
+
+
+def forwarders(originals: Mapping[str, str], settings: ForwardSettings, metrics: Metrics) -> dict[str, Forwarder]:
+    """One for each tracker that has an original."""
+    return {tracker: Forwarder(tracker, original, settings, metrics) for tracker, original in originals.items()}
+
+
+def _again(error: BaseException) -> bool:
+    """Whether a request was surely, or as good as surely, not taken: browsers repeat on a broken connection, too."""
+    return isinstance(error, _Declined) or (isinstance(error, ClientConnectionError) and not _is_late(error))
+
+
+def _is_late(error: BaseException) -> bool:
+    """Whether it was sent and not answered in time; where no connection was made, nothing was sent."""
+    if isinstance(error, ClientConnectionError):
+        return isinstance(error, SocketTimeoutError)
+    return isinstance(error, TimeoutError)
+
+
+def _target(path: bytes, query: bytes) -> str:
+    """Path and query as they came; bytes that an address cannot hold are escaped.
+
+    >>> _target(b"/i", b"e=pv&page=%zz\\xe9"), _target(b"/i", b"")
+    ('/i?e=pv&page=%zz%E9', '/i')
+    """
+    target = b"%b?%b" % (path, query) if query else path
+    return quote_from_bytes(target, safe=_ASCII)
+
+
+def _text(value: bytes) -> str:
+    """A header's value so that aiohttp, which writes UTF-8, writes the same bytes where they are UTF-8."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
