@@ -15,25 +15,17 @@ from playwright.sync_api import Browser, Page, Playwright, Request, Route
 from features.events import CHANNELS, DEVICES
 from tests.browser.client_build import built
 from tests.browser.clients import AGENT, COLLECTOR, SHOP, chromium, records
-from tests.certificate import certificate
 from tests.serving.proxy import Mood, Proxy
-from tests.workspace import Service, lotse, packed, wait_until, workspace
+from tests.workspace import Service, lotse, wait_until
 
 # everything that was done is answered
 SETTLED = "() => lotse.flush().then(() => lotse.session.token !== '')"
 
 
 @pytest.fixture(scope="module")
-def collector(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service that asks for a key and lets the shop's pages read its answers."""
-    folder = workspace(tmp_path_factory.mktemp("client") / "work")
-    shown, key = certificate(folder)
-    origins = f'cors.origins=["{SHOP}"]'
-    running = Service(folder, *packed(trained), f"tls.certificate={shown}", f"tls.key={key}", origins)
-    running.scheme, running.verify = "https", str(shown)
-    running.start()
-    yield running
-    running.stop()
+def overrides() -> tuple[str, ...]:
+    """The shop's pages may read the answers, and no tracker's requests are understood."""
+    return (f'cors.origins=["{SHOP}"]', "collect.trackers=[]")
 
 
 @pytest.fixture(scope="module")
@@ -86,14 +78,14 @@ class Visit:
 
 @contextmanager
 def proxy(service: Service) -> Iterator[tuple[int, Callable[[Mood], None]]]:
-    """A broken network before the service: the port that a browser takes for it, and how its mood is turned."""
+    """A broken network before the service: its port, and how its mood is turned."""
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever)
     thread.start()
     between = Proxy(service.port)
     asyncio.run_coroutine_threadsafe(between.start(), loop).result()
     try:
-        yield between.port, lambda mood: loop.call_soon_threadsafe(between.turn, mood)  # type: ignore[misc]
+        yield between.port, lambda mood: loop.call_soon_threadsafe(between.turn, mood) and None
     finally:
         asyncio.run_coroutine_threadsafe(between.close(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
@@ -237,8 +229,8 @@ def test_a_visit_that_goes_offline(collector: Service, browser: Browser, key: st
 def test_answers_that_are_lost_count_once(collector: Service, driver: Playwright, key: str) -> None:
     before = len(records(collector, cart_adds=12))
     with (
-        proxy(collector) as (between, turn),
-        chromium(driver, between) as other,
+        proxy(collector) as (port, turn),
+        chromium(driver, port) as other,
         visit(other, tag(key, 'data-retry-ms="100"')) as visitor,
     ):
         visitor.open()
