@@ -44,7 +44,7 @@ def attack(port: int, rate: float, seconds: int, script: Path = SCRIPT) -> Laten
     failed += re.findall(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", told)[0] if "errors" in told else []
 
     def at(percent: str) -> float:
-        found = re.search(rf"^ *{percent}% +([\d.]+)(us|ms|s)$", told, re.MULTILINE)
+        found = re.search(rf"^ *{percent}% +([\d.]+)(us|ms|s) *$", told, re.MULTILINE)
         assert found, told
         return float(found[1]) * {"us": 0.001, "ms": 1, "s": 1000}[found[2]]
 
