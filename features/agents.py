@@ -1,7 +1,8 @@
 """What kind of device a user agent string names, and whether it says itself that it is a program.
 
 In: the string, as the browser or the program sends it. Out: a name of `features.events.DEVICES`; "unknown" for an empty
-string and where nothing tells. The string is looked at and forgotten; what it named is remembered by a hash. Nobody is found out here: "bot" means that the
+string and where nothing tells. The string is looked at and forgotten; what it named is remembered by a hash.
+Nobody is found out here: "bot" means that the
 string says so, by a word, by a library's name or by giving an address where its owner can be asked.
 """
 

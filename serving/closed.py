@@ -1,6 +1,6 @@
 """Handed-on sessions on this machine: what they hold of a visitor, and how it goes: erased, unlinked, too old.
 
-In: the Parquet files that `serving.handover` writes. A file is replaced as a whole, so who reads it has it before or after.
+In: the Parquet files that `serving.handover` writes. A file is replaced whole: who reads it has it before or after.
 
 An erasure and a withdrawal are noted by an empty file named by the pseudonym before they are done: a worker that is
 killed leaves them for the next one, and a batch that another worker was writing meanwhile is looked at again. The rows

@@ -1,8 +1,8 @@
 """The log of decisions: that a score was answered, by which model versions, and what made it; a line of JSON each.
 
 In: answers, of which a configured share is noted. Out: files that are only appended to, a day and a worker each, and
-another one where one gets too long; deleted after `decisions.kept_days`. A line names the visitor by the pseudonym of the
-day, whatever the consent: it cannot be led back to anybody once that day's key is deleted, and no two days belong
+another one where one gets too long; deleted after `decisions.kept_days`. A line names the visitor by the pseudonym of
+the day, whatever the consent: it cannot be led back to anybody once that day's key is deleted, and no two days belong
 together. Reason codes are names of features, those that moved a score most, with the direction.
 """
 

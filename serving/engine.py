@@ -273,7 +273,8 @@ class Engine:
             return None
         events = int(header[HEADER_EVENTS])
         if objects(value):
-            return View(started, events, max(idle_ms, 0) / 1000, *self._neutral[:1], {}, *self._neutral[1:], [])
+            said = self._neutral
+            return View(started, events, max(idle_ms, 0) / 1000, said.scores, {}, said.decided, said.reasons, [])
         scorer = generation.scorer(visitor)
         sheet = scorer.sheet()
         sheet.read(sessions.fold, sessions.record, now)
@@ -363,7 +364,7 @@ class Engine:
         """Look at every record that is due: close sessions that are over, forget visitors. Returns how many it left."""
         now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
         self.pseudonyms.forget(now)
-        urlsplit.cache_clear()  # it remembers the addresses of 128 pages
+        urlsplit.cache_clear()  # type: ignore[attr-defined]  # it remembers the addresses of 128 pages
         forgotten, sessions = 0, [one.sessions for one in self.lineup.generations]
         while entries := await _done(self.store.due(now, _SWEEP_STEP)):
             visits = [Expiry(sessions, entry, now) for entry in entries]

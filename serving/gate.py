@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Open to everybody: what orchestrators ask, and documents. CORS preflights carry no key.
 _OPEN: Final = frozenset({"/livez", "/readyz", "/healthz", "/v1/openapi.json"})
-# No key of ours comes here: MLflow signs what it sends, and visitors show a token that is signed; both are checked later.
+# No key of ours comes here: MLflow signs what it sends, visitors show a token that is signed; both are checked later.
 _ME: Final = "/v1/visitors/me"
 _SIGNED: Final = frozenset({"/v1/models/refresh", _ME, f"{_ME}/decisions"})
 _EVENTS: Final = "/v1/events"

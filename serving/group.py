@@ -129,8 +129,8 @@ class Group:
     statuses, starts, counts: of each event what became of it, when its session began (ms), its number there.
     retired: records of other fields that were put away.
     withdrawn: lasting pseudonyms of visitors who took back their consent to link; doubtful: visits without that consent
-    that began a session in a record that was there, so that nobody looked for a lasting one; objecting: by number, which visits
-    are of visitors who object to automated decisions; empty if none is.
+    that began a session in a record that was there, so that nobody looked for a lasting one.
+    objecting: by number, which visits are of visitors who object to automated decisions; empty if none is.
     """
 
     def __init__(self, sessions: Sessions, memories: Memories, scorer: Scorer, events: int, received_ms: int) -> None:
@@ -144,7 +144,7 @@ class Group:
         self.starts: list[int] = []
         self.counts: list[int] = []
         self.memory = memories.take(events)
-        self.memory.objects[:] = 0
+        self.memory.objects[:] = 0  # of visits that were done before, nobody looks at the record
         self._memories, self._received = memories, received_ms
         self._unscheduled: list[EventVisit] = []
         self._writes: dict[object, bytes] = {}  # by visit, where its value does not end with the record
@@ -178,25 +178,8 @@ class Group:
     def advance(self, found: Sequence[Found]) -> list[Change | None]:
         """Fold the events of some visits; asked again for those whose records were changed meanwhile."""
         sessions, memory, sheet = self.sessions, self.memory, self.sheet
-        values, empty = memory.values, sessions.empty
-        width = len(empty)
-        self.retired = 0
-        self._writes.clear()
-        while self._unscheduled:
-            self._unscheduled.pop().entry = None
-        odd: list[Found] = []
-        done: list[EventVisit] = []
-        for one in found:
-            visit, value, others = one
-            at = visit.number * width  # type: ignore[attr-defined]
-            if value is not None and len(value) == width:
-                values[at : at + width] = value
-            else:
-                values[at : at + width] = empty
-                if (value is not None or others) and not self._has_writes(one):
-                    odd.append(one)
-            if visit.token and self._was_done(one):  # type: ignore[attr-defined]
-                done.append(visit)  # type: ignore[arg-type]
+        values, width = memory.values, len(sessions.empty)
+        odd, done = self._taken_in(found)
         numbers, which = memory.all[: self.visits], memory.all[: len(self.of)]
         if self.partial or done or len(found) < self.visits:
             left: list[EventVisit] = [one.visit for one in found if one.visit not in done]  # type: ignore[misc]
@@ -218,10 +201,8 @@ class Group:
             memory.words, numbers, which, self._received, over_ms, memory.due, memory.closed, memory.ended,
             memory.objects, memory.left, of, memory.events, memory.statuses, memory.known,
         )  # fmt: skip
-        if again:
-            self.doubtful += [one.visit for one in found if memory.known[one.visit.number] < 0]  # type: ignore[attr-defined, misc]
-        if unscheduled:
-            self._unschedule(found, done)
+        if unscheduled or again:
+            self._note(found, done)
         due = memory.due[: self.visits].tolist()
         starts = range(0, self.visits * width, width)
         if not (ended or special or done or self._writes):
@@ -241,13 +222,43 @@ class Group:
             changes.append(Change(values[starts[number] : starts[number] + width], due[number] or None, moved, closed))
         return self._with_writes(found, changes) if self._writes else changes
 
-    def _unschedule(self, found: Sequence[Found], done: Sequence[EventVisit]) -> None:
-        """Have no entry of the schedule outlive its record: that of a linked visitor lies in a year."""
+    def _taken_in(self, found: Sequence[Found]) -> tuple[list[Found], list[EventVisit]]:
+        """Have the records in memory; returns what is to be looked at by itself, and visits that were done before."""
+        values, empty = self.memory.values, self.sessions.empty
+        width = len(empty)
+        self.retired = 0
+        self._writes.clear()
+        while self._unscheduled:
+            self._unscheduled.pop().entry = None
+        odd: list[Found] = []
+        done: list[EventVisit] = []
+        for one in found:
+            visit, value, others = one
+            at = visit.number * width  # type: ignore[attr-defined]
+            if value is not None and len(value) == width:
+                values[at : at + width] = value
+            else:
+                values[at : at + width] = empty
+                if (value is not None or others) and not self._has_writes(one):
+                    odd.append(one)
+            if visit.token and self._was_done(one):  # type: ignore[attr-defined]
+                done.append(visit)  # type: ignore[arg-type]
+        return odd, done
+
+    def _note(self, found: Sequence[Found], done: Sequence[EventVisit]) -> None:
+        """Have no entry of the schedule outlive its record (that of a linked visitor lies in a year), and somebody look
+        for lasting records where nobody did.
+        """
+        memory = self.memory
         for visit, _, _ in found:
             assert isinstance(visit, EventVisit)
-            if self.memory.left[visit.number] and visit not in done:
-                visit.entry = Entry(int(self.memory.left[visit.number]), visit.key)
+            if visit in done:
+                continue
+            if memory.left[visit.number]:
+                visit.entry = Entry(int(memory.left[visit.number]), visit.key)
                 self._unscheduled.append(visit)
+            if memory.known[visit.number] < 0:
+                self.doubtful.append(visit)
 
     def _has_writes(self, found: Found) -> bool:
         """Take a record in that is ours and has writes after it; False for any other."""

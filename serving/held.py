@@ -10,6 +10,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -87,10 +88,10 @@ class Held:
         """
         records, waiting = [], []
         for key in map(key_of, visitors):
-            value = await self._ask(lambda key=key: self._store.read(key))
+            value = await self._ask(partial(self._store.read, key))
             if value is not None:
                 records.append(self._described(value))
-            sessions = await self._ask(lambda key=key: self._store.waiting(key))
+            sessions = await self._ask(partial(self._store.waiting, key))
             waiting += [self._described(session.value) for session in sessions]
         buffered = [event for spool in self._spools() for event in spool.of(visitors)]
         handed_on = await asyncio.to_thread(self._closed.rows, visitors)
@@ -112,7 +113,8 @@ class Held:
     async def erase(self, visitors: Sequence[int]) -> dict[str, int]:
         """Erase all of it but the log of decisions; returns how many of each there were.
 
-        The log shows that rights were kept to, and knows visitors by pseudonyms that nobody can make again after two days.
+        The log shows that rights were kept to, and knows visitors by pseudonyms that nobody can make again after two
+        days.
 
         Raises
         ------
@@ -123,9 +125,9 @@ class Held:
         erasures = [Erasure(key_of(visitor)) for visitor in visitors]
         waiting = 0
         for erasure in erasures:
-            await self._ask(lambda erasure=erasure: self._store.apply([erasure]))
-            waiting += len(await self._ask(lambda key=erasure.key: self._store.waiting(key)))
-            await self._ask(lambda key=erasure.key: self._store.drop(key))
+            await self._ask(partial(self._store.apply, [erasure]))
+            waiting += len(await self._ask(partial(self._store.waiting, erasure.key)))
+            await self._ask(partial(self._store.drop, erasure.key))
         handed_on = await asyncio.to_thread(self._closed.erase, visitors)
         return {
             "records": sum(erasure.found for erasure in erasures),

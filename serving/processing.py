@@ -1,7 +1,7 @@
 """The record of processing activities (GDPR 30): what is held, why, how long, where, from the code's own tables.
 
-In: the configuration. Out: the same as JSON-ready dicts and as Markdown. Columns, fields, tables and formats are those that
-the service reads and writes with, retention is what is configured, so the record cannot say anything else than what is
+In: the configuration. Out: the same as JSON-ready dicts and as Markdown. Columns, fields, tables and formats are those
+that the service reads and writes with, retention is what is configured, so the record cannot say anything else than what is
 done; a test compares it with what a running service leaves on the disk.
 """
 
@@ -32,8 +32,8 @@ _RIGHTS: Final = "GET and DELETE /v1/visitors/me with a session's token; lotse p
 class Holding(msgspec.Struct, kw_only=True):
     """One place.
 
-    where: as configured; files: of which it consists, as patterns; holds: what by name, with its meaning; whose: whom it
-    is about; why: purpose; kept: how long; erased: how a visitor sees and erases it.
+    where: as configured; files: of which it consists, as patterns; holds: what by name, with its meaning; whose: whom
+    it is about; why: purpose; kept: how long; erased: how a visitor sees and erases it.
     """
 
     name: str
@@ -95,8 +95,8 @@ def holdings(settings: ServingSettings) -> list[Holding]:
             holds=_tables(store.url, store.prefix),
             whose="every visitor, by pseudonym",
             why="to score the session that runs; with consent, to know earlier visits",
-            kept=f"without consent to link until nothing has come for {timeout}; with it {linked} after the first visit at "
-            "most, ending with a session; an objection to automated decisions of a visitor who is not linked 48 hours",
+            kept=f"without consent to link until nothing has come for {timeout}; with it {linked} after the first visit "
+            "at most, ending with a session; an objection to automated decisions of a visitor who is not linked 48 hours",
             erased=_RIGHTS,
         ),
         Holding(
@@ -158,12 +158,12 @@ def holdings(settings: ServingSettings) -> list[Holding]:
             whose=f"a share of {decisions.sample:g} of the answers",
             why="to show that, and by what, automated decisions were made",
             kept=f"{decisions.kept_days:g} days; {_DAY}",
-            erased="shown by export; not erased: it proves that rights were kept to, and leads back to nobody after 48 hours",
+            erased="shown by export; not erased: it proves that rights were kept to, and leads to nobody after 48 hours",
         ),
         Holding(
             name="keys",
             where=keys,
-            files=[f"{keys}/pseudonym.key", f"{keys}/day-*.key", f"{keys}/token.key", f"{keys}/keys.jsonl", f"{keys}/keys.lock"],
+            files=[f"{keys}/{name}" for name in ("pseudonym.key", "day-*.key", "token.key", "keys.jsonl", "keys.lock")],
             holds={
                 "pseudonym.key": "makes lasting pseudonyms; deleting it unlinks all of them",
                 "day-*.key": "makes a day's pseudonyms",
@@ -178,8 +178,9 @@ def holdings(settings: ServingSettings) -> list[Holding]:
         Holding(
             name="models",
             where=f"{settings.models.cache}, {settings.models.uri.rpartition('@')[2] or 'no registry'}",
-            files=[f"{settings.models.cache}/**", "lotse-data/mlflow.db*", "lotse-data/mlruns/**", "lotse-data/mlartifacts/**"],
-            holds={"trees": "thresholds of features", "tables": "of hashes of products, categories, pages and campaigns: "
+            files=[f"{settings.models.cache}/**", "lotse-data/mlflow.db*", "lotse-data/mlruns/**",
+                   "lotse-data/mlartifacts/**"],
+            holds={"trees": "thresholds of features", "tables": "of hashes of products, categories, pages, campaigns: "
                    "shares of sessions", "reports": "figures over all sessions"},
             whose="nobody",
             why="to score",
@@ -212,8 +213,8 @@ def holdings(settings: ServingSettings) -> list[Holding]:
             files=[],
             holds={
                 "networks": "hashes of /24 and /48 with a key that is drawn in the process and replaced every hour",
-                "requests": "addresses, headers and bodies while they are answered; pages' addresses up to a second; freed "
-                "memory is written over when it is used again",
+                "requests": "addresses, headers and bodies while they are answered; pages' addresses up to a second; "
+                "freed memory is written over when it is used again",
                 "hashes": "of pages, user agents and paths that came before, with the kind of each",
             },
             whose="visitors who are answered now",
@@ -254,6 +255,7 @@ def _record() -> dict[str, str]:
         "writes": "up to 8 random tokens of writes that may be tried again",
     }
     assert HEADER_WORDS == 9 + RECENT_IDS
+    header = {f"header.{name}": meaning for name, meaning in header.items()}
     return header | {name: _meaning(field) for name, field in CATALOGUE.fields.items()}
 
 
@@ -280,8 +282,8 @@ def _store_files(url: str) -> list[str]:
 
 def markdown(record: dict[str, Any]) -> str:
     """The record as a page."""
-    parts = [f"# {record['title']}", f"As of {record['as_of']}. Written by `lotse privacy report` from the code and the "
-             "configuration.", f"**Controller:** {record['controller']}"]  # fmt: skip
+    parts = [f"# {record['title']}", f"As of {record['as_of']}. Written by `lotse privacy report` from the code and "
+             "the configuration.", f"**Controller:** {record['controller']}"]  # fmt: skip
     for name, title in (("purposes", "Purposes"), ("never_held", "Never held"), ("security", "Security")):
         parts.append(f"## {title}\n\n" + "\n".join(f"- {line}" for line in record[name]))
     for name in ("data_subjects", "recipients", "transfers"):

@@ -57,8 +57,8 @@ class RotatingPseudonyms:
         return self._of_day(now_ms // DAY_MS).visitor(text)
 
     def earlier(self, raw: str, now_ms: int, *, linked: bool) -> list[int]:
-        """Pseudonyms under which a session that is still open may have begun: before midnight, before consent was given,
-        or before it was withdrawn.
+        """Pseudonyms under which a session that is still open may have begun: before midnight, before consent was
+        given, or before it was withdrawn.
         """
         before = self._of_days(raw, now_ms, days=(1, 0) if linked else (1,))
         return before if linked else [*before, self._lasting.visitor(raw)]

@@ -41,7 +41,8 @@ _SLACK_BYTES: Final = 16 * 2**20
 class SpooledVisit(msgspec.Struct, array_like=True, frozen=True):
     """One visitor's events of a turn, packed one after the other.
 
-    others: keys under which the record may lie, veiled (`RotatingPseudonyms.veiled`); token: of the write, by which the record tells whether it was done.
+    others: keys under which the record may lie, veiled (`RotatingPseudonyms.veiled`).
+    token: of the write, by which the record tells whether it was done.
     """
 
     events: bytes

@@ -1,6 +1,6 @@
 """A visitor's rights: to see what is held, to have it erased, to object to automated decisions.
 
-A visitor is who has a token of one of their sessions; an operator with a secret key names a visitor as the tracker does.
+A visitor is who has a token of one of their sessions; an operator with a secret key names one as the tracker does.
 """
 
 from __future__ import annotations

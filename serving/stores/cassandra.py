@@ -29,8 +29,8 @@ from serving.stores.optimistic import NOWHERE, Lying, OptimisticStore, Swap
 
 # Tables, and what is in them.
 HELD: Final = {
-    "{prefix}_records": "the current session of each visitor, by pseudonym, with consent what is known of earlier ones; "
-    "sessions that wait to be handed on; requests sent again",
+    "{prefix}_records": "the current session of each visitor, by pseudonym, with consent what is known of earlier "
+    "ones; sessions that wait to be handed on; requests sent again",
     "{prefix}_schedule": "when which record is to be looked at",
     "{prefix}_closed": "names of sessions that wait to be handed on",
     "{prefix}_batches": "which worker hands on what, and until when",

@@ -40,15 +40,16 @@ _Apply = tuple[Sequence[Visit], Advance]
 _new: Final = tuple.__new__  # half of what a NamedTuple's own takes
 # Tables, and what is in them.
 HELD: Final = {
-    "records": "the current session of each visitor, by pseudonym, with consent what is known of earlier ones; requests "
-    "sent again",
+    "records": "the current session of each visitor, by pseudonym, with consent what is known of earlier ones; "
+    "requests sent again",
     "schedule": "when which record is to be looked at",
     "closed": "sessions that are over and wait to be handed on",
     "claimed": "sessions that a worker is handing on",
     "batches": "which worker's these are, and until when",
-    "about": "with which key the store is encrypted, and where its journal is",
+    "about": "with which key the store is encrypted",
+    "journal": "where the journal of `durability = disk` is",
 }
-_TABLES: Final = tuple(name.encode() for name in HELD)
+_TABLES: Final = b"records", b"schedule", b"closed", b"claimed", b"batches", b"about"
 
 
 class EmbeddedStore:
@@ -140,8 +141,7 @@ class EmbeddedStore:
             # one may go on with the record of another: one after the other
             for visit in visits:
                 value = get(visit.key)
-                others = _found(get, visit.others()) if value is None else ()
-                (change,) = advance([Found(visit, value, others)])
+                (change,) = advance([Found(visit, value, _found(get, visit.others()) if value is None else ())])
                 self._put(transaction, visit, change)
             return
         found = [
@@ -188,7 +188,7 @@ class EmbeddedStore:
         with self._env.begin() as transaction:
             names = self._names(transaction, key)
             return [
-                Closed(name[_NAME_BYTES if table is self._claimed else 0 :], transaction.get(name, db=table))
+                Closed(name[_NAME_BYTES if table is self._claimed else 0 :], transaction.get(name, b"", db=table))
                 for table, name in names
             ]
 

@@ -75,9 +75,12 @@ def test_every_file_of_a_running_service_is_in_the_record(own_service: Callable[
         holding(record, name) for name in ("live store", "handed-on sessions", "log of decisions")
     )
     service.stop()
-    with lmdb.open(str(data / "live"), max_dbs=8, map_size=2**34) as env:
-        with env.begin() as transaction, transaction.cursor() as cursor:
-            assert {name.decode() for name in cursor.iternext(values=False)} == set(live["holds"])
+    with (
+        lmdb.open(str(data / "live"), max_dbs=8, map_size=2**34) as env,
+        env.begin() as transaction,
+        transaction.cursor() as cursor,
+    ):
+        assert {name.decode() for name in cursor.iternext(values=False)} == set(live["holds"])
     for path in data.glob("closed/day=*/*.parquet"):
         assert set(pq.ParquetFile(path).schema_arrow.names) == set(closed["holds"])
     for path in data.glob("decisions/*.jsonl"):
@@ -93,7 +96,7 @@ def test_the_record_of_a_session_is_told_word_by_word() -> None:
     sizes = sum(np.dtype(field.dtype).itemsize for field in fields.values())
     # nothing but the header, the fields and less than a word of padding after each scope
     assert 0 <= width.record_bytes - 8 * HEADER_WORDS - sizes < 16
-    words = [name for name in told if name not in fields and name not in ("state", "writes")]
+    words = [name for name in told if name not in fields and name not in ("header.state", "header.writes")]
     assert len(words) == HEADER_WORDS - 7 + 1 and STATE_BYTES == 16  # the seven event ids are one line
 
 

@@ -162,7 +162,7 @@ async def test_sessions_of_a_record_are_found_and_forgotten(store: Store) -> Non
             claimed = await done(store.claim(10, 1_000, 500))
             while len(claimed.sessions) < 2 and (more := await done(store.claim(10, 1_000, 500))):
                 claimed = Batch(more.name, [*claimed.sessions, *more.sessions])
-    own, other = (sorted(name for name, _ in await done(store.waiting(key))) for key in KEYS[:2])
+    own, other = [sorted(name for name, _ in await done(store.waiting(key))) for key in KEYS[:2]]
     assert own == [KEYS[0] + b"%016d" % number for number in (0, 2)]
     assert other == [KEYS[1] + b"%016d" % number for number in (1, 3)]
     assert not await done(store.waiting(KEYS[2]))
