@@ -74,7 +74,8 @@ class FieldError(Exception):
         super().__init__(f"{field}: expected {expected}")
         self.field = field
         shown = repr(found)
-        told = found in _OURS or (field not in _PRIVATE and _HARMLESS.fullmatch(shown))
+        ours = isinstance(found, str) and found in _OURS
+        told = field not in _PRIVATE and (ours or _HARMLESS.fullmatch(shown))
         self.found = shown if told else "(not repeated)"
         self.expected = expected
 

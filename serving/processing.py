@@ -1,8 +1,8 @@
 """The record of processing activities (GDPR 30): what is held, why, how long, where, from the code's own tables.
 
 In: the configuration. Out: the same as JSON-ready dicts and as Markdown. Columns, fields, tables and formats are those
-that the service reads and writes with, retention is what is configured, so the record cannot say anything else than what is
-done; a test compares it with what a running service leaves on the disk.
+that the service reads and writes with, retention is what is configured, so the record cannot say anything else than
+what is done; a test compares it with what a running service leaves on the disk.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def holdings(settings: ServingSettings) -> list[Holding]:
             whose="every visitor, by pseudonym",
             why="to score the session that runs; with consent, to know earlier visits",
             kept=f"without consent to link until nothing has come for {timeout}; with it {linked} after the first visit "
-            "at most, ending with a session; an objection to automated decisions of a visitor who is not linked 48 hours",
+            "at most, ending with a session; an objection of one who is not linked 48 hours",
             erased=_RIGHTS,
         ),
         Holding(
@@ -158,7 +158,7 @@ def holdings(settings: ServingSettings) -> list[Holding]:
             whose=f"a share of {decisions.sample:g} of the answers",
             why="to show that, and by what, automated decisions were made",
             kept=f"{decisions.kept_days:g} days; {_DAY}",
-            erased="shown by export; not erased: it proves that rights were kept to, and leads to nobody after 48 hours",
+            erased="shown by export; not erased: it proves that rights were kept to, and leads to nobody after 48 h",
         ),
         Holding(
             name="keys",

@@ -12,9 +12,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -106,9 +105,9 @@ def _decisions(lines: pd.DataFrame) -> pd.DataFrame:
     return grouped.mean().join(grouped.size().rename("lines"))
 
 
-def auc(days: Sequence[pd.DataFrame], seed: int = 0) -> float:
+def auc(days: Sequence[pd.DataFrame], without: Collection[str] = (), seed: int = 0) -> float:
     """How well the attacker tells pairs of one person from pairs of two: 0.5 is guessing, 1 is certainty."""
-    one, two = days
+    one, two = (day.drop(columns=[name for name in without if name in day]) for day in days)
     random = np.random.default_rng(seed)
     people = random.permutation(len(one))
     half = len(people) // 2
@@ -144,25 +143,28 @@ def fixed_keys(folder: Path) -> Path:
     return folder
 
 
-def linked_by(trained: Path, folder: Path, count: int, *, consent: Sequence[str], same_taste: bool) -> float:
-    """The attacker's AUC. same_taste: whether a person is the same one on both days, and not only of the same name."""
+def two_days(
+    trained: Path, folder: Path, count: int, *, consent: Sequence[str], same_taste: bool
+) -> list[pd.DataFrame]:
+    """What is stored. same_taste: whether a person is the same one on both days, and not only of the same name."""
     one, two = first_and_second_visits(simulate(visitors=count * 4, days=14, seed=3), count)
     if not same_taste:
         np.random.default_rng(1).shuffle(two)
     days = [day_of(visits, day, consent) for day, visits in enumerate((one, two))]
-    return auc(asyncio.run(stored(trained, fixed_keys(folder), days, len(one))))
+    return asyncio.run(stored(trained, fixed_keys(folder), days, len(one)))
 
 
 @pytest.mark.slow
 def test_two_days_of_a_visitor_are_two_visitors_without_consent(trained: Path, tmp_path: Path) -> None:
-    found = linked_by(trained, tmp_path / "alone", 4_000, consent=["measure"], same_taste=False)
+    found = auc(two_days(trained, tmp_path / "alone", 4_000, consent=["measure"], same_taste=False))
     assert found <= 0.52, found
 
 
 @pytest.mark.slow
 def test_the_attacker_finds_what_is_there(trained: Path, tmp_path: Path) -> None:
     """With consent to link: otherwise the test above would show nothing but a weak attacker."""
-    assert linked_by(trained, tmp_path / "linked", 600, consent=["measure", "link"], same_taste=False) > 0.99
+    days = two_days(trained, tmp_path / "linked", 600, consent=["measure", "link"], same_taste=False)
+    assert auc(days) > 0.99
 
 
 def main() -> None:
@@ -170,8 +172,14 @@ def main() -> None:
     trained = Path(sys.argv[1])
     for same_taste in (False, True):
         with tempfile.TemporaryDirectory() as folder:
-            found: Any = linked_by(trained, Path(folder), 4_000, consent=["measure"], same_taste=same_taste)
-        print(f"{'the same tastes' if same_taste else 'tastes drawn anew'}: AUC {found:.3f}")
+            days = two_days(trained, Path(folder), 4_000, consent=["measure"], same_taste=same_taste)
+        print("the same tastes" if same_taste else "tastes drawn anew")
+        hashes = [name for name, dtype in days[0].dtypes.items() if dtype == np.int64 and days[0][name].max() > 2**50]
+        for what, without in (
+            ("everything", []), ("without hashes", hashes), ("without hashes and device", [*hashes, "device_kind"])
+        ):  # fmt: skip
+            print(f"  {what}: AUC {auc(days, without):.3f}", flush=True)
+        print(f"  hashes: {', '.join(hashes)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -198,7 +198,10 @@ class Unreliable:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)
 
-    def apply(self, visits: Sequence[Visit], advance: Advance = one_by_one) -> Awaitable[None] | None:
+    def apply(
+        self, visits: Sequence[Visit], advance: Advance = one_by_one, *, alone: bool = False
+    ) -> Awaitable[None] | None:
+        del alone
         failure = self.failures.pop(0) if self.failures else ""
         if failure == "not done":
             raise StoreError(failure)
