@@ -95,8 +95,8 @@ def holdings(settings: ServingSettings) -> list[Holding]:
             holds=_tables(store.url, store.prefix),
             whose="every visitor, by pseudonym",
             why="to score the session that runs; with consent, to know earlier visits",
-            kept=f"without consent to link until nothing has come for {timeout}; with it {linked} after the first "
-            "visit at most, ending with a session; an objection of one who is not linked 48 hours",
+            kept=f"without consent to link until nothing has come for {timeout}; with it {linked} after the first visit"
+            " at most, ending with a session; an objection of one who is not linked 48 hours",
             erased=_RIGHTS,
         ),
         Holding(

@@ -174,7 +174,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             days = two_days(trained, Path(folder), 4_000, consent=["measure"], same_taste=same_taste)
         print("the same tastes" if same_taste else "tastes drawn anew")
-        hashes = [name for name, dtype in days[0].dtypes.items() if dtype == np.int64 and days[0][name].max() > 2**50]
+        whole = days[0].drop(columns="visitor").select_dtypes("int64")
+        hashes = [name for name in whole if whole[name].max() > 2**50]
         for what, without in (
             ("everything", []), ("without hashes", hashes), ("without hashes and device", [*hashes, "device_kind"])
         ):  # fmt: skip
