@@ -28,6 +28,7 @@ from features.sessions import (
     RECENT_IDS,
 )
 from serving.closed import ClosedFiles
+from serving.collect.carts import cart_key
 from serving.decisions import noted
 from serving.sessions import (
     STATE,
@@ -126,6 +127,7 @@ class Held:
         waiting = 0
         for erasure in erasures:
             await self._ask(partial(self._store.apply, [erasure]))
+            await self._ask(partial(self._store.apply, [Erasure(cart_key(erasure.key))]))
             waiting += len(await self._ask(partial(self._store.waiting, erasure.key)))
             await self._ask(partial(self._store.drop, erasure.key))
         handed_on = await asyncio.to_thread(self._closed.erase, visitors)

@@ -303,3 +303,19 @@ def added(service: Service) -> Sequence[float]:
 
 def test_a_cart_lies_beside_its_session() -> None:
     assert cart_key(key_of(7)) != key_of(7) and len(cart_key(key_of(7))) == 8
+
+
+async def test_who_is_erased_leaves_no_cart(begin: Begin, store: str) -> None:
+    app = begin(store)
+    engine = engine_of(app)
+    async with client(app) as http:
+        await http.post("/v1/events", json={"visitor": VISITOR, "name": "page_view"})
+        await exchange(engine, "one", SHOES, SOCKS)
+        before = await counted(engine)
+        assert (await http.post("/v1/visitors/erase", json={"visitor": VISITOR})).json()["records"] == 1
+        assert before - await counted(engine) == 2  # the session, and the cart beside it
+
+
+async def counted(engine: Engine) -> int:
+    found: Any = engine.store.count()
+    return int(await found if asyncio.iscoroutine(found) else found)
