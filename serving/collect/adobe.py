@@ -9,6 +9,7 @@ Scores ride back in the answer to an event, as a decision of scope `lotse`.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -50,6 +51,8 @@ _EVENTS: Final = 100
 _QUEUE_MS: Final = 300_000  # no client says more
 _NAMES: Final = frozenset(EVENT_NAMES)
 _NO_ORGANISATION: Final = "the organisation is unknown: set collect.options.adobe.organisation"
+
+_UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 
 class AdobeSettings(Settings):
@@ -280,7 +283,7 @@ def _reply(about: _About, dropped: Sequence[str], scores: Mapping[str, Any] | No
         handle.append({"type": "state:store", "payload": about.store})
     if scores is not None:
         handle.append(_decision(about, scores))
-    answer: dict[str, Any] = {"requestId": about.request, "handle": handle}
+    answer: dict[str, Any] = {"requestId": _repeated(about.request), "handle": handle}
     # the client shows them in its debugging log
     warnings = [*dropped, *(() if about.state.organisation else (_NO_ORGANISATION,))]
     if warnings:
@@ -316,7 +319,7 @@ def _refused(reason: str, request: str) -> Refused:
         "status": 422,
         "title": "Unprocessable Entity",
         "detail": "Invalid request (report attached). Please check your input and try again.",
-        "report": {"errors": [reason], "requestId": request},
+        "report": {"errors": [reason], "requestId": _repeated(request)},
     }
     return Refused(reason, Reply(b"application/problem+json", msgspec.json.encode(problem), 422))
 
@@ -333,3 +336,8 @@ def _digits(text: str) -> str:
 def _object(parent: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     found = parent.get(key)
     return found if isinstance(found, dict) else {}
+
+
+def _repeated(request: str) -> str:
+    """A request's id as it is given back: a client's UUID, and nothing that somebody put in its place."""
+    return request if _UUID.fullmatch(request) else ""

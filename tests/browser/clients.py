@@ -73,8 +73,8 @@ def chromium(playwright: Playwright, port: int) -> Iterator[Browser]:
     arguments += ["--disable-blink-features=AutomationControlled"]
     # the shop's page is made up by the test and counts as one of the internet, which must not ask this machine
     arguments += ["--disable-features=LocalNetworkAccessChecks"]
-    # a beacon of a page that is gone has no context whose errors are ignored
-    arguments += ["--ignore-certificate-errors"]
+    # a beacon of a page that is gone has no context whose errors are ignored, nor the context's user agent
+    arguments += ["--ignore-certificate-errors", f"--user-agent={AGENT}"]
     hosts = (COLLECTOR.removeprefix("https://"), ELSEWHERE.removeprefix("https://"))
     rules = ", ".join(f"MAP {host}:443 127.0.0.1:{port}" for host in hosts)
     arguments += ["--disable-sync", f"--host-resolver-rules={rules}"]

@@ -153,6 +153,7 @@ def test_a_visit(collector: Service, browser: Browser, key: str) -> None:
         items = "[{ item: 'SKU-1', price: 80, quantity: 1 }, { item: 'SKU-2', price: 10, quantity: 2 }]"
         visitor.do(f"lotse.purchase({{ value: 100, currency: 'EUR', items: {items} }})")
         visitor.settle()
+        visitor.page.wait_for_function("told.at(-1)?.events === 14")
         told = visitor.do("told")
         visitor.do("history.back()")
         visitor.page.wait_for_url("**/category/shoes?page=3")

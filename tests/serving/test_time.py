@@ -193,6 +193,7 @@ class Unreliable:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self.waits = store.waits  # whatever a quick disk thinks meanwhile: its writes may be done and fail here
         self.failures: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -201,11 +202,10 @@ class Unreliable:
     def apply(
         self, visits: Sequence[Visit], advance: Advance = one_by_one, *, alone: bool = False
     ) -> Awaitable[None] | None:
-        del alone
         failure = self.failures.pop(0) if self.failures else ""
         if failure == "not done":
             raise StoreError(failure)
-        done = self.store.apply(visits, advance)
+        done = self.store.apply(visits, advance, alone=alone)
         if inspect.isawaitable(done):
             return self._later(done, failure)
         if failure:
