@@ -12,7 +12,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import lmdb
 import pytest
@@ -67,8 +69,22 @@ def power_cut(folder: Path) -> None:
     (folder / "lock.mdb").write_bytes(os.urandom(5_000))
 
 
+Seen = TypeVar("Seen")
+
+
+def seen(look: Callable[[], Seen]) -> Seen:
+    """What is seen of files when none of them gets another name between being listed and being opened."""
+    while True:
+        with suppress(FileNotFoundError):
+            return look()
+
+
 def content(folder: Path) -> bytes:
-    return b"".join(path.read_bytes() for path in folder.iterdir() if path.name.startswith(("journal-", "checkpoint")))
+    return seen(
+        lambda: b"".join(
+            path.read_bytes() for path in folder.iterdir() if path.name.startswith(("journal-", "checkpoint"))
+        )
+    )
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -124,7 +140,7 @@ def test_checkpoints_make_segments_free_that_are_used_again(tmp_path: Path) -> N
     inodes = set()
     for number in range(40):
         done(store, [Put(b"%04d" % number * 200, b"%08d" % (n % 7)) for n in range(20)])
-        inodes |= {path.stat().st_ino for path in tmp_path.glob("journal-*")}
+        inodes |= seen(lambda: {path.stat().st_ino for path in tmp_path.glob("journal-*")})
     until(lambda: len(list(tmp_path.glob("checkpoint.new"))) == 0)
     files = list(tmp_path.glob("journal-*"))
     # 1.3 MB were written
