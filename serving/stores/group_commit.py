@@ -64,6 +64,14 @@ class GroupCommit(Generic[Work]):
         self._seconds += _WEIGHT * (time.perf_counter() - begin - self._seconds)
         self.is_quick = self._seconds < _QUICK_SECONDS
 
+    def _problem(self) -> Exception | None:
+        """What came in the way of a sync."""
+        try:
+            self.sync()
+        except Exception as error:
+            return error
+        return None
+
     def synced(self) -> asyncio.Future[None]:
         """Done when what is committed is on the disk."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -87,12 +95,7 @@ class GroupCommit(Generic[Work]):
 
     def _wait(self, futures: _Waiting) -> None:
         if self.is_quick and not self._running:
-            problem = None
-            try:
-                self.sync()
-            except Exception as error:
-                problem = error
-            _tell(futures, problem)
+            _tell(futures, self._problem())
             return
         self._waiting += futures
         if self._waiting and not self._running:
@@ -107,11 +110,7 @@ class GroupCommit(Generic[Work]):
             while self._waiting:
                 # taken first, then synced: what it waits for was written before it was added
                 group, self._waiting = self._waiting, []
-                problem = None
-                try:
-                    self.sync()
-                except Exception as error:
-                    problem = error
+                problem = self._problem()
                 with suppress(RuntimeError):  # the loop was closed: nobody waits any more
                     group[0].get_loop().call_soon_threadsafe(_tell, group, problem)
             self._running = False
