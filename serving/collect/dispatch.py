@@ -117,7 +117,7 @@ class Collector:
         request = Request(b"")
         request.wires = collected.events
         if collected.events:
-            await self._taken(request)
+            await self._events.taken(self._engine, request)
             call.admission.brought(len(request.events))
         collected.dropped += request.dropped
         answers = request.answer if isinstance(request.answer, list) else []
@@ -139,20 +139,6 @@ class Collector:
             scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, await call.body(),
             time.time_ns() // 1_000_000, call.admission.address(scope, headers),
         )  # fmt: skip
-
-    async def _taken(self, request: Request) -> None:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def answered() -> None:
-            if future.cancelled():
-                return
-            if request.problem is not None:
-                future.set_exception(request.problem)
-            else:
-                future.set_result(None)
-
-        self._events.take(self._engine, request, answered)
-        await future
 
 
 def _objected(collected: Collected) -> bool:

@@ -46,7 +46,8 @@ class Events:
             return await self._special(call, body)
         request = Request(body)
         try:
-            return Reply(JSON, await self._taken(call.engine, request))
+            await self.taken(call.engine, request)
+            return Reply(JSON, encoded(request.answer))
         finally:
             if request.many:
                 call.admission.brought(len(request.events))
@@ -69,7 +70,7 @@ class Events:
                 replayed = await self._once(engine, request, call.scope["query_string"])
                 headers = _REPLAYED if replayed else ()
             else:
-                await self._taken(engine, request)
+                await self.taken(engine, request)
         finally:
             if request.many:
                 call.admission.brought(len(request.events))
@@ -111,9 +112,9 @@ class Events:
             await engine.outage.ask(lambda: engine.store.apply([Settlement(claim, folded=True)]))
         return False
 
-    def _taken(self, engine: Engine, request: Request) -> asyncio.Future[bytes]:
-        """The answer to come; nothing yet where it has to be explained first."""
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    def taken(self, engine: Engine, request: Request) -> asyncio.Future[None]:
+        """Done when the request has its answer; raises its problem."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def answered() -> None:
             if future.cancelled():
@@ -121,7 +122,7 @@ class Events:
             if request.problem is not None:
                 future.set_exception(request.problem)
             else:
-                future.set_result(b"" if request.explained else encoded(request.answer))
+                future.set_result(None)
 
         self.take(engine, request, answered)
         return future
