@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from playwright.sync_api import Browser, Page, Playwright
 
 from tests.browser.clients import COLLECTOR, SHOP, bundled, chromium, metrics, node, records, shop
-from tests.browser.unsteady import Fate, Unsteady
+from tests.browser.unsteady import Fate, unsteady
 from tests.workspace import Service, wait_until
 
 # Nothing but the address of the settings: where calls go is said by them.
@@ -35,17 +33,6 @@ analytics.identify({ userId: "user-42", anonymousId, traits: { email: "jane@shop
 await analytics.closeAndFlush({ timeout: 20000 })
 console.log(JSON.stringify(failed))
 """
-
-
-@contextmanager
-def unsteady(service: Service, path: str, *fates: Fate) -> Iterator[Unsteady]:
-    """A server before the service that spoils the answers of a path, one after the other; the service has taken all."""
-    server = Unsteady(service, path)
-    server.fates.extend(fates)
-    try:
-        yield server
-    finally:
-        server.close()
 
 
 def dropped(service: Service) -> dict[str, float]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, Playwright
 
 from tests.browser.clients import COLLECTOR, SHOP, bundled, chromium, metrics, node, records, shop
-from tests.browser.flaky import DROP, Flaky, flaky_before
+from tests.browser.unsteady import unsteady
 from tests.workspace import Service, wait_until
 
 PAGE = """
@@ -43,12 +42,6 @@ await tracker.flush()
 await wait(300)
 console.log(JSON.stringify(failed))
 """
-
-
-@pytest.fixture
-def flaky(collector: Service) -> Iterator[Flaky]:
-    with flaky_before(collector) as proxy:
-        yield proxy
 
 
 def events(service: Service) -> dict[str, float]:
@@ -149,17 +142,18 @@ def test_the_basis_for_processing_is_consent(collector: Service, browser: Browse
     assert sorted(map(str, visits)) == ["0.0", "nan"]
 
 
-def test_retries_count_once(collector: Service, driver: Playwright, flaky: Flaky) -> None:
+def test_retries_count_once(collector: Service, driver: Playwright) -> None:
     before = duplicates(collector)
     with (
-        chromium(driver, flaky.port) as browser,
+        unsteady(collector, "/tp2") as server,
+        chromium(driver, server.port) as browser,
         shop(browser, bundled(PAGE % (COLLECTOR, "{}"))) as page,
     ):
         page.goto(f"{SHOP}/retried")
-        for number, trouble in enumerate((500, 429, DROP)):
-            flaky.spoil = [trouble]
+        for number, trouble in enumerate((500, 429, "lost")):
+            server.fates.append(trouble)
             page.evaluate("void sp.trackStructEvent({ category: 'shop', action: 'coupon' })")
-            wait_until(lambda seen=number: flaky.spoiled > seen)
+            wait_until(lambda: not server.fates)
             page.wait_for_timeout(300)
             # what failed is sent again with the next event, and is known
             page.evaluate("void sp.trackStructEvent({ category: 'shop', action: 'view_promotion' })")
@@ -184,14 +178,14 @@ def test_what_could_not_be_sent_comes_later_at_its_own_time(collector: Service, 
 
 
 @pytest.mark.parametrize("base64", ["false", "true"])
-def test_a_server_tells_of_a_visitor_and_repeats_what_failed(collector: Service, flaky: Flaky, base64: str) -> None:
+def test_a_server_tells_of_a_visitor_and_repeats_what_failed(collector: Service, base64: str) -> None:
     before = duplicates(collector)
-    flaky.spoil = [500]
-    environment = {
-        "HOST": f"https://127.0.0.1:{flaky.port}", "NODE_EXTRA_CA_CERTS": str(flaky.certificate),
-        "VISITOR": f"visitor-{base64}", "BASE64": base64,
-    }  # fmt: skip
-    assert json.loads(node(SERVER, **environment)) == [500]
+    with unsteady(collector, "/tp2", 500) as server:
+        environment = {
+            "HOST": f"https://127.0.0.1:{server.port}", "NODE_EXTRA_CA_CERTS": collector.verify,
+            "VISITOR": f"visitor-{base64}", "BASE64": base64,
+        }  # fmt: skip
+        assert json.loads(node(SERVER, **environment)) == [500]
     found = records(collector, purchases=2, device_kind=0)
     assert len(found) == 1 + (base64 == "true")
     for session in found:

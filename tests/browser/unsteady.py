@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import ssl
 from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -32,13 +34,13 @@ class Unsteady:
         self.fates: deque[Fate] = deque()
         self.seen: Counter[str] = Counter()
         self._http = httpx.Client(base_url=f"https://127.0.0.1:{service.port}", verify=False, timeout=20)
-        unsteady = self
+        outer = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def _any(self) -> None:
-                unsteady._handle(self, path)
+                outer._handle(self, path)
 
             do_GET = do_POST = do_OPTIONS = _any  # noqa: N815
 
@@ -84,3 +86,14 @@ class Unsteady:
             asked.send_header("content-length", str(len(content)))
         asked.end_headers()
         asked.wfile.write(content)
+
+
+@contextmanager
+def unsteady(service: Service, path: str, *fates: Fate) -> Iterator[Unsteady]:
+    """A server before the service that spoils the answers of a path, one after the other; the service has taken all."""
+    server = Unsteady(service, path)
+    server.fates.extend(fates)
+    try:
+        yield server
+    finally:
+        server.close()
