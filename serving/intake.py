@@ -205,9 +205,8 @@ class Intake:
             consent,
             offset,
         )
-        return _new(
-            Event, values + (*declared, *_NONE_DECLARED[len(declared) :]) if declared else values + _NONE_DECLARED
-        )
+        rest = (*declared, *_NONE_DECLARED[len(declared) :]) if declared else _NONE_DECLARED
+        return _new(Event, values + rest)
 
     def _page(self, path: str) -> int:
         """The hash of a path's template. Paths may tell a person, so they are remembered by their hash only."""
