@@ -25,8 +25,10 @@ from features.sessions import (
     HEADER_VISITOR,
     STARTED,
 )
+from serving.experiments.assignments import for_later, of_session_only
 from serving.scorer import Scorer, Sheet, size_for
 from serving.sessions import (
+    KEPT,
     OBJECTS,
     STATE,
     STATE_BYTES,
@@ -62,14 +64,16 @@ class EventVisit:
     group: where they are folded; number: of the visit there; events: places of its events there.
     token: of the write that folds them, by which the record knows that it was done; b"" where it cannot be in doubt.
     homes: number and events in groups that it was in before.
+    assigned: what experiments have assigned to its session, as it lies in the store.
     """
 
-    __slots__ = ("_earlier", "entry", "events", "group", "homes", "key", "number", "token")
+    __slots__ = ("_earlier", "assigned", "entry", "events", "group", "homes", "key", "number", "token")
     entry: Entry | None
 
     def __init__(self, group: Group, key: bytes, earlier: tuple[Earlier, str, bool, int], token: bytes) -> None:
         self.group, self.number, self.key, self.token, self.entry = group, group.visits, key, token, None
         self.events: list[int] = []
+        self.assigned = b""
         self.homes: dict[Group, tuple[int, list[int]]] | None = None
         self._earlier = earlier
         group.visits += 1
@@ -147,7 +151,9 @@ class Group:
         self.memory.objects[:] = 0  # of visits that were done before, nobody looks at the record
         self._memories, self._received = memories, received_ms
         self._unscheduled: list[EventVisit] = []
-        self._writes: dict[object, bytes] = {}  # by visit, where its value does not end with the record
+        # by visit, where a value does not end with its record
+        self._assigned: dict[EventVisit, bytes] = {}
+        self._writes: dict[object, bytes] = {}
         self.sheet: Sheet = scorer.sheet(events)
 
     def add(self, visit: EventVisit, event: Event) -> None:
@@ -205,7 +211,7 @@ class Group:
             self._note(found, done)
         due = memory.due[: self.visits].tolist()
         starts = range(0, self.visits * width, width)
-        if not (ended or special or done or self._writes):
+        if not (ended or special or done or self._writes or self._assigned):
             return [
                 _new(Change, (values[starts[number] : starts[number] + width], due[number] or None, None, _NOT_CLOSED))
                 for number in [one.visit.number for one in found]  # type: ignore[attr-defined]
@@ -220,7 +226,7 @@ class Group:
             if ended:
                 closed = closed + self._ended(visit)  # type: ignore[arg-type]
             changes.append(Change(values[starts[number] : starts[number] + width], due[number] or None, moved, closed))
-        return self._with_writes(found, changes) if self._writes else changes
+        return self._with_tails(found, changes) if self._writes or self._assigned else changes
 
     def _taken_in(self, found: Sequence[Found]) -> tuple[list[Found], list[EventVisit]]:
         """Have the records in memory; returns what is to be looked at by itself, and visits that were done before."""
@@ -228,6 +234,9 @@ class Group:
         width = len(empty)
         self.retired = 0
         self._writes.clear()
+        for before in self._assigned:
+            before.assigned = b""
+        self._assigned.clear()
         while self._unscheduled:
             self._unscheduled.pop().entry = None
         odd: list[Found] = []
@@ -239,7 +248,7 @@ class Group:
                 values[at : at + width] = value
             else:
                 values[at : at + width] = empty
-                if (value is not None or others) and not self._has_writes(one):
+                if (value is not None or others) and not self._has_tail(one):
                     odd.append(one)
             if visit.token and self._was_done(one):  # type: ignore[attr-defined]
                 done.append(visit)  # type: ignore[arg-type]
@@ -260,8 +269,8 @@ class Group:
             if memory.known[visit.number] < 0:
                 self.doubtful.append(visit)
 
-    def _has_writes(self, found: Found) -> bool:
-        """Take a record in that is ours and has writes after it; False for any other."""
+    def _has_tail(self, found: Found) -> bool:
+        """Take a record in that is ours and has something after it; False for any other."""
         visit, value, _ = found
         if value is None or not self.sessions.fits(value):
             return False
@@ -269,17 +278,36 @@ class Group:
         width = len(self.sessions.empty)
         at = visit.number * width
         self.memory.values[at : at + width] = value[:width]
-        self._writes[visit] = self.sessions.writes(value)
+        self._keep_tail(visit, value)
         return True
 
-    def _with_writes(self, found: Sequence[Found], changes: Sequence[Change | None]) -> list[Change | None]:
-        """The changes with the writes after the records that have some."""
-        return [
-            change
-            if change is None or change.value is None or one.visit not in self._writes
-            else change._replace(value=bytes(change.value) + self._writes[one.visit])
-            for one, change in zip(found, changes, strict=True)
-        ]
+    def _keep_tail(self, visit: EventVisit, value: Value) -> None:
+        if assigned := self.sessions.assigned(value):
+            self._assigned[visit] = assigned
+        if writes := self.sessions.writes(value):
+            self._writes[visit] = writes
+
+    def _with_tails(self, found: Sequence[Found], changes: Sequence[Change | None]) -> list[Change | None]:
+        """The changes with what stands after the records: assignments that still hold, and writes."""
+        out: list[Change | None] = []
+        for (visit, _, _), change in zip(found, changes, strict=True):
+            assert isinstance(visit, EventVisit)
+            assigned, writes = self._assigned.get(visit, b""), self._writes.get(visit, b"")
+            if change is None or change.value is None or not (assigned or writes):
+                out.append(change)
+                continue
+            value = change.value
+            if assigned:
+                if self._began(visit):
+                    assigned = for_later(assigned)
+                visit.assigned = assigned
+                value = self.sessions.with_assigned(value, assigned)
+            out.append(change._replace(value=bytes(value) + writes))
+        return out
+
+    def _began(self, visit: EventVisit) -> bool:
+        """Whether a session began with one of the visit's events."""
+        return any(self.memory.statuses[place] == STARTED for place in visit.events)
 
     def _was_done(self, found: Found) -> bool:
         """Whether a visit's events are in a record already, by the visit's token: then they are answered from it."""
@@ -289,7 +317,7 @@ class Group:
             if value is not None and sessions.fits(value) and has_write(sessions.writes(value), visit.token):
                 # not the buffer of `sessions`: a store may be at this in a thread of its own
                 record = np.frombuffer(value[STATE_BYTES : len(sessions.empty)], np.uint8).copy()
-                memory.objects[visit.number] = word_of(value, HEADER_CONSENT) & OBJECTS
+                memory.objects[visit.number] = word_of(value, HEADER_CONSENT) & KEPT
                 for place in visit.events:
                     self.sheet.read(sessions.fold, record, word_of(value, HEADER_LAST_AT), place)
                     memory.statuses[place] = DUPLICATE
@@ -339,6 +367,8 @@ class Group:
                 memory.values[at : at + width] = left[:width]
                 memory.words[visit.number, _VISITOR] = visitor
                 self._writes[visit] = with_write(sessions.writes(other), visit.token)
+                if assigned := sessions.assigned(other):
+                    self._assigned[visit] = of_session_only(assigned) if withdrawn else assigned
             return Moved(key, STATE.pack(state, self._received) + left[STATE_BYTES:], state >> 1), closed
         return None, closed
 
@@ -350,6 +380,12 @@ class Group:
         """The sessions that the visit's events ended."""
         memory = self.memory
         found = [memory.before[place].tobytes() for place in visit.events if memory.ended[place]]
+        assigned = self._assigned.get(visit)
+        if assigned and found:
+            # only the first one can have been in an experiment for itself
+            first, *rest = found
+            found = [self.sessions.with_assigned(first, assigned)]
+            found += [self.sessions.with_assigned(before, for_later(assigned)) for before in rest]
         return [Closed(name_of(visit.key, before), before) for before in found]
 
     def finish(self, *, scored: bool) -> None:
@@ -360,7 +396,8 @@ class Group:
         self.statuses = memory.statuses[:count].tolist()
         self.starts = memory.starts[:count].tolist()
         self.counts = memory.counts[:count].tolist()
-        self.objecting = memory.objects[: self.visits].tolist() if memory.objects[: self.visits].any() else []
+        objecting = memory.objects[: self.visits] & OBJECTS
+        self.objecting = objecting.tolist() if objecting.any() else []
 
     def close(self) -> None:
         """Everything was answered: the memory is for others."""
@@ -399,7 +436,7 @@ def _opened(
     for number in numbers:
         due[number] = words[number, 0] >> 1
         closed[number] = words[number, 0] & 1
-        objects[number] = words[number, _CONSENT] & OBJECTS
+        objects[number] = words[number, _CONSENT] & KEPT
         known[number] = words[number, _EVENTS] > 0 or closed[number]
         others += words[number, _DIGEST] != digest
     return others

@@ -4,8 +4,9 @@ A batch has a name and keeps its content until it is settled. Its file has that 
 place, and only then the batch is settled: a worker that is killed at any point leaves a batch that another one claims
 again, and writes to the same file. Two workers at one batch write the same.
 
-One line a session: key of the visitor's record, start and end, events, consent, and every field of the fold that folded
-it, which `field_digest` names; of records whose fold is not known any more, the record itself.
+One line a session: key of the visitor's record, start and end, events, consent, every field of the fold that folded it,
+which `field_digest` names, and what experiments have assigned to it; of records whose fold is not known any more, the
+record itself.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from features.sessions import (
     HEADER_STARTED_AT,
     HEADER_WORDS,
 )
-from serving.sessions import STATE_BYTES, visitor_of
-from serving.stores import KEY_BYTES, Batch, Closed
+from serving.experiments.assignments import ASSIGNMENT_BYTES, unpack
+from serving.sessions import ASSIGNED, STATE_BYTES, assignments_of, visitor_of, word_of
+from serving.stores import KEY_BYTES, Batch, Closed, Value
 from serving.syncing import sync
 
 _HEADER: Final = {
@@ -41,6 +43,17 @@ _HEADER: Final = {
     "events": HEADER_EVENTS,
     "consent": HEADER_CONSENT,
 }
+# As of `serving.experiments.assignments.Assignment`.
+_ASSIGNMENTS: Final = pa.list_(
+    pa.struct(
+        [
+            ("experiment", pa.int64()),
+            ("exposed_at", pa.int64()),
+            *((name, pa.float32()) for name in ("propensity", "age_seconds", "bounce", "conversion", "exit")),
+            *((name, pa.int32()) for name in ("age_events", "arm", "phase", "flags")),
+        ]
+    )
+)
 
 
 class Sink(Protocol):
@@ -61,6 +74,7 @@ class ParquetSink:
     def __init__(self, folder: Path, folds: Sequence[Fold], *, sync: bool = False) -> None:
         self._folder, self._sync = folder, sync
         self._places = {fold.field_digest: layout_of(fold.catalogue.fields.values()).places for fold in folds}
+        self._ends = {fold.field_digest: STATE_BYTES + fold.record_bytes for fold in folds}
 
     def write(self, batch: Batch) -> None:
         """Write beside, then move into place."""
@@ -90,6 +104,8 @@ class ParquetSink:
         headers = np.array(
             [np.frombuffer(value, np.int64, HEADER_WORDS, STATE_BYTES) for _, value in ordered]
         )  # fmt: skip
+        assigned = [self._assigned(value) for _, value in ordered]
+        headers[:, HEADER_CONSENT] &= ~ASSIGNED
         columns: dict[str, pa.Array] = {
             "visitor": pa.array(np.array([visitor_of(name[:KEY_BYTES]) for name, _ in ordered]))
         }
@@ -105,8 +121,16 @@ class ParquetSink:
             None if digest in self._places else value[STATE_BYTES:]
             for (_, value), digest in zip(ordered, digests, strict=True)
         ]
+        columns["assignments"] = pa.array(assigned, _ASSIGNMENTS)
         columns["record"] = pa.array(raw, pa.binary())
         return pa.table(columns)
+
+    def _assigned(self, value: Value) -> list[dict[str, float]]:
+        end = self._ends.get(word_of(value, HEADER_DIGEST))
+        if end is None:
+            return []
+        packed = value[end : end + ASSIGNMENT_BYTES * assignments_of(value)]
+        return [one._asdict() for one in unpack(bytes(packed))]
 
     def _columns(self, digests: Collection[int]) -> dict[str, tuple[str, dict[int, int]]]:
         """The fields of the folds of these digests: dtype, and by digest where it lies in the record."""

@@ -1,9 +1,10 @@
 """What a value of the store is, and the visits that end one; events come by `serving.turn`.
 
-A value of a store is a state of two words, the record, and the record's latest writes. The state: when it is to be
-looked at and whether its session was handed on (`due_ms * 2 + handed_on`), and when its latest event arrived. A session
-is over for good when nothing has arrived for a timeout: a queue of old events that is sent late is folded like any
-other, and is not cut by the clock.
+A value of a store is a state of two words, the record, what experiments have assigned, and the record's latest writes.
+The state: when it is to be looked at and whether its session was handed on (`due_ms * 2 + handed_on`), and when its
+latest event arrived. A session is over for good when nothing has arrived for a timeout: a queue of old events that is
+sent late is folded like any other, and is not cut by the clock. The record's consent word tells how many assignments
+follow.
 
 A write is named by a token of 8 bytes where it may be tried again although it was done; the newest comes first. What a
 store keeps at once and for certain is written without one, and most values end with the record.
@@ -29,11 +30,16 @@ from features.sessions import (
     HEADER_WORDS,
     RECENT_IDS,
 )
+from serving.experiments.assignments import ASSIGNMENT_BYTES, Assignment, for_later, merged
 from serving.stores import KEY_BYTES, Change, Closed, Entry, Moved, Value
 
 STATE_BYTES: Final = 16
-# Beside the bits of CONSENTS, in records only: the visitor objects to automated decisions.
+# Beside the bits of CONSENTS, in records only: the visitor objects to automated decisions, and how many assignments
+# there are. Events tell nothing of either.
 OBJECTS: Final = 8
+_ASSIGNED_SHIFT: Final = 8
+ASSIGNED: Final = 15 << _ASSIGNED_SHIFT
+KEPT: Final = OBJECTS | ASSIGNED
 STATE: Final = Struct("<qq")
 _WORD: Final = Struct("<q")
 _MOMENT: Final = Struct(">Q")
@@ -74,11 +80,11 @@ class Sessions:
         return len(value) >= len(self.empty) and value[STATE_BYTES : STATE_BYTES + 8] == self._digest
 
     def unlinked(self, value: Value, visitor: int) -> bytes:
-        """A value that fits, without what it knows of earlier visits, as another pseudonym's."""
+        """A value that fits, without assignments and what it knows of earlier visits, as another pseudonym's."""
         out = bytearray(value[: len(self.empty)])
         for begin, end in self._history:
             out[begin:end] = self.empty[begin:end]
-        consent = word_of(value, HEADER_CONSENT) & ~CONSENT_LINK
+        consent = word_of(value, HEADER_CONSENT) & ~CONSENT_LINK & ~ASSIGNED
         for place, word in ((HEADER_VISITOR, visitor), (HEADER_CONSENT, consent)):
             _WORD.pack_into(out, STATE_BYTES + 8 * place, word)
         return bytes(out)
@@ -91,9 +97,22 @@ class Sessions:
             begin = min(first_at, begin) if first_at > 0 else begin
         return begin + self.linked_ms
 
+    def assigned(self, value: Value) -> bytes:
+        """What experiments have assigned to a value that fits."""
+        width = len(self.empty)
+        return bytes(value[width : width + ASSIGNMENT_BYTES * assignments_of(value)])
+
     def writes(self, value: Value) -> bytes:
         """The tokens of the latest writes of a value that fits."""
-        return bytes(value[len(self.empty) :])
+        return bytes(value[len(self.empty) + ASSIGNMENT_BYTES * assignments_of(value) :])
+
+    def with_assigned(self, value: Value, assigned: bytes) -> bytes:
+        """A value that fits with other assignments."""
+        out = bytearray(value[: len(self.empty)])
+        count = len(assigned) // ASSIGNMENT_BYTES
+        consent = word_of(value, HEADER_CONSENT) & ~ASSIGNED | count << _ASSIGNED_SHIFT
+        _WORD.pack_into(out, STATE_BYTES + 8 * HEADER_CONSENT, consent)
+        return bytes(out) + assigned + self.writes(value)
 
 
 class Expiry:
@@ -127,6 +146,8 @@ class Expiry:
         over_ms, closed = received + (own or self._sessions[0]).timeout_ms, []
         if not handed_on and self._now >= over_ms:
             handed_on, closed = 1, [Closed(name_of(self.key, value), bytes(value))]
+            if own and (assigned := own.assigned(value)):
+                value = own.with_assigned(value, for_later(assigned))
         due_ms = over_ms
         if handed_on:
             consent = word_of(value, HEADER_CONSENT)
@@ -216,6 +237,39 @@ class Erasure:
         return Change(None)
 
 
+class Assigning:
+    """Note in a session's record what experiments have assigned to it; what was assigned before stays."""
+
+    __slots__ = ("_more", "_sessions", "_started_at", "assigned", "entry", "key")
+
+    def __init__(self, sessions: Sequence[Sessions], key: bytes, started_at: int, more: Sequence[Assignment]) -> None:
+        """Begin one; sessions: of each fold; started_at: of the session, ms: no other one's is meant.
+
+        Afterwards `assigned` holds what is assigned now, as it lies in the store; None if the session is over.
+        """
+        self.key = key
+        self.entry: Entry | None = None
+        self.assigned: bytes | None = None
+        self._sessions, self._started_at, self._more = sessions, started_at, more
+
+    def others(self) -> Sequence[bytes]:
+        """None."""
+        return ()
+
+    def advance(self, value: Value | None, others: Sequence[tuple[bytes, Value]] = ()) -> Change | None:
+        """Add what is new."""
+        del others
+        self.assigned = None
+        if value is None or is_handed_on(value) or word_of(value, HEADER_STARTED_AT) != self._started_at:
+            return None
+        own = next((one for one in self._sessions if one.fits(value)), None)
+        if own is None:
+            return None
+        before = own.assigned(value)
+        self.assigned = merged(before, self._more)
+        return None if self.assigned == before else Change(own.with_assigned(value, self.assigned))
+
+
 class Objection:
     """Note in a record that its visitor objects to automated decisions, or no longer does."""
 
@@ -289,6 +343,11 @@ def name_of(key: bytes, value: Value) -> bytes:
     Two sessions of a visitor may start at the same time: named ones, or by events whose times were clamped.
     """
     return key + _MOMENT.pack(word_of(value, HEADER_STARTED_AT)) + xxh3_64_digest(value)
+
+
+def assignments_of(value: Value) -> int:
+    """How many assignments a value has."""
+    return (word_of(value, HEADER_CONSENT) & ASSIGNED) >> _ASSIGNED_SHIFT
 
 
 def word_of(value: Value, place: int) -> int:
