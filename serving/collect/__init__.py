@@ -10,9 +10,10 @@ The path chooses the parser, never the content type: those of most clients lie.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+import msgspec
 
 from features.settings import SettingsError
 from serving.http.call import Reply
@@ -52,8 +53,7 @@ class Hit(NamedTuple):
         return self.headers.get(name, b"").decode("latin-1")
 
 
-@dataclass(slots=True)
-class Collected:
+class Collected(msgspec.Struct):
     """What was read of a hit.
 
     Attributes
@@ -64,8 +64,8 @@ class Collected:
     original collector only if that is configured. Not of a request that is there to tell the original so.
     """
 
-    events: list[EventIn] = field(default_factory=list)
-    dropped: list[str] = field(default_factory=list)
+    events: list[EventIn] = []
+    dropped: list[str] = []
     about: Any = None
     objected: bool = False
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -97,7 +96,7 @@ class Collector:
         reply: Reply | None = None
         try:
             found = endpoint.read(hit)
-            collected = await found if isinstance(found, Awaitable) else found
+            collected = found if isinstance(found, Collected) else await found
         except Refused as refused:
             collected, reply = Collected(dropped=[refused.reason]), refused.reply
         try:
@@ -123,7 +122,7 @@ class Collector:
         answers = request.answer if isinstance(request.answer, list) else []
         try:
             reply = endpoint.answer(hit, collected, answers)
-            return await reply if isinstance(reply, Awaitable) else reply
+            return reply if isinstance(reply, Reply) else await reply
         except Refused as refused:
             collected.dropped.append(refused.reason)
             return refused.reply

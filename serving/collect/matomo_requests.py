@@ -9,13 +9,14 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
-from urllib.parse import unquote_plus, urlencode
+from urllib.parse import urlencode
 
 import msgspec
 
 from features.events import hash64
 from serving.collect import GIF, Hit, Refused
 from serving.collect.carts import Product
+from serving.collect.forms import unescaped
 from serving.http.call import Reply
 
 TEXT_LIMIT: Final = 512
@@ -36,7 +37,11 @@ class Parameters(dict[str, str]):
     """The parameters of a request as they were sent, to be decoded by `text_of`; text: all of them."""
 
     def __init__(self, text: str) -> None:
-        super().__init__([part.partition("=")[::2] for part in text.split("&")])
+        parts = text.split("&")
+        try:
+            super().__init__([part.split("=", 1) for part in parts])  # type: ignore[misc]
+        except ValueError:  # one has no value
+            super().__init__([part.partition("=")[::2] for part in parts])
         self.text = text
 
 
@@ -119,12 +124,10 @@ def text_of(sent: Mapping[str, str], name: str, longest: int | None = TEXT_LIMIT
 
     Clients in JavaScript write what they have not got as "undefined".
     """
-    value = sent.get(name, "")
-    if value == "undefined":
+    value = sent.get(name)
+    if not value or value == "undefined":
         return ""
-    if "%" in value or "+" in value:
-        value = unquote_plus(value, errors="replace")
-    return value[:longest]
+    return unescaped(value)[:longest]
 
 
 def number_of(value: Any) -> float | None:

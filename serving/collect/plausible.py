@@ -12,8 +12,8 @@ from typing import Any, Final
 import msgspec
 
 from features.agents import device_of
-from features.channels import entry_of
 from serving.collect import Collected, Endpoint, Hit, Refused, Tools
+from serving.collect.entries import Entries
 from serving.http.call import Reply
 from serving.intake import EventIn
 from serving.requests import Answer
@@ -49,6 +49,7 @@ class Plausible:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self._names = {**EVENTS, **tools.shop.events}
+        self._entry = Entries()
         self._endpoint = Endpoint(("POST",), self.read, self.answer)
 
     def endpoint(self, path: str) -> Endpoint | None:
@@ -81,7 +82,7 @@ class Plausible:
         if device == "bot":
             return Collected(dropped=["a program"])
         properties = _properties(wire)
-        entry = entry_of(url[:_LONGEST], _text(wire, "r", "referrer")[:_LONGEST])
+        entry = self._entry(url[:_LONGEST], _text(wire, "r", "referrer")[:_LONGEST])
         revenue = wire.get("$", wire.get("revenue"))
         money = revenue if isinstance(revenue, dict) else {}
         event = EventIn(
