@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from serving.lane import URL, Whole, whole
+from serving.lane import Whole, whole
 from serving.problems import CONTENT_TYPE, Problem
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """A request begins."""
-        begun = whole(self, self.ours) if self.url == URL and self.ours is not None else None
+        begun = whole(self, self.ours) if self.ours is not None else None
         if begun is None:
             super().on_headers_complete()
         else:

@@ -91,7 +91,7 @@ async def test_one_bad_event_does_not_lose_the_others(app: App) -> None:
 
     collector = app.collector
     assert collector is not None
-    collector._trackers["own"] = Own()
+    collector.trackers["own"] = Own()
     http, metrics = client(app), engine_of(app).metrics
     assert (await http.post("/own", content="page_view nonsense search")).text == "2 1"
     assert metrics.dropped == {("own", "bad name"): 1}
