@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from serving.requests import Answer, View
     from serving.settings import CollectSettings
 
+# Why the events of a hit of too many are dropped.
+TOO_MANY: Final = "too many events"
 GIF: Final = (
     b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00"
     b"\x01\x00\x00\x02\x02D\x01\x00;"
@@ -82,12 +84,15 @@ class Endpoint(NamedTuple):
     """What a tracker's client asks.
 
     read: the events of a hit, or raises Refused; it may wait for what the store knows of the visitor. answer: given the
-    hit, what was read of it and the answers to its events, as many as could be used.
+    hit, what was read of it and the answers to its events, as many as could be used. too_many: what a hit of more
+    events than `server.batch_limit` is answered with, given what was read of it; none of them is taken. Of a hit that
+    holds one event nothing has to be said.
     """
 
     methods: tuple[str, ...]
     read: Callable[[Hit], Collected | Awaitable[Collected]]
     answer: Callable[[Hit, Collected, Sequence[Answer]], Reply | Awaitable[Reply]]
+    too_many: Callable[[Hit, Collected], Reply] | None = None
 
 
 class Tools(NamedTuple):

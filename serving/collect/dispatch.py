@@ -9,13 +9,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from features.events import hash64
-from serving.collect import Collected, Endpoint, Hit, Refused, Tools, trackers
+from serving.collect import TOO_MANY, Collected, Endpoint, Hit, Refused, Tools, trackers
 from serving.collect.carts import Carts
 from serving.collect.cors import TrackerCors
 from serving.collect.visitors import Anonymous
 from serving.consent import Consent
 from serving.http.bodies import Receive
 from serving.http.call import Call, Handler, Reply, Scope
+from serving.reading import TooManyError
 from serving.requests import Request
 
 if TYPE_CHECKING:
@@ -158,14 +159,17 @@ class Collector:
             self._answer(work)
 
     def _answer(self, work: Work) -> None:
-        request, collected = work.request, work.collected
+        request, collected, endpoint = work.request, work.collected, work.endpoint
+        if isinstance(request.problem, TooManyError) and endpoint.too_many is not None:
+            collected.dropped += [TOO_MANY] * len(collected.events)
+            return self._end(work, endpoint.too_many(work.hit, collected))
         if request.problem is not None:
             return self._end(work, request.problem)
         work.admission.brought(len(request.events))
         collected.dropped += request.dropped
         try:
             answers = request.answer if isinstance(request.answer, list) else []
-            found = work.endpoint.answer(work.hit, collected, answers)
+            found = endpoint.answer(work.hit, collected, answers)
         except Exception as error:
             return self._end(work, error)
         return self._end(work, found) if isinstance(found, Reply) else self._later(work, found, self._end)

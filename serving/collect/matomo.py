@@ -33,12 +33,13 @@ from features.trackers.matomo import (
     kind_of_view,
     utc_offset,
 )
-from serving.collect import GIF, Collected, Endpoint, Hit, Refused, Tools
+from serving.collect import GIF, TOO_MANY, Collected, Endpoint, Hit, Refused, Tools
 from serving.collect.carts import Changed, Product
 from serving.collect.entries import Entries
 from serving.collect.matomo_requests import (
     Parameters,
     UselessError,
+    broken,
     category_of,
     items_of,
     number_of,
@@ -104,7 +105,7 @@ class Matomo:
         self._channels = {**CHANNELS, **(section.channels if section else {})}
         self._entries = Entries()
         self._searches = tuple(f"{name}=" for name in self._options.search_parameters)
-        self._endpoint = Endpoint(("GET", "POST"), self.read, self.answer)
+        self._endpoint = Endpoint(("GET", "POST"), self.read, self.answer, self.answer_too_many)
 
     def endpoint(self, path: str) -> Endpoint | None:
         """`matomo.php` and `piwik.php`, wherever they lie."""
@@ -147,6 +148,12 @@ class Matomo:
                 told["invalid_indices"] = about.invalid
             return Reply(b"application/json", msgspec.json.encode(told))
         return _image(204 if about.silent else 200, silent=about.silent)
+
+    def answer_too_many(self, hit: Hit, collected: Collected) -> Reply:
+        """What Matomo answers a request with that it cannot read: importers stop there and say so."""
+        del hit
+        about: _About = collected.about
+        return broken(TOO_MANY).reply if about.many else _image(400, silent=about.silent)
 
     def _read(self, hit: Hit, sent: Parameters, about: _About) -> EventIn | Step:
         """One request.

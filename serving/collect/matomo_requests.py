@@ -91,12 +91,12 @@ def _many(body: bytes) -> Sent:
     try:
         wire = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise _broken("no JSON") from None
+        raise broken("no JSON") from None
     found = wire.get("requests")
     if not isinstance(found, list) or not found:
-        raise _broken("no requests")
+        raise broken("no requests")
     if len(found) > MOST_REQUESTS:
-        raise _broken("too many requests")
+        raise broken("too many requests")
     token, silent = wire.get("token_auth"), str(wire.get("send_image", "")) in ("0", "False")
     return Sent([_one(each) for each in found], True, silent, token if isinstance(token, str) else "")
 
@@ -115,7 +115,8 @@ def _plain(value: Any) -> str:
     return str(value) if isinstance(value, str | int | float) else msgspec.json.encode(value).decode()
 
 
-def _broken(reason: str) -> Refused:
+def broken(reason: str) -> Refused:
+    """What a bulk request is refused with."""
     return Refused(reason, Reply(b"application/json", b'{"status":"error","tracked":0,"invalid":0}', 400))
 
 

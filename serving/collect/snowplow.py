@@ -114,8 +114,8 @@ class Snowplow:
         self._names = own_names(tools.shop, "snowplow", EVENTS)
         section = tools.shop.sources.get("snowplow")
         self._rules = Rules(self._names, {**DEVICES, **(section.devices if section else {})}, {}, Entries())
-        self._post = Endpoint(("POST",), self.read_post, self.answer_post)
-        self._get = Endpoint(("GET",), self.read_get, self.answer_get)
+        self._post = Endpoint(("POST",), self.read_post, self.answer_post, self.answer_too_many)
+        self._get = Endpoint(("GET",), self.read_get, self.answer_get, self.answer_too_many)
 
     def endpoint(self, path: str) -> Endpoint | None:
         """`tp2` below any path, the site's own paths, and `/i`."""
@@ -147,6 +147,10 @@ class Snowplow:
         """A pixel, whatever was read."""
         del hit, collected, answers
         return Reply(b"image/gif", GIF, 200, _NOT_KEPT)
+
+    def answer_too_many(self, hit: Hit, collected: Collected) -> Reply:
+        """The same: what is answered with an error is sent again as it is."""
+        return (self.answer_get if hit.method == "GET" else self.answer_post)(hit, collected, ())
 
     def _read(self, hit: Hit, events: Iterable[dict[str, Any]]) -> Collected:
         collected = Collected()
