@@ -51,9 +51,10 @@ def rounds(url: str, cases: int) -> int:
         Something was found.
     """
     sent = seed = 0
+    examples = min(max(cases // 50, 10), 150)  # of some fifty operations
     while sent < cases:
         seed += 1
-        more, found = fuzz(url, 150, seed)
+        more, found = fuzz(url, examples, seed)
         sent += more
         console.print(f"  round {seed}: {sent:,} cases", style="dim")
         if found:

@@ -20,7 +20,7 @@ import msgspec
 
 from features.agents import device_of
 from features.events import EVENT_NAMES
-from features.settings import Settings
+from features.settings import Settings, options_of
 from features.shop import SourceSettings
 from features.sources.adobe_events import EVENTS
 from serving.collect import TOO_MANY, Collected, Endpoint, Hit, Refused, Tools
@@ -37,7 +37,6 @@ from serving.collect.adobe_state import (
 )
 from serving.collect.adobe_xdm import records_of
 from serving.collect.entries import Entries
-from serving.collect.options import options_of
 from serving.collect.records import BadValueError, event_of
 from serving.http.call import Reply
 from serving.requests import Answer, View
@@ -90,7 +89,7 @@ class Adobe:
     def __init__(self, tools: Tools) -> None:
         settings = tools.shop.source("adobe", SourceSettings(events=EVENTS, unknown_events="custom"))
         self._tools = tools
-        self._options = options_of("adobe", tools.options, AdobeSettings)
+        self._options = options_of("collect.options.adobe", tools.options, AdobeSettings)
         self._organisation = self._options.organisation.replace("@", "_")
         self._names = {**tools.shop.events, **settings.events}
         self._entry = Entries()

@@ -22,7 +22,7 @@ import msgspec
 from features.agents import device_of
 from features.channels import Entry
 from features.events import EVENT_NAMES, hash64
-from features.settings import Settings
+from features.settings import Settings, options_of
 from features.trackers.matomo import (
     CHANNELS,
     EVENTS,
@@ -47,7 +47,6 @@ from serving.collect.matomo_requests import (
     text_of,
     time_of,
 )
-from serving.collect.options import options_of
 from serving.collect.vocabulary import own_names
 from serving.http.call import Reply
 from serving.intake import EventIn, HashedItem
@@ -99,7 +98,7 @@ class Matomo:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        self._options = options_of("matomo", tools.options, MatomoOptions)
+        self._options = options_of("collect.options.matomo", tools.options, MatomoOptions)
         section = tools.shop.sources.get("matomo")
         self._names = {**own_names(tools.shop, "matomo", KINDS), **{name: name for name in EVENT_NAMES}}
         self._channels = {**CHANNELS, **(section.channels if section else {})}

@@ -15,7 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
-from pydantic import ValidationError
 
 from features.agents import device_of
 from features.events import CONSENTS
@@ -33,7 +32,7 @@ from features.segment import (
     is_withheld,
     visitor_of,
 )
-from features.settings import SettingsError
+from features.settings import SettingsError, options_of
 from serving.collect import TOO_MANY, Collected, Endpoint, Hit, Refused, Tools
 from serving.collect.segment_options import SegmentOptions
 from serving.http.call import Reply
@@ -82,7 +81,7 @@ class Segment:
     """Its endpoints."""
 
     def __init__(self, tools: Tools) -> None:
-        options = _options(tools.options)
+        options = options_of("collect.options.segment", tools.options, SegmentOptions)
         source = tools.shop.sources.get("segment")
         names = {**tools.shop.events, **EVENTS, **(source.events if source else {})}
         categories = _categories(source.options if source else {})
@@ -259,24 +258,6 @@ class Segment:
             "remotePlugins": [],
         }
         return Reply(_JSON, msgspec.json.encode(settings))
-
-
-def _options(found: Mapping[str, Any]) -> SegmentOptions:
-    """The tracker's options.
-
-    Raises
-    ------
-    SettingsError
-        One is unknown or cannot be.
-    """
-    try:
-        return SegmentOptions.model_validate(found)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        place = ".".join(("collect.options.segment", *(str(part) for part in problem["loc"])))
-        raise SettingsError(
-            f"{place}: {problem['msg']}; the options are described in docs/trackers/segment.md"
-        ) from None
 
 
 def _categories(found: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:

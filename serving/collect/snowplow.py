@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from features.settings import Settings
+from features.settings import Settings, options_of
 from features.trackers.snowplow import (
     DEVICES,
     EVENTS,
@@ -30,7 +30,6 @@ from features.trackers.snowplow import (
 from serving.collect import GIF, Collected, Endpoint, Hit, Tools
 from serving.collect.entries import Entries
 from serving.collect.forms import fields
-from serving.collect.options import options_of
 from serving.collect.records import BadValueError, event_of, names_of
 from serving.collect.vocabulary import UnusableError, name_of, own_names, source_options, text
 from serving.http.call import Reply
@@ -108,7 +107,7 @@ class Snowplow:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        paths = options_of("snowplow", tools.options, SnowplowCollect).post_paths
+        paths = options_of("collect.options.snowplow", tools.options, SnowplowCollect).post_paths
         self._paths = frozenset("/" + path.strip("/") for path in paths)
         self._apps = frozenset(source_options(tools.shop, "snowplow", SnowplowOptions).app_ids)
         self._names = own_names(tools.shop, "snowplow", EVENTS)

@@ -20,8 +20,7 @@ from pydantic import Field
 
 from features.agents import device_of
 from features.events import EVENT_NAMES
-from features.settings import Settings
-from features.sources.reading import options_of as source_options
+from features.settings import Settings, options_of
 from features.sources.tealium_event import (
     DEFAULTS,
     Row,
@@ -32,7 +31,6 @@ from features.sources.tealium_event import (
 )
 from serving.collect import GIF, TOO_MANY, Collected, Endpoint, Hit, Refused, Tools
 from serving.collect.entries import Entries
-from serving.collect.options import options_of
 from serving.collect.records import BadValueError, event_of, names_of
 from serving.consent import of_tcf
 from serving.http.call import Reply
@@ -74,11 +72,11 @@ class Tealium:
     def __init__(self, tools: Tools) -> None:
         settings = tools.shop.source("tealium", DEFAULTS)
         self._tools = tools
-        self._options = options_of("tealium", tools.options, TealiumSettings)
+        self._options = options_of("collect.options.tealium", tools.options, TealiumSettings)
         self._names = {**tools.shop.events, **settings.events}
         self._custom = settings.unknown_events == "custom"
         self._devices = settings.devices
-        told = source_options(settings, TealiumOptions)
+        told = options_of("sources.tealium.options", settings.options, TealiumOptions)
         entry = Entries()
         self._records = TealiumEvents(self._names, told, entry, most=_PRODUCTS)
         # the tag says when it sent, too, by which its clock is corrected
