@@ -18,6 +18,7 @@ from serving.reading import TooManyError
 from serving.requests import Request
 from serving.sessions import key_of
 from serving.tails import BATCH_IDS, TOKENS_BYTES
+from tests.serving.every_store import EVERY, settings_of
 from tests.serving.in_process import client, engine_of, open_engine, post, start
 
 pytestmark = pytest.mark.anyio
@@ -87,19 +88,29 @@ async def sent(app: App, batch: Batch, numbers: Sequence[int]) -> httpx.Response
     return await client(app).post(path, content=body, headers={"user-agent": AGENT, "origin": SHOP})
 
 
-@pytest.mark.parametrize("durability", ["process", "disk"])
 @pytest.mark.parametrize("batch", [*WITH_IDS, ga4_measurements, ga4_hits, matomo_carts])
-async def test_a_batch_that_comes_again_counts_once(tmp_path: Path, batch: Batch, durability: str) -> None:
+async def test_a_batch_that_comes_again_counts_once(tmp_path: Path, batch: Batch) -> None:
     count = 25 if batch is ga4_measurements else 40  # Google takes no more
-    stored = (f"store.url=embedded:{tmp_path}/live", "store.size_gib=0.1", f"store.durability={durability}")
-    app = start(tmp_path, *stored)
+    app = start(tmp_path)
     metrics = engine_of(app).metrics
     for _ in range(3):
         assert (await sent(app, batch, range(count))).is_success
     assert (metrics.events["started"], metrics.events["folded"]) == (1, count - 1)
     dropped = metrics.dropped["matomo", "a cart that was counted"]  # its changes are known by themselves
     assert metrics.events["duplicate"] + dropped == 2 * count
+
+
+@pytest.mark.parametrize("kind", EVERY)
+async def test_every_store_knows_a_batch(tmp_path: Path, request: pytest.FixtureRequest, kind: str) -> None:
+    of = settings_of(kind, tmp_path, request)
+    said = {"url": of.url, "prefix": of.prefix, "durability": of.durability, "size_gib": 0.1, "timeout_seconds": 5}
+    app = start(tmp_path, *(f"store.{name}={value}" for name, value in said.items()))
+    for numbers in (range(20), [100], range(30), [101, 102], range(45), range(30, 50)):
+        assert (await sent(app, snowplow, numbers)).is_success
+    metrics = engine_of(app).metrics
     await engine_of(app).close()
+    assert metrics.events["started"] + metrics.events["folded"] == 53
+    assert not metrics.store_errors
 
 
 @pytest.mark.parametrize("batch", WITH_IDS)
