@@ -205,8 +205,9 @@ class TealiumEvents:
         value = "value" if action in ("purchase", "refund") else "cart_value" if action in _OF_CART else None
         whole["id"], whole["value"] = identity, self.first(event, value) if value else None
         first, *others = self.products(event, action)
-        further = ({**product, "id": identity and f"{identity}/{place}"} for place, product in enumerate(others, 1))
-        return [whole | first, *(whole | one | {"value": None} for one in further)]
+        whole |= first
+        own = ({"id": identity and f"{identity}/{place}", "value": None} for place in range(1, len(others) + 1))
+        return [whole, *(whole | product | more for product, more in zip(others, own, strict=True))]
 
     def flat(self, event: Row) -> Row:
         """{plain name: value} of what is looked for; what stands at the top wins over a variable of the same name."""
@@ -224,7 +225,7 @@ class TealiumEvents:
                 elif (place := wanted.get(key.replace(".", "_") if "." in key else key)) is not None:
                     name, is_variable = place
                     (inside if is_variable else top).setdefault(name, value)
-        return inside | top
+        return inside | top if inside else top
 
     def first(self, event: Row, ours: str) -> Any:
         """The first value that is given; of a list its first."""
