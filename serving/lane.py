@@ -71,6 +71,7 @@ class Whole:
         """All of it is here."""
         app, headers = self._app, self._headers
         self._begin = time.perf_counter()
+        self._request = Request(self.body)
         given = headers.get(b"x-request-id", b"")
         self._request_id = given if given and accepted(given) else app.new_id()
         if app.tracing is not None:
@@ -86,7 +87,6 @@ class Whole:
                 hit = hit_of(self.scope, headers, self.body, self._admission)
                 app.collector.take(Work(self._tracked, hit, self.scope, self._admission, self._replied))
                 return
-            self._request = Request(self.body)
             app.events.take(engine, self._request, self._answered)
         except Exception as error:
             self._replied(error)
@@ -99,6 +99,9 @@ class Whole:
 
     def _replied(self, outcome: Reply | Exception) -> None:
         app, connection = self._app, self._connection
+        # the connection has this until its next request, and no cycle is to hold the one that was answered
+        del self._connection, self._request
+        self.body = b""
         reply = outcome
         if not isinstance(reply, Reply):
             reply = app.failed(reply, self._label, self._request_id, self._headers)
