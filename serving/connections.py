@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from serving.lane import URL, Whole, whole
+from serving.lane import Whole, whole
 from serving.problems import CONTENT_TYPE, Problem
 
 if TYPE_CHECKING:
@@ -133,6 +133,9 @@ class Connection(HttpToolsProtocol):
         """It went."""
         self.watch.leave(self)
         super().connection_lost(exc)
+        # requests whose turn will not come hold the connection, and so themselves
+        self.cycle = None
+        self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
         """Something came."""
@@ -147,7 +150,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """A request begins."""
-        begun = whole(self, self.ours) if self.url == URL and self.ours is not None else None
+        begun = whole(self, self.ours) if self.ours is not None else None
         if begun is None:
             super().on_headers_complete()
         else:
