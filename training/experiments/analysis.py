@@ -361,7 +361,8 @@ def _notes(units: Units) -> Iterator[str]:
         yield (
             f"Units were allocated adaptively ({definition.allocation.name}): each counts as one over the probability "
             "with which it got its arm (inverse propensity weights), arms are compared within phases only, and the "
-            "phases are combined. Plain averages over the whole time would mix the arms with the times at which they were given."
+            "phases are combined. Plain averages over the whole time would mix the arms with the times at which they "
+            "were given."
         )
         if units.frame["holdback"].any():
             yield "The holdback was assigned by fixed shares throughout: its comparison is unbiased by design."

@@ -95,7 +95,7 @@ class Effect:
         if not self.control_mean:
             return float("nan")
         gradient = np.array([-self.mean / self.control_mean, 1.0]) / self.control_mean
-        return float(np.sqrt(max(gradient @ self.covariance @ gradient, 0.0)))
+        return math.sqrt(max(float(gradient @ self.covariance @ gradient), 0.0))
 
     def difference_interval(self, critical: float) -> tuple[float, float]:
         """Of so many standard errors on either side."""

@@ -70,8 +70,8 @@ def _goals(found: Analysis) -> list[str]:
         heading("Effects"),
         sentence(
             f"Means after the exposure, {definition.control} is the control. The intervals hold at every look: stop "
-            "whenever you like. p-values are corrected for all arms and goals that are asked (primary ones by Holm, the "
-            "others by Benjamini-Hochberg)."
+            "whenever you like. p-values are corrected for all arms and goals that are asked (primary ones by Holm, "
+            "the others by Benjamini-Hochberg)."
         ),
         table(head, lines, marked),
         _drawn(list(drawn.lifts(found))),
@@ -119,8 +119,8 @@ def _over_time(found: Analysis) -> list[str]:
     return [
         heading("Over time"),
         sentence(
-            f"The lift as units came. In {1 - found.definition.alpha:.0%} of all experiments, the interval never leaves "
-            "out the true lift."
+            f"The lift as units came. In {1 - found.definition.alpha:.0%} of all experiments, the interval never "
+            "leaves out the true lift."
         ),
         _drawn(pictures),
     ]  # fmt: skip
