@@ -29,6 +29,9 @@ _GROUPS: Final = 10
 _SINGLE_LOOK: Final = 1.959963984540054
 
 
+Verdict = Literal["better", "worse", "open", "invalid"]
+
+
 @dataclass(frozen=True)
 class Judged:
     """One arm and one goal.
@@ -37,7 +40,8 @@ class Judged:
     p: always valid; adjusted_p: corrected for all arms and goals that are asked (primary: Holm, others:
     Benjamini-Hochberg);
         fixed_p: of one look, not corrected.
-    verdict: what the adjusted p-value says at the experiment's alpha, in the wanted direction.
+    verdict: what the adjusted p-value says at the experiment's alpha, in the wanted direction; invalid if the sample
+        ratio is wrong.
     holdback: the same effect among the holdback alone, under adaptive allocation; None otherwise.
     """
 
@@ -49,7 +53,7 @@ class Judged:
     p: float
     adjusted_p: float
     fixed_p: float
-    verdict: Literal["better", "worse", "open"]
+    verdict: Verdict
     belief: Belief | None
     holdback: Judged | None = None
 
@@ -160,6 +164,8 @@ def analyse(units: Units, key: str, *, looks: bool = True, by_risk: bool = True)
     if definition.allocation.adaptive and units.frame["holdback"].any():
         judged = _with_holdback(judged, _judge_all(units.take(units.frame["holdback"].to_numpy())))
     ratios = tuple(sample_ratios(units))
+    if any(one.alarm for one in ratios):
+        judged = {goal: {arm: _invalid(one) for arm, one in of.items()} for goal, of in judged.items()}
     rails = tuple(_rails(definition, judged))
     primary = [goal for goal in definition.goals if goal.primary]
     counts = np.bincount(units.arm, minlength=len(definition.arms))
@@ -196,7 +202,7 @@ def judge(effect: Effect, belief: Belief | None, definition: Experiment, planned
     )
 
 
-def _verdict(effect: Effect, p: float, alpha: float) -> Literal["better", "worse", "open"]:
+def _verdict(effect: Effect, p: float, alpha: float) -> Verdict:
     if p > alpha:
         return "open"
     return "better" if effect.difference * effect.goal.sign > 0 else "worse"
@@ -236,6 +242,10 @@ def _with_holdback(
         goal: {arm: replace(one, holdback=held[goal][arm]) if one else None for arm, one in of.items()}
         for goal, of in judged.items()
     }
+
+
+def _invalid(one: Judged | None) -> Judged | None:
+    return replace(one, verdict="invalid", holdback=_invalid(one.holdback)) if one else None
 
 
 def _rails(definition: Experiment, judged: dict[str, dict[str, Judged | None]]) -> Iterator[Rail]:
@@ -304,12 +314,10 @@ def _rounded(scores: pd.Series) -> tuple[float, float]:
 def _differ(found: list[Effect]) -> float:
     """Whether the lifts differ (of differences they would: what adds a tenth adds more where there is more), on the log
     scale."""
-    sure = [one for one in found if one.error > 0 and one.mean > 0 and one.control_mean > 0]
+    sure = np.array([one.log_ratio for one in found if one.log_ratio[1] > 0])
     if len(sure) < 2:
         return float("nan")
-    ratios = np.log1p([one.lift for one in sure])
-    variances = np.array([one.lift_error / (1 + one.lift) for one in sure]) ** 2
-    return float(combine_effects(ratios, variances).test_homogeneity().pvalue)
+    return float(combine_effects(sure[:, 0], sure[:, 1] ** 2).test_homogeneity().pvalue)
 
 
 def _advice(
@@ -407,11 +415,11 @@ def judged_json(one: Judged | None) -> dict[str, Any] | None:
 
 
 def _ratio_json(one: Ratio) -> dict[str, Any]:
-    told = [_told(count) for count in one.units]
-    expected = [None if count is None else wanted for count, wanted in zip(told, one.expected, strict=True)]
+    """Without what a small arm's units could be worked out from: the total, and p-values."""
     return {
-        "phase": one.phase, "holdback": one.holdback, "units": told, "expected": expected, "p": one.p,
-        "always_valid_p": one.always_valid_p, "alarm": one.alarm,
+        "phase": one.phase, "holdback": one.holdback, "units": [_told(count) for count in one.units],
+        "expected": None if one.small else list(one.expected), "p": None if one.small else one.p,
+        "always_valid_p": None if one.small else one.always_valid_p, "alarm": one.alarm,
     }  # fmt: skip
 
 

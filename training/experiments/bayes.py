@@ -7,6 +7,7 @@ known.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,7 +15,7 @@ from typing import Final
 import numpy as np
 from scipy.stats import norm
 
-from training.experiments.effects import Effect
+from training.experiments.effects import Array, Effect
 
 # Standard deviation of the lifts that changes of a site have: two of three move less than so much.
 PRIOR_SD: Final = 0.1
@@ -39,36 +40,44 @@ class Belief:
 
 
 def beliefs(found: Sequence[Effect | None], alpha: float, prior_sd: float = PRIOR_SD) -> list[Belief | None]:
-    """Of every arm of one goal.
+    """Of every arm of one goal; None where means are not above 0, for then a lift means nothing.
 
     Arms share the control's error, so what is known of one says something about the others: drawn together (seed 0).
     """
-    posterior = [_posterior(effect, prior_sd) if effect else None for effect in found]
-    known = [place for place, one in enumerate(posterior) if one is not None]
-    drawn = np.zeros((_DRAWS, len(found) + 1))
     random = np.random.default_rng(0)
     shared = random.standard_normal(_DRAWS)
-    for place in known:
-        effect, (mean, sd) = found[place], posterior[place]  # type: ignore[misc]
-        assert effect is not None
-        # correlation of two differences with one control: the control's part of the variance
-        part = min(effect.covariance[0, 0] / effect.error**2, 1.0) if effect.error > 0 else 0.0
+    drawn: dict[int, Array] = {}
+    held: dict[int, tuple[float, float]] = {}
+    for place, effect in enumerate(found):
+        posterior = _posterior(effect, prior_sd) if effect else None
+        if effect is None or posterior is None:
+            continue
+        mean, sd = held[place] = posterior
+        # correlation of two ratios over one control: the control's part of the variance
+        part = min(effect.covariance[0, 0] / effect.control_mean**2 / effect.log_ratio[1] ** 2, 1.0)
         noise = -np.sqrt(part) * shared + np.sqrt(1 - part) * random.standard_normal(_DRAWS)
-        drawn[:, place + 1] = effect.goal.sign * (mean + sd * noise)
-    best = np.bincount(drawn[:, [0, *(place + 1 for place in known)]].argmax(axis=1), minlength=len(known) + 1) / _DRAWS
-    result: list[Belief | None] = [None] * len(found)
-    for order, place in enumerate(known):
-        mean, sd = posterior[place]  # type: ignore[misc]
-        sign = found[place].goal.sign  # type: ignore[union-attr]
-        low, high = norm.interval(1 - alpha, mean, sd)
-        z = sign * mean / sd
+        drawn[place] = effect.goal.sign * (mean + sd * noise)
+    winner = np.stack([np.zeros(_DRAWS), *drawn.values()]).argmax(axis=0)
+    best = dict(zip(drawn, np.bincount(winner, minlength=len(drawn) + 1)[1:] / _DRAWS, strict=True))
+    result: list[Belief | None] = []
+    for place, effect in enumerate(found):
+        if effect is None or place not in held:
+            result.append(None)
+            continue
+        mean, sd = held[place]
+        low, high = np.expm1(norm.interval(1 - alpha, mean, sd))
+        z = effect.goal.sign * mean / sd
         loss = sd * (norm.pdf(z) - z * norm.sf(z))
-        result[place] = Belief(mean, float(low), float(high), float(norm.cdf(z)), float(best[order + 1]), float(loss))
+        result.append(
+            Belief(math.expm1(mean), float(low), float(high), float(norm.cdf(z)), float(best[place]), float(loss))
+        )
     return result
 
 
 def _posterior(effect: Effect, prior_sd: float) -> tuple[float, float] | None:
-    if not effect.lift_error > 0:
+    """Mean and standard deviation of the logarithm of the ratio of means."""
+    mean, error = effect.log_ratio
+    if not error > 0:
         return None
-    precision = 1 / prior_sd**2 + 1 / effect.lift_error**2
-    return effect.lift / effect.lift_error**2 / precision, float(1 / np.sqrt(precision))
+    precision = 1 / prior_sd**2 + 1 / error**2
+    return mean / error**2 / precision, 1 / math.sqrt(precision)

@@ -209,9 +209,8 @@ def _show(console: Console, found: Analysis) -> None:
         )
     for ratio in found.ratios:
         state = "[red]alarm[/]" if ratio.alarm else "ok"
-        console.print(
-            f"sample ratio, phase {ratio.phase}{' holdback' if ratio.holdback else ''}: {state}, p {p_value(ratio.p)}"
-        )
+        where = f"phase {ratio.phase}{' holdback' if ratio.holdback else ''}"
+        console.print(f"sample ratio, {where}: {state}" + ("" if ratio.small else f", p {p_value(ratio.p)}"))
     for note in found.notes:
         console.print(note, style="dim", markup=False, soft_wrap=True)
 

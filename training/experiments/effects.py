@@ -97,6 +97,14 @@ class Effect:
         gradient = np.array([-self.mean / self.control_mean, 1.0]) / self.control_mean
         return math.sqrt(max(float(gradient @ self.covariance @ gradient), 0.0))
 
+    @property
+    def log_ratio(self) -> tuple[float, float]:
+        """Logarithm of mean over control's mean, which is nearer to normal than the lift, and its standard error; NaN
+        unless both are above 0."""
+        if min(self.mean, self.control_mean) <= 0:
+            return float("nan"), float("nan")
+        return math.log(self.mean / self.control_mean), self.lift_error * self.control_mean / self.mean
+
     def difference_interval(self, critical: float) -> tuple[float, float]:
         """Of so many standard errors on either side."""
         return self.difference - critical * self.error, self.difference + critical * self.error

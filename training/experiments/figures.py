@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from scipy.stats import norm
@@ -15,7 +15,7 @@ from scipy.stats import norm
 from training.document import BLUE, GREEN, GREY, RED
 from training.experiments.analysis import Analysis, Differing, Judged, Look
 
-_COLOURS = {"better": GREEN, "worse": RED, "open": BLUE}
+_COLOURS: Final = {"better": GREEN, "worse": RED, "open": BLUE, "invalid": GREY}
 
 
 def lifts(found: Analysis) -> Iterator[Any]:
@@ -44,7 +44,9 @@ def lifts(found: Analysis) -> Iterator[Any]:
         )  # fmt: skip
     figure.add_vline(x=0, line={"color": GREY, "width": 1})
     figure.update_layout(title="Lift over the control", showlegend=False, height=150 + 36 * len(lines))
-    figure.update_xaxes(tickformat="+.0%")
+    ends = [end for _, one in lines for end in (one.low, one.high, 0.0)]
+    margin = 0.04 * (max(ends) - min(ends))
+    figure.update_xaxes(tickformat="+.0%", range=[min(ends) - margin, max(ends) + margin])
     figure.update_yaxes(autorange="reversed", automargin=True)
     yield figure
 
@@ -107,7 +109,7 @@ def by_risk(one: Differing) -> Iterator[Any]:
     yield figure
 
 
-def belief(goal: str, of: dict[str, Judged | None]) -> Iterator[Any]:
+def belief(goal: str, of: dict[str, Judged | None], alpha: float) -> Iterator[Any]:
     """What to believe of the lift of each arm of a goal."""
     import plotly.graph_objects as go  # noqa: PLC0415
 
@@ -115,12 +117,15 @@ def belief(goal: str, of: dict[str, Judged | None]) -> Iterator[Any]:
     if not held:
         return
     low, high = min(one.low for _, one in held), max(one.high for _, one in held)
-    x = np.linspace(low - (high - low) / 2, high + (high - low) / 2, 201)
+    x = np.linspace(max(low - (high - low) / 2, -0.99), high + (high - low) / 2, 201)
     figure = go.Figure()
     for arm, one in held:
-        sd = (one.high - one.low) / 2 / 1.96
+        middle, sd = np.log1p(one.lift), np.log1p(one.high) - np.log1p(one.low)
+        sd /= 2 * norm.isf(alpha / 2)
         name = f"{arm}: better with {min(one.better, 0.999):.1%}"
-        figure.add_trace(go.Scatter(x=x, y=norm.pdf(x, one.lift, sd), mode="lines", fill="tozeroy", name=name))
+        figure.add_trace(
+            go.Scatter(x=x, y=norm.pdf(np.log1p(x), middle, sd) / (1 + x), mode="lines", fill="tozeroy", name=name)
+        )
     figure.add_vline(x=0, line={"color": GREY, "width": 1})
     figure.update_layout(title=goal, height=300, showlegend=True)
     figure.update_xaxes(tickformat="+.0%")

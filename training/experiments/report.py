@@ -51,7 +51,7 @@ def _headlines(found: Analysis) -> list[tuple[str, str]]:
         if goal.primary:
             for arm, one in found.judged[goal.name].items():
                 if one:
-                    numbers.append((f"{one.effect.lift:+.1%}", f"{goal.name}, {arm}: {interval(one.low, one.high)}"))
+                    numbers.append((percent(one.effect.lift), f"{goal.name}, {arm}: {interval(one.low, one.high)}"))
     return numbers
 
 
@@ -65,11 +65,11 @@ def _goals(found: Analysis) -> list[str]:
     for goal in definition.goals:
         for arm, one in found.judged[goal.name].items():
             lines.append([f"{goal.name}{' (primary)' if goal.primary else ''}", arm, *_cells(one, goal.kind)])
-            marked.append(bool(one and one.verdict == "worse"))
+            marked.append(bool(one and one.verdict in ("worse", "invalid")))
     parts = [
         heading("Effects"),
         sentence(
-            f"Means after the exposure, {definition.control} is the control. The intervals hold at every look: stop "
+            f"Means after the exposure; the control is {definition.control}. The intervals hold at every look: stop "
             "whenever you like. p-values are corrected for all arms and goals that are asked (primary ones by Holm, "
             "the others by Benjamini-Hochberg)."
         ),
@@ -149,12 +149,19 @@ def _ratios(found: Analysis) -> list[str]:
     lines = [
         [
             f"{one.phase}{', holdback' if one.holdback else ''}",
-            *(f"{count:,} of {wanted:,.0f}" if count >= LEAST_UNITS else f"< {LEAST_UNITS}"
-              for count, wanted in zip(one.units, one.expected, strict=True)),
-            p_value(one.p), p_value(one.always_valid_p), "alarm" if one.alarm else "ok",
+            *(
+                f"< {LEAST_UNITS}"
+                if count < LEAST_UNITS
+                else f"{count:,}"
+                if one.small
+                else f"{count:,} of {wanted:,.0f}"
+                for count, wanted in zip(one.units, one.expected, strict=True)
+            ),
+            *([DASH, DASH] if one.small else [p_value(one.p), p_value(one.always_valid_p)]),
+            "alarm" if one.alarm else "ok",
         ]
         for one in found.ratios
-    ]  # fmt: skip
+    ]
     unknown = [
         ", ".join(f"{goal}, {arm}: {_count(n)}" for arm, n in zip(found.definition.arms, of, strict=True))
         for goal, of in found.unknown.items() if any(n != 0 for n in of)
@@ -189,7 +196,9 @@ def _beliefs(found: Analysis) -> list[str]:
             "stopping: who stops as soon as one is high stops too often."
         ),
         table(head, lines),
-        _drawn([figure for goal, of in found.judged.items() for figure in drawn.belief(goal, of)]),
+        _drawn(
+            [figure for goal, of in found.judged.items() for figure in drawn.belief(goal, of, found.definition.alpha)]
+        ),
     ]
 
 

@@ -11,10 +11,13 @@ Time is counted in units of a balanced test of two arms: `units` units there tel
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from scipy.stats import norm
+
+# So that nothing seen is no division by zero.
+_FEWEST: Final = 1e-9
 
 
 def mixture_variance(planned_units: float, alpha: float) -> float:
@@ -33,7 +36,7 @@ def critical_value(units: Any, planned_units: float, alpha: float) -> Any:
     [9.08, 3.86, 3.04, 3.24]
     """
     rho = mixture_variance(planned_units, alpha)
-    units = np.asarray(units, float)
+    units = np.maximum(np.asarray(units, float), _FEWEST)
     return np.sqrt((units + rho) / units * np.log((units + rho) / (rho * alpha**2)))
 
 
@@ -44,7 +47,7 @@ def one_sided_critical_value(units: Any, planned_units: float, alpha: float) -> 
     [3.68, 2.78]
     """
     rho = mixture_variance(planned_units, min(2 * alpha, 0.5))
-    units = np.asarray(units, float)
+    units = np.maximum(np.asarray(units, float), _FEWEST)
     grown = (units + rho) / rho
     return np.sqrt(2 * (units + rho) / units * np.log(np.sqrt(grown) / (2 * alpha) + 1))
 
@@ -58,7 +61,7 @@ def always_valid_p(z: Any, units: Any, planned_units: float, alpha: float) -> An
     0.05
     """
     rho = mixture_variance(planned_units, alpha)
-    units = np.asarray(units, float)
+    units = np.maximum(np.asarray(units, float), _FEWEST)
     log_e = 0.5 * np.log(rho / (units + rho)) + np.square(z) * units / (2 * (units + rho))
     return np.minimum(1.0, np.exp(-log_e))
 
