@@ -1,12 +1,12 @@
-"""Whether the statistics of experiments hold what they promise: false alarms, samples to a decision, ratios, CUPED,
-coverage.
+"""Whether the statistics of experiments hold what they promise: false alarms, samples to a decision, ratios, coverage.
 
-    python -m benchmarks.experiments [--runs 10000] [--only aa,decision,...] [--rivals FOLDER ...] [--pictures
-    docs/experiments]
+    python -m benchmarks.experiments [--runs 10000] [--only aa,decision,...] [--rivals FOLDER ...]
+        [--pictures docs/experiments]
 
 Simulations look after every unit, vectorised over runs, by the statistic that `training.experiments.effects` computes:
-a test holds one to the other. FOLDER is what `pip install --target FOLDER --no-deps spotify-confidence chartify
-tea-tasting ...` makes; spotify-confidence wants an older pandas than ours, so it is never installed beside us.
+a test holds one to the other. spotify-confidence needs pandas 2, ours is newer: `decision` and `peers` run in an
+environment of its own (`pip install spotify-confidence tea-tasting pydantic rich`, this project as the working folder).
+confseq 0.0.11 does not build under Python 3.11; FOLDER holds a build of it by hand.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from training.experiments.srm import ALARM, sequential_p
 Array = npt.NDArray[np.float64]
 LEAST: Final = 50
 CHUNK: Final = 50
-PARTS: Final = ("aa", "decision", "ratio", "cuped", "adaptive", "boundary", "peers", "pictures")
+PARTS: Final = ("aa", "decision", "ratio", "cuped", "clusters", "adaptive", "boundary", "peers", "pictures")
 
 
-def running_z(banner: npt.NDArray[np.bool_], outcome: Array) -> tuple[Array, Array]:
+def running_z(banner: npt.NDArray[np.bool_], outcome: Array, prior_units: float = _PRIOR_UNITS) -> tuple[Array, Array]:
     """z of the difference and effective units after every unit; NaN while an arm has fewer than 50.
 
     banner, outcome: [runs, units]. The same as `effects` gives for the units so far, without scores, in one phase.
@@ -59,7 +59,7 @@ def running_z(banner: npt.NDArray[np.bool_], outcome: Array) -> tuple[Array, Arr
     kurtosis = np.maximum((fourth - 4 * first * third + 6 * first**2 * second - 3 * first**4) / centred**2, 1)
     square = np.zeros_like(outcome)
     for size, variance in ((n1, v1), (n0, v0)):
-        prior = _PRIOR_UNITS / (size / kurtosis + _PRIOR_UNITS)
+        prior = prior_units / (size / kurtosis + prior_units)
         square += (variance * count / np.maximum(count - 2, 1) + prior * (pooled - variance)) / np.maximum(size, 1)
     enough = (np.minimum(n1, n0) >= LEAST) & (square > 0)
     z = np.where(enough, (m1 - m0) / np.sqrt(np.where(enough, square, 1)), np.nan)
@@ -98,14 +98,22 @@ OUTCOMES: Final[dict[str, Draw]] = {
 
 
 def false_positives(
-    draw: Draw, share: float, runs: int, size: int = 20_000, planned: float = 10_000, alpha: float = 0.05
+    draw: Draw,
+    share: float,
+    runs: int,
+    size: int = 20_000,
+    planned: float = 10_000,
+    alpha: float = 0.05,
+    prior_units: float = _PRIOR_UNITS,
 ) -> tuple[float, float]:
     """A/A tests looked at after every unit: the share that an always-valid interval, and one of 95 %, ever gets
     wrong."""
     random = np.random.default_rng(1)
     wrong = naive = 0
-    for _ in range(runs // CHUNK):
-        z, effective = running_z(random.random((CHUNK, size)) < share, draw(random, (CHUNK, size)))
+    chunk = CHUNK if size <= 20_000 else 10
+    for _ in range(runs // chunk):
+        banner = random.random((chunk, size)) < share
+        z, effective = running_z(banner, draw(random, (chunk, size)), prior_units)
         wrong += int((np.abs(z) > critical_value(effective, planned, alpha)).any(axis=1).sum())
         naive += int((np.abs(z) > norm.isf(alpha / 2)).any(axis=1).sum())
     return wrong / runs, naive / runs
@@ -140,6 +148,11 @@ def aa(runs: int) -> None:
             wrong, naive = false_positives(draw, share, runs)
             rows.append([name, f"{share:.0%}", rate(wrong, runs), f"{naive:.0%}"])
             console.print("  ", *rows[-1], style="dim")
+    few = max(runs // 10, CHUNK)
+    wrong, naive = false_positives(OUTCOMES["rate 10 %"], 0.5, few, size=200_000)
+    rows.append([f"rate 10 %, 200,000 units, {few:,} runs", "50%", rate(wrong, few), f"{naive:.0%}"])
+    wrong, naive = false_positives(OUTCOMES["rate 0.5 %"], 0.05, few, prior_units=0.0)
+    rows.append([f"rate 0.5 %, each arm's own variance alone, {few:,} runs", "5%", rate(wrong, few), f"{naive:.0%}"])
     wrong, naive = adjusted_false_positives(runs)
     rows.append(["rate 10 %, CUPED", "50%", rate(wrong, runs), f"{naive:.0%}"])
     report(
@@ -265,6 +278,31 @@ def cuped(runs: int) -> None:
             "95 % holds the truth",
             "always valid",
         ],
+        rows,
+    )
+
+
+def clusters(runs: int) -> None:
+    """Visitors with five sessions each, who keep their arm: how often intervals hold that nothing happened."""
+    definition = experiment(planned_units=5_000)
+    rows = []
+    for name in ("clustered by visitor", "as if independent"):
+        single, always = [], []
+        for seed in range(runs):
+            table = made_up(5_000, tells=0.2, seed=seed, sessions_a_visitor=5, by_visitor=True).assign(
+                conversion=np.nan
+            )
+            if name == "as if independent":
+                table["visitor"] = table["unit"]
+            (effect,) = effects(units(table, definition), definition.goals[0])
+            assert effect is not None
+            result = judge(effect, None, definition)
+            single.append(result.fixed_low <= 0 <= result.fixed_high)
+            always.append(result.low <= 0 <= result.high)
+        rows.append([name, rate(float(np.mean(single)), runs), rate(float(np.mean(always)), runs)])
+    report(
+        f"1,000 visitors with 5 sessions each, {runs:,} runs",
+        ["errors", "95 % holds the truth", "always valid"],
         rows,
     )
 
@@ -466,6 +504,7 @@ def main() -> None:
         "decision": lambda: decision(few, spotify_bounds()),
         "ratio": lambda: ratio(arguments.runs),
         "cuped": lambda: cuped(few),
+        "clusters": lambda: clusters(few),
         "adaptive": lambda: adaptive(few),
         "boundary": boundary,
         "peers": peers,

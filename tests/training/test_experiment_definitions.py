@@ -4,12 +4,15 @@ there."""
 from __future__ import annotations
 
 import json
+import re
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
-from features.experiments import Experiment, load_experiments, parse_experiments
+from features.experiments import UNIT_COLUMNS, Experiment, Goal, Guardrail, load_experiments, parse_experiments
 from features.settings import SettingsError
+from training.experiments.cli import experiment_app
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = {"arms": ["control", "banner"], "goals": [{"name": "purchase", "primary": True}]}
@@ -73,3 +76,22 @@ def test_files_that_cannot_be_read_say_so(tmp_path: Path) -> None:
     bad.write_text(json.dumps({"experiments": []}))
     with pytest.raises(SettingsError, match=r"\$\.experiments must be an object"):
         load_experiments(bad)
+
+
+def test_every_key_column_and_option_is_documented() -> None:
+    page = (ROOT / "docs" / "experiments.md").read_text()
+    keys = [*Experiment.model_fields, *Goal.model_fields, *Guardrail.model_fields]
+    for name in (*keys, *UNIT_COLUMNS):
+        assert f"`{name}`" in page, name
+    for command in experiment_app.registered_commands:
+        assert command.callback is not None
+        verb = command.callback.__name__
+        assert f"lotse experiment {verb}" in page
+        for option in set(signature(command.callback).parameters) - {"as_json", "config"}:
+            assert f"--{option.replace('_', '-')}" in page, f"{verb}: {option}"
+
+
+def test_the_pictures_of_the_page_are_there() -> None:
+    page = (ROOT / "docs" / "experiments.md").read_text()
+    for name in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page):
+        assert (ROOT / "docs" / name).read_bytes().startswith(b"\x89PNG")
