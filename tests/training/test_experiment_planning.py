@@ -82,8 +82,9 @@ def test_a_history_that_says_nothing_is_refused() -> None:
 def test_the_verb_plans_from_a_table(tmp_path: Path) -> None:
     path = tmp_path / "units.csv"
     made_up(20_000).rename(columns={"exposed_at": "at"}).to_csv(path)
-    options = ("plan", "--table", path, "--goal", "purchases", "--column", "exposed_at=at", "--where", "arm=control")
+    options = ("plan", "--table", path, "--goal", "purchases", "--column", "exposed_at=at", "--arm", "control")
     tree = json.loads(run(*options, "--lift", 0.1, "--json"))
+    assert tree["baseline"]["units_per_day"] == pytest.approx(20_000 / 14, rel=0.01)  # both arms are traffic
     assert tree["baseline"]["units"] == pytest.approx(10_000, rel=0.05)
     (needed,) = tree["needed"]
     text = run(*options, "--lift", 0.1)

@@ -99,19 +99,22 @@ def plan(
     table: Table,
     goal: Annotated[str, typer.Option(help="Its column in the table.")],
     lift: Annotated[list[float] | None, typer.Option(help="A lift to find, e.g. 0.05. Repeatable.")] = None,
+    arm: Annotated[str | None, typer.Option(help="Take the outcome from this arm of an earlier experiment.")] = None,
     arms: Annotated[int, typer.Option(min=2, help="Arms, the control included.")] = 2,
     goals: Annotated[int, typer.Option(min=1, help="Primary goals.")] = 1,
     traffic: Annotated[float, typer.Option(min=0.001, max=1, help="Share of the units that take part.")] = 1.0,
     power: Annotated[float, typer.Option(min=0.5, max=0.99, help="How surely a lift shall be found.")] = 0.8,
     alpha: Annotated[float, typer.Option(min=0.001, max=0.2, help="Errors allowed.")] = 0.05,
     unit: Annotated[str, typer.Option(help="What will be assigned: session or visitor.")] = "session",
-    where: Annotated[list[str] | None, typer.Option(help="Only these rows: column=value. Repeatable.")] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="Only these rows: column=value, e.g. experiment=banner. Repeatable.")
+    ] = None,
     column: Columns = None,
     as_json: AsJson = False,
 ) -> None:
     """How many units and days an experiment takes, from earlier units.
 
-    For example: lotse experiment plan --table units/ --where arm=control --goal purchases --lift 0.05
+    For example: lotse experiment plan --table units/ --arm control --goal purchases --lift 0.05
     """
     from dataclasses import asdict  # noqa: PLC0415
 
@@ -125,11 +128,11 @@ def plan(
     if unit not in ("session", "visitor"):
         raise SettingsError(f"unit {unit!r} is neither session nor visitor")
     history = read_table(table)
-    for name, value in _columns(where, "--where arm=control").items():
+    for name, value in _columns(where, "--where experiment=banner").items():
         if name not in history:
             raise SettingsError(f"--where: the table has no column {name!r}; it has {', '.join(history.columns)}")
         history = history[history[name].astype(str) == value]
-    baseline = baseline_of(history, goal, _columns(column), by_visitor=unit == "visitor")
+    baseline = baseline_of(history, goal, _columns(column), arm=arm, by_visitor=unit == "visitor")
     found = make_plan(baseline, lift or LIFTS, arms=arms, goals=goals, traffic=traffic, alpha=alpha, power=power)
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2))
@@ -187,20 +190,22 @@ def _foreign(key: str, arms: str | None, goals: list[str], shares: str | None, p
 
 
 def _show(console: Console, found: Analysis) -> None:
+    from rich.box import SIMPLE  # noqa: PLC0415
     from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table as RichTable  # noqa: PLC0415
 
-    from training.experiments.report import _cells, interval, p_value, percent  # noqa: PLC0415
+    from training.experiments.report import cells, interval, p_value, percent  # noqa: PLC0415
 
     do, why = found.advice
     colour = {"stop": "red", "decide": "green"}.get(do, "yellow")
     console.print(
         f"[bold]{escape(found.definition.name or found.key)}[/]: [{colour}]{do}[/]. {escape(why)}", soft_wrap=True
     )
-    shown = RichTable("goal", "arm", "units", "mean", "control", "lift", "always valid", "p, corrected", "verdict")
+    heads = ("goal", "arm", "units", "mean", "control", "lift", "always valid", "p", "verdict")
+    shown = RichTable(*heads, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for goal in found.definition.goals:
         for arm, one in found.judged[goal.name].items():
-            shown.add_row(escape(goal.name), escape(arm), *_cells(one, goal.kind))
+            shown.add_row(escape(goal.name), escape(arm), *cells(one, goal.kind))
     console.print(shown)
     for rail in found.rails:
         bounds = interval(rail.low, rail.high) if rail.low is not None and rail.high is not None else "too few units"
@@ -216,6 +221,7 @@ def _show(console: Console, found: Analysis) -> None:
 
 
 def _show_plan(console: Console, found: Plan, goal: str) -> None:
+    from rich.box import SIMPLE  # noqa: PLC0415
     from rich.table import Table as RichTable  # noqa: PLC0415
 
     base = found.baseline
@@ -226,7 +232,16 @@ def _show_plan(console: Console, found: Plan, goal: str) -> None:
         markup=False, soft_wrap=True,
     )  # fmt: skip
     shown = RichTable(
-        "lift to find", "units, one look", "days", "looking all the time: at most", "days", "half need", "days"
+        "lift to find",
+        "one look: units",
+        "days",
+        "all the time: units",
+        "days",
+        "half need units",
+        "days",
+        title=f"To find a lift with power {found.power:.0%}",
+        title_justify="left",
+        box=SIMPLE,
     )
     for one in found.needed:
         shown.add_row(
@@ -234,7 +249,15 @@ def _show_plan(console: Console, found: Plan, goal: str) -> None:
             f"{one.sequential_days:,.0f}", f"{one.median_units:,}", f"{one.median_days:,.0f}",
         )  # fmt: skip
     console.print(shown)
-    shown = RichTable("weeks", "units", "finds from, one look", "looking all the time")
+    shown = RichTable(
+        "weeks",
+        "units",
+        "one look",
+        "all the time",
+        title="The least lift that so many weeks find",
+        title_justify="left",
+        box=SIMPLE,
+    )
     for line in found.found:
         shown.add_row(str(line.weeks), f"{line.units:,}", f"{line.lift:.1%}", f"{line.sequential_lift:.1%}")
     console.print(shown)

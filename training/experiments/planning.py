@@ -103,11 +103,17 @@ class Cost:
 
 
 def baseline_of(
-    table: pd.DataFrame, goal: str, columns: Mapping[str, str] | None = None, *, by_visitor: bool = False
+    table: pd.DataFrame,
+    goal: str,
+    columns: Mapping[str, str] | None = None,
+    *,
+    arm: str | None = None,
+    by_visitor: bool = False,
 ) -> Baseline:
     """What the units of a table say of the goal in column `goal`.
 
-    columns: our name -> the table's. by_visitor: visitors will be assigned, so that their units are not independent.
+    columns: our name -> the table's. arm: only its units have the outcome to plan with; all of them are traffic.
+    by_visitor: visitors will be assigned, so that their units are not independent.
 
     Raises
     ------
@@ -122,11 +128,14 @@ def baseline_of(
                 f"the table has no column {name!r}; it has {', '.join(map(str, table.columns))}; "
                 "say which it is, e.g. --column exposed_at=time"
             )
+    days = float(np.ptp(table[moment].to_numpy(float))) / _DAY_MS if len(table) else 0.0
+    per_day = len(table) / max(days, 1e-9)
+    if arm is not None:
+        table = table[_arm_column(table, names) == arm]
     table = table[table[goal].notna()]
     outcome = table[goal].to_numpy(float)
     if len(outcome) < LEAST_UNITS:
         raise EventError(f"a history of {len(outcome)} units says too little; give at least {LEAST_UNITS}")
-    days = float(np.ptp(table[moment].to_numpy(float))) / _DAY_MS
     if days <= 0 or outcome.std() == 0 or outcome.mean() == 0:
         raise EventError(
             f"nothing can be planned: the history lasts {days:g} days, {goal!r} varies by {outcome.std():g}"
@@ -144,9 +153,14 @@ def baseline_of(
         mean = sm.OLS(outcome, np.ones(len(outcome)))
         clustered = mean.fit(cov_type="cluster", cov_kwds={"groups": groups}).bse[0]
         effect = max(float(clustered / mean.fit().bse[0]) ** 2, 1.0)
-    return Baseline(
-        len(outcome), days, float(outcome.mean()), float(outcome.std(ddof=1)), len(outcome) / days, known, effect
-    )
+    return Baseline(len(outcome), days, float(outcome.mean()), float(outcome.std(ddof=1)), per_day, known, effect)
+
+
+def _arm_column(table: pd.DataFrame, names: Mapping[str, str]) -> pd.Series:
+    name = names.get("arm", "arm")
+    if name not in table:
+        raise EventError(f"the table has no column {name!r}; leave --arm out, or say which it is: --column arm=version")
+    return table[name].astype(str)
 
 
 def plan(

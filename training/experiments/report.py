@@ -64,7 +64,7 @@ def _goals(found: Analysis) -> list[str]:
     lines, marked = [], []
     for goal in definition.goals:
         for arm, one in found.judged[goal.name].items():
-            lines.append([f"{goal.name}{' (primary)' if goal.primary else ''}", arm, *_cells(one, goal.kind)])
+            lines.append([f"{goal.name}{' (primary)' if goal.primary else ''}", arm, *cells(one, goal.kind)])
             marked.append(bool(one and one.verdict in ("worse", "invalid")))
     parts = [
         heading("Effects"),
@@ -82,14 +82,15 @@ def _goals(found: Analysis) -> list[str]:
             heading("In the holdback alone", 3),
             sentence("Assigned by fixed shares throughout, so unbiased by design: the rest must fit to it."),
             table(head, [
-                [goal.name, arm, *_cells(one.holdback if one else None, goal.kind)]
+                [goal.name, arm, *cells(one.holdback if one else None, goal.kind)]
                 for goal in definition.goals for arm, one in found.judged[goal.name].items()
             ]),
         ]  # fmt: skip
     return parts
 
 
-def _cells(one: Judged | None, kind: str) -> list[str]:
+def cells(one: Judged | None, kind: str) -> list[str]:
+    """A line of the table of effects: units, mean, control, lift, interval, corrected p, verdict."""
     if one is None:
         return [f"< {LEAST_UNITS}", *[DASH] * 5, "too few units"]
     effect = one.effect
