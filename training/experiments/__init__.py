@@ -1,0 +1,1 @@
+"""Experiments, judged: a table of units in, effects with intervals, checks and a report out."""
