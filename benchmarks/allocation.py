@@ -46,11 +46,6 @@ def _same(score: np.ndarray, day: int) -> np.ndarray:
     return np.tile([0.050, 0.056, 0.065], (len(score), 1))
 
 
-def _nothing(score: np.ndarray, day: int) -> np.ndarray:
-    del day
-    return np.tile([0.05, 0.05, 0.05], (len(score), 1))
-
-
 def _season(score: np.ndarray, day: int) -> np.ndarray:
     """The whole shop converts better day by day, then worse: whoever is shown more at the peak looks better."""
     return np.tile([0.050, 0.056, 0.065], (len(score), 1)) * (1 + 0.8 * np.sin(2 * np.pi * day / 15))
@@ -77,7 +72,6 @@ def _revenue(score: np.ndarray, day: int) -> np.ndarray:
 
 
 SHOPS: Final = (
-    Shop("no difference", _nothing),
     Shop("one arm is best", _same),
     Shop("the same in a season", _season),
     Shop("the best arm turns", _turn, days=60),
@@ -224,7 +218,7 @@ def main(runs: int) -> None:
     for shop in SHOPS:
         lines = []
         for name, call in candidates(shop, rivals).items():
-            few = runs if not name.startswith("MABWiser") else max(runs // 4, 5)
+            few = runs
             begin = time.perf_counter()
             regrets = np.array([call(seed) for seed in range(few)])
             took = (time.perf_counter() - begin) / few

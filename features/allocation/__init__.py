@@ -104,18 +104,20 @@ class Plan:
     arms: tuple[str, ...]
     shares: tuple[float, ...]
     allocation: Allocation = field(default_factory=Fixed)
-    goal: Goal = Goal()
+    goal: Goal = field(default_factory=Goal)
     holdback: float = 0.1
     minimum_share: float = 0.05
 
     def __post_init__(self) -> None:
         arms = len(self.arms)
         if arms < 2 or len(self.shares) != arms or min(self.shares) <= 0 or abs(sum(self.shares) - 1) > 1e-6:
-            raise SettingsError(f"shares {self.shares} of arms {self.arms}; expected one above 0 for each, summing to 1")
+            raise SettingsError(
+                f"shares {self.shares} of arms {self.arms}; expected one above 0 for each, summing to 1"
+            )
         if not 0 <= self.minimum_share <= 1 / arms:
             raise SettingsError(f"minimum_share {self.minimum_share}; expected 0 to {1 / arms:.3g} for {arms} arms")
-        if not 0 <= self.holdback < 1:
-            raise SettingsError(f"holdback {self.holdback}; expected at least 0 and below 1")
+        if not 0 <= self.holdback <= 1:
+            raise SettingsError(f"holdback {self.holdback}; expected 0 to 1")
 
     def nothing(self) -> State:
         """The state that a phase begins with."""

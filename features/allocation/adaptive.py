@@ -1,4 +1,4 @@
-"""What adaptive allocations share: what they strive for, when outcomes are forgotten, how sure one can be of an effect."""
+"""What adaptive allocations share: what they strive for, when outcomes are forgotten, and the posterior."""
 
 from __future__ import annotations
 
@@ -49,11 +49,13 @@ class Adaptive(Settings):
     def posterior(self, state: State, now_ms: int, prior: np.ndarray) -> Posterior:
         """The effects as of now; prior: covariance of an arm's effects over bins, float64 (B, B); (1, 1) pools bins."""
         sums = state.by_period()
-        arrays = [np.array([getattr(one, name) for one in sums.values()]) for name in ("units", "total", "square")]
+        units, total, square = (
+            np.array([getattr(one, name) for one in sums.values()]) for name in ("units", "total", "square")
+        )
         if len(prior) == 1:
-            arrays = [array.sum(axis=1, keepdims=True) for array in arrays]
+            units, total, square = (array.sum(axis=1, keepdims=True) for array in (units, total, square))
         age_days = np.maximum(now_ms - np.array(list(sums)), 0) / DAY_MS
-        strata = Strata(*arrays, share=_shares(age_days, self.half_life_days))
+        strata = Strata(units, total, square, _shares(age_days, self.half_life_days))
         if self.recent_days is not None and len(age_days) > 1:
             recent = _shares(age_days, self.recent_days)
             if drifted(strata, recent, _ALARM):

@@ -27,7 +27,7 @@ class Contextual(Adaptive):
     score: str = "conversion"
     edges: tuple[float, ...] = (0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.5, 0.7, 0.85)
     differing: float = Field(0.5, ge=0, le=1)
-    bins_alike: float = Field(2.0, gt=0)
+    bins_alike: float = Field(4.0, gt=0)
 
     @field_validator("edges")
     @classmethod

@@ -1,7 +1,7 @@
 """What an allocation has learned: sums of outcomes by arm and bin of the score, kept by the period of the exposure.
 
-In: rows of closed sessions with arm, score at the trigger and outcome. Out: a `State` that is small, is written as JSON,
-and is the same whichever way it came about. A missing outcome is not counted; a missing score has a bin of its own,
+In: rows of closed sessions with arm, score at the trigger and outcome. Out: a `State` that is small, written as
+JSON, and the same whichever way it came about. A missing outcome is not counted; a missing score has a bin of its own,
 the last.
 
 A state holds an entry for each source (the log of a worker, of a node) and period, made of all rows of it at once. To
@@ -166,7 +166,8 @@ class State:
     def to_json(self) -> str:
         """As text, the same for equal states."""
         entries = [
-            {"source": source, "begin_ms": begin_ms, **{one.name: getattr(sums, one.name).tolist() for one in fields(sums)}}
+            {"source": source, "begin_ms": begin_ms}
+            | {one.name: getattr(sums, one.name).tolist() for one in fields(sums)}
             for (source, begin_ms), sums in sorted(self.entries.items())
         ]  # fmt: skip
         whole = {"format": FORMAT, "arms": self.arms, "edges": self.edges, "entries": entries}

@@ -4,7 +4,7 @@ In: units with the arm that was assigned, its propensity and the outcome, and wh
 have given each arm. Out: an estimate of the mean outcome under the other policy, with an interval over clusters.
 
 - `ips`: inverse propensity scoring (Horvitz and Thompson 1952): unbiased, wide where policies differ much.
-- `snips`: self-normalised (Hajek 1971; Swaminathan and Joachims, NeurIPS 2015): a ratio of sums, biased by O(1/n), narrower.
+- `snips`: self-normalised (Hajek 1971; Swaminathan and Joachims, NeurIPS 2015): a ratio, biased by O(1/n), narrower.
 - `direct`: a model of the outcome alone: narrow, and as wrong as the model. Its interval knows nothing of that; it is
   here to be compared with, not to be believed.
 - `doubly_robust`: the model, corrected by IPS of its residuals (Robins 1994; Dudik et al., ICML 2011): unbiased
@@ -29,6 +29,7 @@ from features.allocation import Table
 # Below so many units nothing is told of a group.
 SMALLEST: Final = 50
 _FOLDS: Final = 5
+_FEW_ARMS: Final = 10
 COVARIATES: Final = ("bounce", "conversion", "exit", "age_events", "age_seconds")
 
 
@@ -130,7 +131,8 @@ def cross_fitted(
     """The expected outcome of each unit under each arm, float64 (n, A), by models of the other clusters' units.
 
     covariates: float64 (n, F), may be missing; model: makes a scikit-learn estimator, of a probability if its argument
-    says that outcomes are yes or no. By default a penalised linear model of covariates and arm.
+    says that outcomes are yes or no. By default a penalised linear model of covariates and arm, and of their products
+    where there are few arms.
     """
     from sklearn.model_selection import GroupKFold  # noqa: PLC0415
 
@@ -138,15 +140,14 @@ def cross_fitted(
     make = model or _linear
     arms = logged.target.shape[1]
     expected = np.empty((len(logged), arms))
-    arm_columns = np.eye(arms)[logged.arm]
-    known = np.hstack([covariates, arm_columns])
+    known = _design(covariates, np.eye(arms)[logged.arm])
     for learned, held in GroupKFold(folds).split(known, groups=logged.cluster):
         if len(np.unique(logged.outcome[learned])) < 2:
             expected[held] = logged.outcome[learned].mean()
             continue
         fitted = make(binary).fit(known[learned], logged.outcome[learned])
         for arm in range(arms):
-            asked = np.hstack([covariates[held], np.tile(np.eye(arms)[arm], (len(held), 1))])
+            asked = _design(covariates[held], np.tile(np.eye(arms)[arm], (len(held), 1)))
             expected[held, arm] = fitted.predict_proba(asked)[:, 1] if binary else fitted.predict(asked)
     return expected
 
@@ -176,7 +177,7 @@ def policy_value(
         ]
     )
     logged = Logged(
-        arm=pd.Index(arms).get_indexer(known["arm"]).astype(np.int64),
+        arm=pd.Index(arms).get_indexer(pd.Index(known["arm"])).astype(np.int64),
         propensity=known["propensity"].to_numpy(float),
         outcome=known[goal].to_numpy(float),
         target=target,
@@ -184,9 +185,9 @@ def policy_value(
     )
     covariates = known[[name for name in COVARIATES if name in known]].to_numpy(float)
     expected = cross_fitted(logged, covariates)
-    itself = replace(logged, target=_as_it_was(logged))
+    itself, mean = replace(logged, target=_as_it_was(logged)), float(logged.outcome.mean())
     found = [
-        replace(_estimate("logged", itself, float(logged.outcome.mean()), logged.outcome - logged.outcome.mean(), confidence)),
+        _estimate("logged", itself, mean, logged.outcome - mean, confidence),
         ips(logged, confidence),
         snips(logged, confidence),
         doubly_robust(logged, expected, confidence),
@@ -216,6 +217,12 @@ def _estimate(name: str, logged: Logged, value: float, influence: np.ndarray, co
     return Estimate(name, value, value - half, value + half, error, len(logged), effective, heaviest)
 
 
+def _design(covariates: np.ndarray, arm: np.ndarray) -> np.ndarray:
+    """Covariates and arm, float64 (n, F) and one-hot (n, A), side by side, with their products up to 10 arms."""
+    products = [covariates * arm[:, [place]] for place in range(arm.shape[1])] if arm.shape[1] <= _FEW_ARMS else []
+    return np.hstack([covariates, arm, *products])
+
+
 def _linear(binary: bool) -> Any:
     from sklearn.impute import SimpleImputer  # noqa: PLC0415
     from sklearn.linear_model import LogisticRegression, Ridge  # noqa: PLC0415
@@ -223,5 +230,5 @@ def _linear(binary: bool) -> Any:
     from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
 
     last = LogisticRegression(C=0.1, max_iter=1000) if binary else Ridge(10.0)
-    imputer = SimpleImputer(strategy="constant", fill_value=0.0, add_indicator=True)
+    imputer = SimpleImputer(strategy="constant", fill_value=0.0, add_indicator=True, keep_empty_features=True)
     return make_pipeline(imputer, StandardScaler(), last)
