@@ -1,4 +1,4 @@
-"""Heads that read the same rows, scored together by compiled code: probabilities, or expected amounts.
+"""Heads that read the same rows, scored together by compiled code: probabilities, expected amounts, or effects.
 
 What was decided already (a session that has bought converts) is not what the model says, and what cannot be asked
 (whether a visitor returns, where visits may not be linked) has no score.
@@ -18,7 +18,10 @@ from serving.forest import Forest, margins, plant
 if TYPE_CHECKING:
     from serving.heads import Head
 
-LINKS: Final = {"sigmoid_by_age": "sigmoid", "exp_by_age": "exp"}
+SIGMOID: Final = 0
+EXPONENTIAL: Final = 1
+IDENTITY: Final = 2
+LINKS: Final = {"sigmoid_by_age": SIGMOID, "exp_by_age": EXPONENTIAL, "identity_by_age": IDENTITY}
 # Where the age of a session stands in a feature vector.
 AGE: Final = ("events", "idle_seconds")
 
@@ -33,7 +36,7 @@ _NOWHERE: Final = -1
 class Rules(NamedTuple):
     """What makes a score of a margin; a line a head, filled up where heads differ in how much they have.
 
-    ages int64 (H, 2): places of the features that are a session's age; exponential bool (H,): the link.
+    ages int64 (H, 2): places of the features that are a session's age; link int64 (H,): of `LINKS`.
     older_events (H, E), older_idle (H, I): where ages begin but the first, infinity where there is none.
     slopes, intercepts (H, E + 1, I + 1): of an age.
     knots (H, K), starts, values, rises (H, K + 1): the calibration's curve in pieces.
@@ -42,7 +45,7 @@ class Rules(NamedTuple):
     """
 
     ages: np.ndarray
-    exponential: np.ndarray
+    link: np.ndarray
     older_events: np.ndarray
     older_idle: np.ndarray
     slopes: np.ndarray
@@ -100,7 +103,7 @@ def _rules(heads: Sequence[Head]) -> Rules:
     needs = [[place[name] for name in head.about.needs] for head, place in zip(heads, places, strict=True)]
     return Rules(
         ages=np.array([[place[name] for name in AGE] for place in places]),
-        exponential=np.array([LINKS[calibration.kind] == "exp" for calibration in calibrations]),
+        link=np.array([LINKS[calibration.kind] for calibration in calibrations], np.int64),
         older_events=_lines([calibration.events[1:] for calibration in calibrations], np.inf),
         older_idle=_lines([calibration.idle_seconds[1:] for calibration in calibrations], np.inf),
         slopes=_grids([calibration.slope for calibration in calibrations]),
@@ -170,7 +173,11 @@ def _score(forest, rules, rows, count, scores, states):  # type: ignore[no-untyp
             piece = _passed(rules.knots[head], margin)
             curve = rules.rises[head, piece] * (margin - rules.starts[head, piece]) + rules.values[head, piece]
             linear = rules.slopes[head, events, idle] * margin + rules.intercepts[head, events, idle] + curve
-            scores[head, row] = math.exp(linear) if rules.exponential[head] else 1.0 / (1.0 + math.exp(-linear))
+            link = rules.link[head]
+            if link == SIGMOID:
+                scores[head, row] = 1.0 / (1.0 + math.exp(-linear))
+            else:
+                scores[head, row] = math.exp(linear) if link == EXPONENTIAL else linear
 
 
 @njit(cache=True, nogil=True)

@@ -22,7 +22,7 @@ from training.losses import score_loss
 
 # Where the ages stand in a feature vector.
 AGE_FEATURES: Final = ("events", "idle_seconds")
-_KINDS: Final = {"binary": "sigmoid_by_age", "value": "exp_by_age"}
+_KINDS: Final = {"binary": "sigmoid_by_age", "value": "exp_by_age", "uplift": "identity_by_age"}
 _NEWTON_STEPS: Final = 25
 # The curve of a small log would be its noise: so many positive sessions carry a knot.
 _POSITIVES_A_KNOT: Final = 300
@@ -35,7 +35,8 @@ _MOST_ROWS: Final = 100_000
 
 @dataclass(frozen=True)
 class Calibration:
-    """score = link(slope[i, j] * margin + intercept[i, j] + curve(margin)) at age (i, j): sigmoid, or exp for amounts.
+    """score = link(slope[i, j] * margin + intercept[i, j] + curve(margin)) at age (i, j): sigmoid, or exp for amounts,
+    or none for uplift.
 
     events: int (E,), idle_seconds: float (I,), the lower ends of the ages, increasing; slope, intercept: float64
     (E, I); knots, values: float64 (K,), of the curve, which is linear between knots and constant beyond; 0 without any.
@@ -220,6 +221,8 @@ def _information(linear: np.ndarray, answer: np.ndarray, task: str) -> float:
 
 
 def _link(linear: np.ndarray, task: str) -> np.ndarray:
+    if task == "uplift":
+        return linear
     return 1.0 / (1.0 + np.exp(-linear)) if task == "binary" else np.exp(linear)
 
 

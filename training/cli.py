@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from distributed import Client
     from rich.table import Table
 
+    from training.config import TrainingSettings
     from training.runs import Trained
 
 
@@ -36,6 +37,13 @@ def train(
     cluster: Annotated[
         bool, typer.Option("--cluster", help="Grow the trees on a Dask cluster of this machine.")
     ] = False,
+    units: Annotated[
+        Path | None, typer.Option(help="With --head uplift: the table of an experiment's units, Parquet.")
+    ] = None,
+    experiment: Annotated[str, typer.Option(help="With --head uplift: the experiment's key.")] = "",
+    arm: Annotated[str, typer.Option(help="With --head uplift: the arm whose effect is learned.")] = "",
+    goal: Annotated[str, typer.Option(help="With --head uplift: the outcome's column.")] = "",
+    control: Annotated[str, typer.Option(help="With --head uplift: the arm beside it.")] = "control",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override a key, e.g. lightgbm.num_leaves=15. Repeatable.")
     ] = None,
@@ -46,6 +54,9 @@ def train(
 
     For example: lotse train --source taobao --events UserBehavior.parquet --head exit --folds 3
     (lotse sources lists the sources, lotse inspect looks into a log, lotse tune searches parameters)
+
+    Whom an arm persuades (see docs/uplift.md):
+    lotse train --head uplift --units units.parquet --experiment sale --arm banner --goal purchases
     """
     from rich.console import Console  # noqa: PLC0415  (training's imports take seconds; --help must not)
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
@@ -56,6 +67,14 @@ def train(
 
     if cluster and scheduler:
         raise SettingsError("--cluster starts a cluster on this machine, --scheduler uses another; give one of them")
+    if head and "uplift" in head:
+        if head != ["uplift"] or units is None or not (experiment and arm and goal):
+            raise SettingsError(
+                "the head uplift is learned from an experiment and trained alone: "
+                "--head uplift --units units.parquet --experiment KEY --arm ARM --goal COLUMN"
+            )
+        _train_uplift(units, (experiment, arm, goal, control), load_training(config, tuple(set_ or ())))
+        return
     chosen = [f"heads.train={json.dumps(head)}"] if head else []
     chosen += [f"split.folds={folds}"] if folds else []
     settings = load_training(config, (*(set_ or ()), *chosen))
@@ -85,6 +104,30 @@ def train(
     uri = shown_uri(tracking_uri(settings.tracking))
     console.print(f"look at the runs, plots and models:  mlflow ui --backend-store-uri {uri}")
     console.print("score live sessions with them:       lotse serve")
+
+
+def _train_uplift(units: Path, question: tuple[str, str, str, str], settings: TrainingSettings) -> None:
+    from rich.console import Console  # noqa: PLC0415
+
+    from training.experiments.uplift_run import Question, train_uplift  # noqa: PLC0415
+
+    experiment, arm, goal, control = question
+    done = train_uplift(units, Question(experiment, arm, goal, control), settings)
+    found, console = done.evaluation, Console()
+    console.print(f"uplift v{done.version}: {arm} instead of {control}, on {goal}; {done.model.rounds} trees")
+    lines = {"all": found.average, **{f"the first {share:.0%}": figure for share, figure in found.at.items()}}
+    for name, one in lines.items():
+        console.print(f"  effect on {name:<15} {one.value:+.4f} ({one.low:+.4f} to {one.high:+.4f})")
+    console.print(
+        f"  Qini                      {found.qini.value:+.5f} ({found.qini.low:+.5f} to {found.qini.high:+.5f})"
+    )
+    if not found.qini.low > 0:
+        console.print(
+            "[yellow]not shown to rank better than chance:[/] do not target by it; let the experiment run longer"
+        )
+    console.print(
+        f"on {found.units:,} units of visitors it has not seen; serve it: --set 'models.heads=[..., \"uplift\"]'"
+    )
 
 
 @contextmanager

@@ -12,30 +12,66 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import lightgbm as lgb
 import numpy as np
 import pandas as pd
 
 from features.tables import Tables
 from training import served_model_path
+from training.calibration import Calibration
 from training.config import TrackingSettings, TrainingSettings
-from training.datasets import Slice
-from training.heads import Head
-from training.model import HeadModel
+from training.heads import Decided
 from training.provenance import iso
 
 FORMAT = 2
 
 
+class Asked(Protocol):
+    """What is told of a head: a `training.heads.Head`, or the uplift."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def question(self) -> str: ...
+    @property
+    def decided(self) -> Decided | None: ...
+    @property
+    def needs(self) -> tuple[str, ...]: ...
+
+
+class Fitted(Protocol):
+    """What is kept of a model: a `training.model.HeadModel`, or an uplift."""
+
+    @property
+    def task(self) -> str: ...
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def booster(self) -> lgb.Booster: ...
+    @property
+    def calibration(self) -> Calibration: ...
+    @property
+    def base_rate(self) -> float: ...
+    def score(self, matrix: np.ndarray) -> np.ndarray: ...
+
+
+class Rows(Protocol):
+    """Rows that the model has not seen."""
+
+    @property
+    def matrix(self) -> np.ndarray: ...
+
+
 def register(
     mlflow: Any,
-    head: Head,
-    model: HeadModel,
+    head: Asked,
+    model: Fitted,
     *,
     digest: str,
     tables: Tables,
-    test: Slice,
+    test: Rows,
     settings: TrainingSettings,
     tags: Mapping[str, str],
     extras: Mapping[str, str],
@@ -81,7 +117,7 @@ def register(
     return number
 
 
-def golden(model: HeadModel, test: Slice) -> dict[str, object]:
+def golden(model: Fitted, test: Rows) -> dict[str, object]:
     """A real row with its score: proof, wherever the model is loaded, that it scores as it did in training."""
     row = test.matrix[len(test.matrix) // 2]
     score = float(model.score(row[None, :])[0])
@@ -110,7 +146,7 @@ def version_by_alias(client: Any, name: str, alias: str) -> Any | None:
         raise
 
 
-def _description(head: Head, model: HeadModel, digest: str, tables: Tables, test: Slice) -> dict[str, object]:
+def _description(head: Asked, model: Fitted, digest: str, tables: Tables, test: Rows) -> dict[str, object]:
     described = {
         "format": FORMAT,
         "head": head.name,

@@ -1,6 +1,6 @@
 """A registered head as a plain MLflow model "from code": this file is copied into the model and needs none of ours.
 
-In: a DataFrame with the features as columns. Out: float64 (n,), calibrated probabilities or amounts. Missing
+In: a DataFrame with the features as columns. Out: float64 (n,), calibrated probabilities, amounts or effects. Missing
 values may be NaN.
 """
 
@@ -43,6 +43,8 @@ class SessionScore(PythonModel):  # type: ignore[misc]
         )
         if calibration["knots"]:
             linear += np.interp(margin, calibration["knots"], calibration["values"])
+        if calibration["kind"] == "identity_by_age":
+            return linear
         return np.exp(linear) if calibration["kind"] == "exp_by_age" else 1.0 / (1.0 + np.exp(-linear))
 
 
