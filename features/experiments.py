@@ -96,7 +96,10 @@ class Experiment(Settings):
     """One experiment.
 
     shares: of the arms, in their order; equal by default. holdback: share of all units that is always assigned by them.
-    minimum_share: no arm gets less, however it is allocated.
+    minimum_share: no arm gets less, however it is allocated. risk: the head whose score a contextual allocation reads.
+    killed: arms that are shown no longer: their units get what the control gets, and all others keep what they have.
+    winner: the arm that everybody gets once the experiment is stopped; nobody does if it is empty.
+    phase: counted up with every change of targeting or allocation; phases are judged apart.
     planned_units: of two arms together, at which always-valid intervals shall be narrowest; see `lotse experiment
     plan`.
     alpha: errors allowed of the whole experiment, at any time.
@@ -115,6 +118,11 @@ class Experiment(Settings):
     goals: tuple[Goal, ...] = Field(min_length=1)
     guardrails: tuple[Guardrail, ...] = ()
     allocation: Allocation = Allocation()
+    risk: str = "bounce"
+    status: Literal["draft", "running", "stopped"] = "running"
+    killed: tuple[str, ...] = ()
+    winner: str = ""
+    phase: int = Field(1, ge=1, le=2**15)
     planned_units: int = Field(10_000, ge=2 * LEAST_UNITS)
     alpha: float = Field(0.05, gt=0, le=0.2)
 
@@ -153,6 +161,18 @@ class Experiment(Settings):
             raise ValueError(f"minimum_share {self.minimum_share:g} for {len(self.arms)} arms is more than there is")
         if min(self.shares) < self.minimum_share:
             raise ValueError(f"the share {min(self.shares):g} is below minimum_share {self.minimum_share:g}")
+        for arm in (*self.killed, *([self.winner] if self.winner else [])):
+            if arm not in self.arms:
+                raise ValueError(f"unknown arm {arm!r}; arms: {', '.join(self.arms)}")
+        if self.arms[0] in self.killed:
+            raise ValueError(f"the control {self.arms[0]!r} cannot be killed; stop the experiment, or name a winner")
+        if self.winner and self.status != "stopped":
+            raise ValueError('a winner is named when the experiment is stopped; set "status": "stopped"')
+        if self.allocation.adaptive and not 0 < self.holdback < 1:
+            raise ValueError(
+                f"holdback {self.holdback:g} with an adaptive allocation; set one above 0, such as 0.1: it is what effects "
+                "are measured by"
+            )
         known = [goal.name for goal in self.goals]
         for rail in self.guardrails:
             if rail.goal not in known:
