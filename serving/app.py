@@ -169,6 +169,8 @@ class App:
             place = "".join(traceback.format_tb(error.__traceback__))
             logger.error("an error of ours while answering %s: %s\n%s", label, type(error).__name__, place)
             problem = Problem(500, "an error of ours; the service's log tells more")
+        # where it was raised, the request is; and who has the error may be there: that cycle would outlive the answer
+        error.__traceback__ = error.__context__ = error.__cause__ = None
         return Reply(CONTENT_TYPE, problem.body(request_id), problem.status, tuple(problem.headers))
 
     def answered(self, label: str, method: str, status: int, begin: float) -> None:

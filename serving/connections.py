@@ -122,6 +122,8 @@ class Connection(HttpToolsProtocol):
         """It went."""
         self.watch.leave(self)
         super().connection_lost(exc)
+        # a request that came half holds the connection, and so itself
+        self.cycle = None
 
     def data_received(self, data: bytes) -> None:
         """Something came."""

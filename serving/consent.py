@@ -12,8 +12,9 @@ from __future__ import annotations
 import binascii
 from base64 import urlsafe_b64decode
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
+
+from features.remember import remembered
 
 if TYPE_CHECKING:
     from serving.settings import PrivacySettings
@@ -58,7 +59,7 @@ def of_tcf(text: str) -> tuple[str, ...] | None:
     return _of_core(text[:1], text[_TCF_PURPOSES:_TCF_CHARACTERS])
 
 
-@lru_cache(_REMEMBERED)
+@remembered(_REMEMBERED)
 def _of_core(version: str, end: str) -> tuple[str, ...] | None:
     try:
         core = int.from_bytes(urlsafe_b64decode(version + "A" * (_TCF_PURPOSES - 1) + end), "big")
@@ -77,7 +78,7 @@ def of_purposes(purposes: Collection[int]) -> tuple[str, ...]:
     return tuple(name for name, yes in zip(EVERYTHING, (measure, link, bool(has({5, 6}))), strict=True) if yes)
 
 
-@lru_cache(_REMEMBERED)
+@remembered(_REMEMBERED)
 def of_consent_mode(gcs: str, gcd: str, npa: str) -> tuple[str, ...] | None:
     """What Google Consent Mode's parameters of a hit grant, None if they say nothing.
 

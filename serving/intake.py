@@ -210,7 +210,7 @@ class Intake:
 
     def _page(self, path: str) -> int:
         """The hash of a path's template. Paths may tell a person, so they are remembered by their hash only."""
-        raw = hash64(path)
+        raw = hash(path)
         page = self._pages.get(raw)
         if page is None:
             if len(self._pages) >= _REMEMBERED:

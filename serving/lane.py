@@ -64,6 +64,7 @@ class Whole:
         """All of it is here."""
         app, headers = self._app, self._headers
         self._begin = time.perf_counter()
+        self._request = Request(self.body)
         given = headers.get(b"x-request-id", b"")
         self._request_id = given if given and accepted(given) else app.new_id()
         if app.tracing is not None:
@@ -75,7 +76,6 @@ class Whole:
             self._admission = app.gate.admit(self.scope, headers)
             if len(self.body) > engine.settings.server.body_limit_bytes:
                 raise too_long(engine.settings.server.body_limit_bytes)
-            self._request = Request(self.body)
             app.events.take(engine, self._request, self._answered)
         except Exception as error:
             self._reply(app.failed(error, PATH, self._request_id))
@@ -92,6 +92,9 @@ class Whole:
     def _reply(self, reply: Reply) -> None:
         assert isinstance(reply.body, bytes)
         app, connection = self._app, self._connection
+        # the connection has this until its next request, and no cycle is to hold the one that was answered
+        del self._connection, self._request
+        self.body = b""
         if app.tracing is not None:
             app.tracing.end(self._span, reply.status)
         app.answered(PATH, "POST", reply.status, self._begin)

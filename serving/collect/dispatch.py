@@ -8,7 +8,6 @@ from collections.abc import Awaitable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from features.events import hash64
 from serving.collect import Collected, Endpoint, Hit, Refused, Tools, trackers
 from serving.collect.carts import Carts
 from serving.collect.cors import TrackerCors
@@ -63,7 +62,7 @@ class Collector:
 
         Paths come again and again. They are remembered by a hash, because some hold a visitor's id (Tealium).
         """
-        place = hash64(path)
+        place = hash(path)
         try:
             return self._routes[place]
         except KeyError:

@@ -20,6 +20,7 @@ from pydantic import Field
 
 from features.agents import device_of
 from features.events import EVENT_NAMES
+from features.remember import Entries
 from features.settings import Settings
 from features.sources.reading import options_of as source_options
 from features.sources.tealium_event import (
@@ -31,7 +32,6 @@ from features.sources.tealium_event import (
     is_step,
 )
 from serving.collect import GIF, Collected, Endpoint, Hit, Refused, Tools
-from serving.collect.entries import Entries
 from serving.collect.options import options_of
 from serving.collect.records import BadValueError, event_of, names_of
 from serving.consent import of_tcf
