@@ -122,8 +122,9 @@ class Connection(HttpToolsProtocol):
         """It went."""
         self.watch.leave(self)
         super().connection_lost(exc)
-        # a request that came half holds the connection, and so itself
+        # requests whose turn will not come hold the connection, and so themselves
         self.cycle = None
+        self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
         """Something came."""

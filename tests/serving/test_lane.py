@@ -300,6 +300,9 @@ def test_so_is_what_came_half(served: Served) -> None:
             client.sendall(request(GOOD, f"user-agent: {CANARY}")[:-5])
             wait_until(lambda: bool(served.server.server_state.connections))
         served.ask(request(GOOD))
+    with nothing_left(served, 1):
+        served.app.draining = True  # the connection is closed behind the first one
+        served.ask(request(GOOD) + request(GOOD, f"user-agent: {CANARY}")[:-5])
 
 
 @pytest.fixture
