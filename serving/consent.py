@@ -14,6 +14,7 @@ from base64 import urlsafe_b64decode
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from features.events import CONSENTS
 from features.remember import remembered
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 EVERYTHING: Final = ("measure", "link", "personalise")
 _NARROWED: Final = frozenset({"link", "personalise"})
+# What an event may be used for, of the bits of CONSENTS, where the browser objects.
+OBJECTED: Final = sum(bit for name, bit in CONSENTS.items() if name not in _NARROWED)
 _TCF_CHARACTERS: Final = 32
 # Google's letters: granted by default, after a denial by default, by update only, both times. `l`: not set.
 _SIGNALS: Final = 4

@@ -25,6 +25,7 @@ from features.sessions import DUPLICATE, HEADER_EVENTS, HEADER_LAST_AT, HEADER_S
 from features.shop import ShopSettings
 from serving.closed import ClosedFiles
 from serving.collect.carts import cart_key, erasures_of
+from serving.consent import Consent
 from serving.decisions import OPTED_OUT, DecisionLog
 from serving.explain import Asked
 from serving.handover import ParquetSink
@@ -88,6 +89,7 @@ class Engine:
         self._neutral = Scores(priors, [], dict.fromkeys(priors, OPTED_OUT))
         self.secret = load_key(folder / "token.key")
         self._tokens = Tokens(self.secret)
+        self.consent = Consent(settings.privacy, settings.session.consent)
         self._reader = Reader(settings, shop, self.pseudonyms)
         self._usage = Usage(self.store, self.outage.ask, 2 * self.sessions.timeout_ms)
 

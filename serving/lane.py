@@ -76,6 +76,7 @@ class Whole:
             self._admission = app.gate.admit(self.scope, headers)
             if len(self.body) > engine.settings.server.body_limit_bytes:
                 raise too_long(engine.settings.server.body_limit_bytes)
+            self._request.objected = engine.consent.objects(headers)
             app.events.take(engine, self._request, self._answered)
         except Exception as error:
             self._reply(app.failed(error, PATH, self._request_id))

@@ -12,7 +12,6 @@ from serving.collect import Collected, Endpoint, Hit, Refused, Tools, trackers
 from serving.collect.carts import Carts
 from serving.collect.cors import TrackerCors
 from serving.collect.visitors import Anonymous
-from serving.consent import Consent
 from serving.http.bodies import Receive
 from serving.http.call import Call, Handler, Reply
 from serving.requests import Request
@@ -36,7 +35,7 @@ class Collector:
     def __init__(self, events: Events, engine: Engine, keys: Keys) -> None:
         settings = engine.settings
         self._events, self._engine, self._cors = events, engine, TrackerCors(settings.cors)
-        consent = self._consent = Consent(settings.privacy, settings.session.consent)
+        consent = self._consent = engine.consent
         anonymous = Anonymous(engine.of_day)
         timeout_ms = round(settings.session.timeout_minutes * 60_000)
         carts = Carts(engine.store, engine.outage.ask, engine.keys_of, engine.look_at, timeout_ms)

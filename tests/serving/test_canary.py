@@ -85,9 +85,10 @@ class Sent(NamedTuple):
     body: bytes
 
 
-def captured() -> Iterator[Sent]:
-    """Every captured request of a tracker."""
-    for path in sorted((SHARED / "captures").glob("*.jsonl")):
+def captured(tracker: str = "") -> Iterator[Sent]:
+    """Every captured request, or those of one tracker."""
+    of = {"adobe": "alloy"}.get(tracker, tracker)
+    for path in sorted((SHARED / "captures").glob(f"{of}*.jsonl")):
         for line in path.read_text().splitlines():
             one = json.loads(line)
             kept = ("content-type", "origin", "user-agent", "authorization", "sp-anonymous", "x-api-key")

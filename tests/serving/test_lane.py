@@ -103,9 +103,11 @@ def serving(one: Served) -> Iterator[Served]:
     """It serves meanwhile."""
     one.thread.start()
     wait_until(lambda: one.server.started)
-    yield one
-    one.server.should_exit = True
-    one.thread.join(20)
+    try:
+        yield one
+    finally:
+        one.server.should_exit = True
+        one.thread.join(20)
 
 
 def request(body: bytes, *headers: str, version: str = "1.1", method: str = "POST", url: str = "/v1/events") -> bytes:
