@@ -171,7 +171,7 @@ def test_the_attacker_finds_what_is_there(trained: Path, tmp_path: Path, consent
     attacker, or a small one: here are fewer people than there.
     """
     days = two_days(trained, tmp_path / "linked", 600, consent=consent, same_taste=False, rotate=rotate)
-    assert auc(days) > 0.99
+    assert auc(days) > 0.95
     # what links them is the pseudonym, of rows and of lines of the log, and what is counted over linked visits
     days[1] = days[1].assign(visitor=np.random.default_rng(2).permutation(days[1]["visitor"].to_numpy()))
     logged = [name for name in days[0] if name == "lines" or name.startswith("score_")]
