@@ -23,7 +23,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Any, Final, NamedTuple
@@ -34,7 +34,8 @@ import msgspec
 from benchmarks.load import attack
 from benchmarks.measure import console, median, report
 from benchmarks.services import ROOT, Running, ask, free_port, lotse, needs, scraped, trained_folder
-from serving.collect import Endpoint, Hit, Refused
+from serving.collect import Collected, Endpoint, Hit, Refused
+from serving.http.call import Reply
 from serving.intake import Intake
 from serving.requests import Answer
 from tests.contracts.captured import CAPTURES, SHOP, captures, tracker
@@ -77,7 +78,7 @@ def work(name: str) -> Work:
 
 def finished(found: Any) -> Any:
     """What comes of something that may be awaited; nothing waits for anything here."""
-    if not isinstance(found, Awaitable):
+    if isinstance(found, Collected | Reply):
         return found
     try:
         found.__await__().send(None)

@@ -2,6 +2,9 @@
 
     python -m benchmarks.fuzz [--cases 100000] [--url http://127.0.0.1:3000]
 
+What trackers send is not in the document, but in captures of their clients (`benchmarks.fuzz_trackers`); visitors'
+rights are asked for with tokens of theirs.
+
 Without a URL the service is started here, in a folder of its own, with models of a simulated shop. Rounds with seeds of
 their own go on until enough cases were sent.
 """
@@ -29,7 +32,7 @@ def fuzz(url: str, examples: int, seed: int, phases: str = "examples,coverage,fu
     done = subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
-        env={**os.environ, "SCHEMATHESIS_HOOKS": "benchmarks.fuzz_hooks"},
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "benchmarks.fuzz_hooks", "LOTSE_FUZZED": url},
         capture_output=True,
         text=True,
         check=False,
@@ -48,9 +51,10 @@ def rounds(url: str, cases: int) -> int:
         Something was found.
     """
     sent = seed = 0
+    examples = min(max(cases // 50, 10), 150)  # of some fifty operations
     while sent < cases:
         seed += 1
-        more, found = fuzz(url, 150, seed)
+        more, found = fuzz(url, examples, seed)
         sent += more
         console.print(f"  round {seed}: {sent:,} cases", style="dim")
         if found:

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from struct import Struct
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KEY_BYTES = 32
+_WORD = Struct("<q")
 
 
 class Pseudonymiser:
@@ -34,13 +36,14 @@ class Pseudonymiser:
         if len(key) < 16:
             raise ValueError(f"a pseudonym key of {len(key)} bytes; expected at least 16 random bytes")
         # hashlib takes keys of at most 64 bytes
-        self._hash = hashlib.blake2b(digest_size=8, key=key[:64], person=b"lotse-visitor")
+        self._begun = hashlib.blake2b(digest_size=8, key=key[:64], person=b"lotse-visitor").copy
 
     def visitor(self, raw: str) -> int:
         """The pseudonym of one raw id."""
-        state = self._hash.copy()
+        state = self._begun()
         state.update(raw.encode())
-        return int.from_bytes(state.digest(), "little", signed=True) or 1
+        number: int = _WORD.unpack(state.digest())[0]
+        return number or 1
 
     def visitors(self, raw: pd.Series | Iterable[object]) -> np.ndarray:
         """Pseudonyms of many ids, hashed once for each distinct one. Returns int64 of shape (n,)."""

@@ -6,7 +6,7 @@ Secrets never come from here but from the environment.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,6 +47,23 @@ def load_settings(path: Path | str, model: type[AnySettings], overrides: Sequenc
         return model.model_validate(tree)
     except ValidationError as error:
         raise SettingsError(_explain(path, model, error)) from None
+
+
+def options_of(section: str, options: Mapping[str, Any], model: type[AnySettings]) -> AnySettings:
+    """A free table of a configuration as the settings of who it is for; section: its name, for errors.
+
+    Raises
+    ------
+    SettingsError
+        An option that is not known, or a value that cannot be used.
+    """
+    try:
+        return model.model_validate(dict(options))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in (section, *problem["loc"]))
+        known = ", ".join(field.alias or name for name, field in model.model_fields.items()) or "none"
+        raise SettingsError(f"{key}: {problem['msg']} (found {problem['input']!r}); known options: {known}") from None
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from serving.bulk import ARROW, NDJSON, Bulk
-from serving.collect.dispatch import Collector, open_collector
+from serving.collect.dispatch import Collector, Tracked, open_collector
 from serving.explain import explain
 from serving.gate import open_gate
 from serving.http import visitors
@@ -92,9 +92,8 @@ class App:
         if engine.settings.cors.origins:
             self.cors = Cors(engine.settings.cors)
             self._concerns = _CONCERNS | {b"origin"}
-        collector = self.collector = open_collector(self.events, engine, self.gate.keys)
-        if collector is not None:
-            self.gate.collects = lambda path: collector.tracker(path) is not None
+        self.collector = open_collector(self.events, engine, self.gate.keys)
+        self.gate.collects = lambda path: self.tracked(path) is not None
         if engine.settings.server.noop:
             self.routes |= {path: {"POST": _noop} for path in ("/v1/noop", "/noop")}
 
@@ -149,14 +148,14 @@ class App:
             else:
                 reply = self._unhandled(methods, method, headers.get(b"origin", b""))
         except Exception as error:
-            reply = self.failed(error, label, request_id)
+            reply = self.failed(error, label, request_id, dict(scope["headers"]))
         if self.tracing is not None:
             self.tracing.end(span, reply.status)
         self.answered(label, method, reply.status, begin)
         return reply
 
-    def failed(self, error: Exception, label: str, request_id: bytes) -> Reply:
-        """What a request is answered with instead."""
+    def failed(self, error: Exception, label: str, request_id: bytes, headers: Mapping[bytes, bytes]) -> Reply:
+        """What a request is answered with instead; label: its path's, headers: its own, all of them."""
         if isinstance(error, Problem):
             problem = error
         elif isinstance(error, StoreError):
@@ -171,7 +170,11 @@ class App:
             problem = Problem(500, "an error of ours; the service's log tells more")
         # where it was raised, the request is; and who has the error may be there: that cycle would outlive the answer
         error.__traceback__ = error.__context__ = error.__cause__ = None
-        return Reply(CONTENT_TYPE, problem.body(request_id), problem.status, tuple(problem.headers))
+        reply = Reply(CONTENT_TYPE, problem.body(request_id), problem.status, tuple(problem.headers))
+        if self.collector is not None and label in self.collector.trackers:
+            # or the page would see an error of the network, and not when to try again
+            return self.collector.readable(reply, headers)
+        return reply
 
     def answered(self, label: str, method: str, status: int, begin: float) -> None:
         """Note that a request was answered which came at `begin`, of `time.perf_counter`."""
@@ -187,9 +190,14 @@ class App:
             label = f"{_TOKEN}{slash}{tail}"
             if label in self.routes:
                 return label, token, self.routes[label]
-        if self.collector is not None and (tracker := self.collector.tracker(path)) is not None:
-            return tracker
-        return "other", "", {}
+        tracked = self.tracked(path)
+        return ("other", "", {}) if tracked is None else tracked.route
+
+    def tracked(self, path: str) -> Tracked | None:
+        """Whose tracker's a path is, None if it is none's."""
+        if self.collector is None or path in self.routes or path.startswith(_SESSIONS):
+            return None
+        return self.collector.tracked(path)
 
     def _unhandled(self, methods: Mapping[str, Handler], method: str, origin: bytes) -> Reply:
         """The answer to what is no request of a known method at a known path.

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from serving.lane import URL, Whole, whole
+from serving.lane import Whole, whole
 from serving.problems import CONTENT_TYPE, Problem
 
 if TYPE_CHECKING:
+    from serving.accepting import Shares
     from serving.app import App
     from serving.settings import LimitSettings
 
@@ -31,12 +32,14 @@ class Watch:
     Attributes
     ----------
     connections: those that are open; cut, refused: how many were, because of slowness and of their number.
+    shares: where other workers see how many there are.
     """
 
     def __init__(self, limits: LimitSettings, workers: int) -> None:
         self._limits, self._most = limits, max(1, limits.connections // workers)
         self.connections: set[Connection] = set()
         self.cut = self.refused = 0
+        self.shares: Shares | None = None
         self._since: dict[Connection, tuple[object, float]] = {}
 
     def enter(self, connection: Connection) -> bool:
@@ -45,11 +48,17 @@ class Watch:
             self.refused += 1
             return False
         self.connections.add(connection)
+        self._tell()
         return True
 
     def leave(self, connection: Connection) -> None:
         """Forget it."""
         self.connections.discard(connection)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.shares is not None:
+            self.shares.tell(len(self.connections))
 
     async def run(self, every_seconds: float = 1) -> None:
         """Look after the connections for ever."""
@@ -57,6 +66,8 @@ class Watch:
         while True:
             await asyncio.sleep(every_seconds)
             self.look(loop.time())
+            if self.shares is not None:
+                self.shares.look()
 
     def look(self, now: float) -> None:
         """Cut those whose client has been at the same thing for too long."""
@@ -139,7 +150,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """A request begins."""
-        begun = whole(self, self.ours) if self.url == URL and self.ours is not None else None
+        begun = whole(self, self.ours) if self.ours is not None else None
         if begun is None:
             super().on_headers_complete()
         else:
@@ -183,18 +194,3 @@ def install(watch: Watch, front: Callable[[Any], Any], ours: App | None = None) 
     """
     own: Any = type("Connection", (Connection,), {"watch": watch, "front": staticmethod(front), "ours": ours})
     uvicorn.config.HTTP_PROTOCOLS["auto"] = own  # a name or the class itself
-
-
-def limit_handshakes(loop: asyncio.AbstractEventLoop, seconds: float) -> None:
-    """Give TLS handshakes so long on what the loop listens to from now on.
-
-    A connection is known to `Watch` after its handshake. uvicorn passes no limit on to the loop, whose own is a minute.
-    """
-    create_server = loop.create_server
-
-    def limited(*arguments: Any, **named: Any) -> Any:
-        if named.get("ssl"):
-            named.setdefault("ssl_handshake_timeout", seconds)
-        return create_server(*arguments, **named)
-
-    loop.create_server = limited  # type: ignore[method-assign]

@@ -29,14 +29,10 @@ class Front:
             path = scope["path"]
             return (
                 self._ours(scope, receive, send)
-                if path.startswith("/v1/") or path == "/metrics" or self._is_tracker(path)
+                if path.startswith("/v1/") or path == "/metrics" or self._ours.tracked(path) is not None
                 else self._guarded(scope, receive, send)
             )
         return self._theirs(scope, receive, send)
-
-    def _is_tracker(self, path: str) -> bool:
-        collector = self._ours.collector
-        return collector is not None and collector.tracker(path) is not None
 
     async def _guarded(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         try:

@@ -19,10 +19,12 @@ from features.sessions import (
     DUPLICATE,
     HEADER_CONSENT,
     HEADER_DIGEST,
+    HEADER_DUPLICATES,
     HEADER_EVENTS,
     HEADER_LAST_AT,
     HEADER_STARTED_AT,
     HEADER_VISITOR,
+    RECENT_IDS,
     STARTED,
 )
 from serving.scorer import Scorer, Sheet, size_for
@@ -31,18 +33,18 @@ from serving.sessions import (
     STATE,
     STATE_BYTES,
     Sessions,
-    has_write,
     is_handed_on,
     name_of,
     visitor_of,
-    with_write,
     word_of,
 )
 from serving.stores import Change, Closed, Entry, Found, Moved, Value
+from serving.tails import has_write, ids_of, with_ids, with_write
 
 EVENT: Final = Struct("<" + "".join("d" if column.dtype.startswith("f") else "q" for column in COLUMNS.values()))
 TIME: Final = list(COLUMNS).index("time")
 _EVENT_CONSENT: Final = list(COLUMNS).index("consent")
+_ID: Final = list(COLUMNS).index("id")
 _DIGEST: Final = STATE_BYTES // 8 + HEADER_DIGEST
 _VISITOR: Final = STATE_BYTES // 8 + HEADER_VISITOR
 _CONSENT: Final = STATE_BYTES // 8 + HEADER_CONSENT
@@ -147,7 +149,7 @@ class Group:
         self.memory.objects[:] = 0  # of visits that were done before, nobody looks at the record
         self._memories, self._received = memories, received_ms
         self._unscheduled: list[EventVisit] = []
-        self._writes: dict[object, bytes] = {}  # by visit, where its value does not end with the record
+        self._tails: dict[object, bytes] = {}  # by visit, where its value does not end with the record
         self.sheet: Sheet = scorer.sheet(events)
 
     def add(self, visit: EventVisit, event: Event) -> None:
@@ -181,21 +183,28 @@ class Group:
         values, width = memory.values, len(sessions.empty)
         odd, done = self._taken_in(found)
         numbers, which = memory.all[: self.visits], memory.all[: len(self.of)]
-        if self.partial or done or len(found) < self.visits:
-            left: list[EventVisit] = [one.visit for one in found if one.visit not in done]  # type: ignore[misc]
-            numbers = np.array([visit.number for visit in left], np.int64)
-            which = np.array(sorted(place for visit in left for place in visit.events), np.int64)
+        some = self.partial or done or len(found) < self.visits
+        if some:
+            numbers = np.array([one.visit.number for one in found if one.visit not in done], np.int64)  # type: ignore[attr-defined]
         if _opened(
             memory.words, numbers, sessions.fold.field_digest, memory.due, memory.closed, memory.objects, memory.known
         ):
             odd += [one for one in found if one.value is not None and not sessions.fits(one.value) and one not in odd]
         special = {one.visit: self._special(one) for one in odd if one.visit not in done}
+        # where nobody has sent many, the fold itself knows what came before
+        many = self._tails or len(self.of) - self.visits >= RECENT_IDS
+        repeated = self._repeated(found, done) if many else ()
+        if some or repeated:
+            left = (place for one in found if one.visit not in done for place in one.visit.events)  # type: ignore[attr-defined]
+            which = np.array(sorted(set(left).difference(repeated)), np.int64)
         of = np.array(self.of)
         sessions.fold.advance_many(
             which, of, memory.events, memory.numbers, memory.records, STATE_BYTES, memory.closed,
             sessions.timeout_ms, sheet.tables, sheet.tables_at, sheet.rows,
             memory.statuses, memory.starts, memory.counts, memory.before, memory.ended,
         )  # fmt: skip
+        for place in repeated:
+            self._recall(place)
         over_ms = self._received + sessions.timeout_ms
         ended, unscheduled, again = _finished(
             memory.words, numbers, which, self._received, over_ms, memory.due, memory.closed, memory.ended,
@@ -205,7 +214,7 @@ class Group:
             self._note(found, done)
         due = memory.due[: self.visits].tolist()
         starts = range(0, self.visits * width, width)
-        if not (ended or special or done or self._writes):
+        if not (ended or special or done or self._tails):
             return [
                 _new(Change, (values[starts[number] : starts[number] + width], due[number] or None, None, _NOT_CLOSED))
                 for number in [one.visit.number for one in found]  # type: ignore[attr-defined]
@@ -220,14 +229,14 @@ class Group:
             if ended:
                 closed = closed + self._ended(visit)  # type: ignore[arg-type]
             changes.append(Change(values[starts[number] : starts[number] + width], due[number] or None, moved, closed))
-        return self._with_writes(found, changes) if self._writes else changes
+        return self._with_tails(found, changes) if self._tails else changes
 
     def _taken_in(self, found: Sequence[Found]) -> tuple[list[Found], list[EventVisit]]:
         """Have the records in memory; returns what is to be looked at by itself, and visits that were done before."""
         values, empty = self.memory.values, self.sessions.empty
         width = len(empty)
         self.retired = 0
-        self._writes.clear()
+        self._tails.clear()
         while self._unscheduled:
             self._unscheduled.pop().entry = None
         odd: list[Found] = []
@@ -239,7 +248,7 @@ class Group:
                 values[at : at + width] = value
             else:
                 values[at : at + width] = empty
-                if (value is not None or others) and not self._has_writes(one):
+                if (value is not None or others) and not self._has_tail(one):
                     odd.append(one)
             if visit.token and self._was_done(one):  # type: ignore[attr-defined]
                 done.append(visit)  # type: ignore[arg-type]
@@ -260,8 +269,8 @@ class Group:
             if memory.known[visit.number] < 0:
                 self.doubtful.append(visit)
 
-    def _has_writes(self, found: Found) -> bool:
-        """Take a record in that is ours and has writes after it; False for any other."""
+    def _has_tail(self, found: Found) -> bool:
+        """Take a record in that is ours and has a tail; False for any other."""
         visit, value, _ = found
         if value is None or not self.sessions.fits(value):
             return False
@@ -269,15 +278,15 @@ class Group:
         width = len(self.sessions.empty)
         at = visit.number * width
         self.memory.values[at : at + width] = value[:width]
-        self._writes[visit] = self.sessions.writes(value)
+        self._tails[visit] = self.sessions.tail(value)
         return True
 
-    def _with_writes(self, found: Sequence[Found], changes: Sequence[Change | None]) -> list[Change | None]:
-        """The changes with the writes after the records that have some."""
+    def _with_tails(self, found: Sequence[Found], changes: Sequence[Change | None]) -> list[Change | None]:
+        """The changes with the tails of the records that have one."""
         return [
             change
-            if change is None or change.value is None or one.visit not in self._writes
-            else change._replace(value=bytes(change.value) + self._writes[one.visit])
+            if change is None or change.value is None or one.visit not in self._tails
+            else change._replace(value=bytes(change.value) + self._tails[one.visit])
             for one, change in zip(found, changes, strict=True)
         ]
 
@@ -286,7 +295,7 @@ class Group:
         visit, sessions, memory = found.visit, self.sessions, self.memory
         assert isinstance(visit, EventVisit)
         for value in (found.value, *(other for _, other in found.others)):
-            if value is not None and sessions.fits(value) and has_write(sessions.writes(value), visit.token):
+            if value is not None and sessions.fits(value) and has_write(sessions.tail(value), visit.token):
                 # not the buffer of `sessions`: a store may be at this in a thread of its own
                 record = np.frombuffer(value[STATE_BYTES : len(sessions.empty)], np.uint8).copy()
                 memory.objects[visit.number] = word_of(value, HEADER_CONSENT) & OBJECTS
@@ -296,8 +305,37 @@ class Group:
                     memory.starts[place] = word_of(value, HEADER_STARTED_AT)
                     memory.counts[place] = word_of(value, HEADER_EVENTS)
                 return True
-        self._writes[visit] = with_write(self._writes.get(visit, b""), visit.token)
+        self._tails[visit] = with_write(self._tails.get(visit, b""), visit.token)
         return False
+
+    def _repeated(self, found: Sequence[Found], done: Sequence[EventVisit]) -> list[int]:
+        """Places of events that came before, in a batch that is known or in their own; notes new batches."""
+        repeated: list[int] = []
+        for visit, _, _ in found:
+            assert isinstance(visit, EventVisit)
+            tail = self._tails.get(visit, b"")
+            ids = [(place, identity) for place in visit.events if (identity := int(self.memory.events[place, _ID]))]
+            known, new = ids_of(tail), list[int]()
+            if visit in done or not (known or len(ids) > RECENT_IDS):
+                continue
+            for place, identity in ids:
+                if identity in known:
+                    repeated.append(place)
+                else:
+                    known.add(identity)
+                    new.append(identity)
+            if new and len(ids) > RECENT_IDS:
+                self._tails[visit] = with_ids(tail, new)
+        return repeated
+
+    def _recall(self, place: int) -> None:
+        """Answer an event that is not folded, as the fold answers duplicates."""
+        memory, number = self.memory, self.of[place]
+        words = memory.words[number, STATE_BYTES // 8 :]
+        words[HEADER_DUPLICATES] += 1
+        self.sheet.read(self.sessions.fold, memory.records[number, STATE_BYTES:], int(words[HEADER_LAST_AT]), place)
+        memory.statuses[place], memory.ended[place] = DUPLICATE, False
+        memory.starts[place], memory.counts[place] = words[HEADER_STARTED_AT], words[HEADER_EVENTS]
 
     def _special(self, found: Found) -> tuple[Moved | None, list[Closed]]:
         """Look at a record of other fields, which is put away, and at those under other keys: one may go on.
@@ -338,7 +376,7 @@ class Group:
                 # the open session goes on under the pseudonym that holds now, and says nothing of the other one
                 memory.values[at : at + width] = left[:width]
                 memory.words[visit.number, _VISITOR] = visitor
-                self._writes[visit] = with_write(sessions.writes(other), visit.token)
+                self._tails[visit] = with_write(sessions.tail(other), visit.token)
             return Moved(key, STATE.pack(state, self._received) + left[STATE_BYTES:], state >> 1), closed
         return None, closed
 

@@ -93,7 +93,7 @@ class FieldError(Exception):
         self.expected = expected
 
 
-_NONE_DECLARED: Final = [0.0] * 4
+_NONE_DECLARED: Final = (0.0,) * 4
 # Event's own takes twice as long to call: it has 21 parameters
 _new: Final = tuple.__new__
 
@@ -211,9 +211,9 @@ class Intake:
             int(name not in PASSIVE if wire.interactive is None else wire.interactive),
             consent,
             offset,
-            *(declared + _NONE_DECLARED[len(declared) :] if declared else _NONE_DECLARED),
         )
-        return _new(Event, values)
+        rest = (*declared, *_NONE_DECLARED[len(declared) :]) if declared else _NONE_DECLARED
+        return _new(Event, values + rest)
 
     def _page(self, path: str) -> int:
         """The hash of a path's template. Paths may tell a person, so they are remembered by their hash only."""

@@ -1,8 +1,10 @@
-"""The short way of events: a plain `POST /v1/events` that came whole goes to the engine and back by function calls.
+"""The short way of events: a plain `POST /v1/events`, or a tracker's request, that came whole goes to the engine and
+back by function calls.
 
 What ASGI takes for a request (a task, an event, messages, a future) costs more than to fold and to score it. So a
-request without a query, an encoding, an idempotency key and the like that lies in the buffer with all of its body is
-handed over right here; every other one goes the usual way. Both ways meet in `App` and `Events`, and answer alike.
+request without an encoding, an idempotency key and the like that lies in the buffer with all of its body is handed over
+right here; every other one goes the usual way, as does `/v1/events` with a query. Both ways meet in `App`, `Events` and
+`Collector`, and answer alike.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from serving.collect.dispatch import Work, hit_of
 from serving.http.bodies import too_long
 from serving.http.call import Reply
 from serving.http.events import JSON, encoded
@@ -21,6 +24,7 @@ from serving.requests import Request
 
 if TYPE_CHECKING:
     from serving.app import App
+    from serving.collect.dispatch import Tracked
     from serving.connections import Connection
     from serving.gate import Admission
 
@@ -40,12 +44,15 @@ class Whole:
     """
 
     __slots__ = (
-        "_admission", "_app", "_begin", "_connection", "_headers", "_request", "_request_id", "_span", "body",
-        "disconnected", "keep_alive", "more_body", "response_complete", "response_started", "scope",
+        "_admission", "_app", "_begin", "_connection", "_headers", "_label", "_request", "_request_id", "_span",
+        "_tracked", "body", "disconnected", "keep_alive", "more_body", "response_complete", "response_started", "scope",
     )  # fmt: skip
 
-    def __init__(self, connection: Connection, headers: dict[bytes, bytes], app: App) -> None:
+    def __init__(
+        self, connection: Connection, headers: dict[bytes, bytes], app: App, tracked: Tracked | None = None
+    ) -> None:
         self._connection, self._headers, self._app = connection, headers, app
+        self._tracked, self._label = tracked, PATH if tracked is None else tracked.tracker
         self._admission: Admission | None = None
         self.scope: dict[str, Any] = connection.scope  # type: ignore[assignment]
         self.body = b""
@@ -68,7 +75,7 @@ class Whole:
         given = headers.get(b"x-request-id", b"")
         self._request_id = given if given and accepted(given) else app.new_id()
         if app.tracing is not None:
-            self._span = app.tracing.begin(PATH, self.scope)
+            self._span = app.tracing.begin(self._label, self.scope)
         try:
             engine = app.engine
             if engine is None or app.gate is None:
@@ -76,29 +83,33 @@ class Whole:
             self._admission = app.gate.admit(self.scope, headers)
             if len(self.body) > engine.settings.server.body_limit_bytes:
                 raise too_long(engine.settings.server.body_limit_bytes)
+            if self._tracked is not None and app.collector is not None:
+                hit = hit_of(self.scope, headers, self.body, self._admission)
+                app.collector.take(Work(self._tracked, hit, self.scope, self._admission, self._replied))
+                return
             self._request.objected = engine.consent.objects(headers)
             app.events.take(engine, self._request, self._answered)
         except Exception as error:
-            self._reply(app.failed(error, PATH, self._request_id))
+            self._replied(error)
 
     def _answered(self) -> None:
         request = self._request
         if request.many and self._admission is not None:
             self._admission.brought(len(request.events))
-        if request.problem is None:
-            self._reply(Reply(JSON, encoded(request.answer)))
-        else:
-            self._reply(self._app.failed(request.problem, PATH, self._request_id))
+        self._replied(request.problem or Reply(JSON, encoded(request.answer)))
 
-    def _reply(self, reply: Reply) -> None:
-        assert isinstance(reply.body, bytes)
+    def _replied(self, outcome: Reply | Exception) -> None:
         app, connection = self._app, self._connection
         # the connection has this until its next request, and no cycle is to hold the one that was answered
         del self._connection, self._request
         self.body = b""
+        reply = outcome
+        if not isinstance(reply, Reply):
+            reply = app.failed(reply, self._label, self._request_id, self._headers)
+        assert isinstance(reply.body, bytes)
         if app.tracing is not None:
             app.tracing.end(self._span, reply.status)
-        app.answered(PATH, "POST", reply.status, self._begin)
+        app.answered(self._label, self.scope["method"], reply.status, self._begin)
         self.response_complete = True
         if self.disconnected:
             return
@@ -125,12 +136,24 @@ def whole(connection: Connection, app: App) -> Whole | None:
     parser, scope = connection.parser, connection.scope
     headers = dict(connection.headers)
     if not (
-        parser.get_method() == b"POST"
-        and parser.get_http_version() == "1.1"
+        parser.get_http_version() == "1.1"
         and parser.should_keep_alive()
         and not parser.should_upgrade()
         and _SPECIAL.isdisjoint(headers)
     ):
         return None
-    scope |= {"method": "POST", "path": PATH, "raw_path": URL, "query_string": b""}
-    return Whole(connection, headers, app)
+    url, method = connection.url, parser.get_method().decode()
+    if url == URL:
+        if method != "POST":
+            return None
+        scope |= {"method": method, "path": PATH, "raw_path": URL, "query_string": b""}
+        return Whole(connection, headers, app)
+    raw_path, _, query = url.partition(b"?")
+    if not raw_path.startswith(b"/") or not raw_path.isascii() or b"%" in raw_path or b"#" in url:
+        return None
+    path = raw_path.decode()
+    tracked = app.tracked(path)
+    if tracked is None or method not in tracked.endpoint.methods:
+        return None
+    scope |= {"method": method, "path": path, "raw_path": raw_path, "query_string": query}
+    return Whole(connection, headers, app, tracked)

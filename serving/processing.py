@@ -20,6 +20,7 @@ from features.events import COLUMNS, CONSENTS
 from features.sessions import HEADER_WORDS, RECENT_IDS
 from serving.decisions import Decision
 from serving.http.idempotency import LEASE_MS
+from serving.tails import BATCH_IDS
 
 if TYPE_CHECKING:
     from features.declare import Field
@@ -254,6 +255,8 @@ def _record() -> dict[str, str]:
         "consent": "bit set of CONSENTS; 8: objects to automated decisions",
         f"recent_1 to recent_{RECENT_IDS}": "hashes of the latest event ids",
         "writes": "up to 8 random tokens of writes that may be tried again",
+        "batches": f"hashes of up to {BATCH_IDS:,} ids of events that came more than {RECENT_IDS} together, until the "
+        "session is over",
     }
     assert HEADER_WORDS == 9 + RECENT_IDS
     header = {f"header.{name}": meaning for name, meaning in header.items()}

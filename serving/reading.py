@@ -16,6 +16,13 @@ from serving.requests import Request
 from serving.settings import ServingSettings
 
 
+class TooManyError(Problem):
+    """More events in one request than are taken."""
+
+    def __init__(self, events: int, limit: int) -> None:
+        super().__init__(422, f"{events} events in one request; at most {limit}: send them in several")
+
+
 class Reader:
     """Reads bodies."""
 
@@ -42,7 +49,7 @@ class Reader:
             raise Problem(400, "the body is nested too deeply for an event") from None
         limit = self._server.explain_limit if request.explained else self._server.batch_limit
         if len(wires) > limit:
-            raise Problem(422, f"{len(wires)} events in one request; at most {limit}: send them in several")
+            raise TooManyError(len(wires), limit)
         take, pseudonym = self.intake.event, self._pseudonyms.at(received_ms)
         allowed = OBJECTED if request.objected else ANY
         try:
@@ -56,7 +63,14 @@ class Reader:
         """The events that an adapter made; those that break the contract are left out.
 
         Making an event in Python checks none of its bounds, and an adapter passes on what anybody has sent.
+
+        Raises
+        ------
+        TooManyError
+            There are too many of them; then none is taken.
         """
+        if len(wires) > self._server.batch_limit:
+            raise TooManyError(len(wires), self._server.batch_limit)
         take, pseudonym = self.intake.event, self._pseudonyms.at(received_ms)
         request.many = True
         for wire in wires:

@@ -1,12 +1,9 @@
 """What a value of the store is, and the visits that end one; events come by `serving.turn`.
 
-A value of a store is a state of two words, the record, and the record's latest writes. The state: when it is to be
-looked at and whether its session was handed on (`due_ms * 2 + handed_on`), and when its latest event arrived. A session
-is over for good when nothing has arrived for a timeout: a queue of old events that is sent late is folded like any
-other, and is not cut by the clock.
-
-A write is named by a token of 8 bytes where it may be tried again although it was done; the newest comes first. What a
-store keeps at once and for certain is written without one, and most values end with the record.
+A value of a store is a state of two words, the record, and perhaps a tail (`serving.tails`). The state: when it is to
+be looked at and whether its session was handed on (`due_ms * 2 + handed_on`), and when its latest event arrived. A
+session is over for good when nothing has arrived for a timeout: a queue of old events that is sent late is folded like
+any other, and is not cut by the clock.
 """
 
 from __future__ import annotations
@@ -30,6 +27,7 @@ from features.sessions import (
     RECENT_IDS,
 )
 from serving.stores import KEY_BYTES, Change, Closed, Entry, Moved, Value
+from serving.tails import TOKENS_BYTES, ids_of
 
 STATE_BYTES: Final = 16
 # Beside the bits of CONSENTS, in records only: the visitor objects to automated decisions.
@@ -37,11 +35,8 @@ OBJECTS: Final = 8
 STATE: Final = Struct("<qq")
 _WORD: Final = Struct("<q")
 _MOMENT: Final = Struct(">Q")
-_WRITE_BYTES: Final = 8
 # An objection of a visitor who is not linked lasts as long as the day's pseudonym may be met again.
 _OBJECTION_MS: Final = 48 * 3_600_000
-# A write that failed is tried again by the worker that has its events; others may write so often in between.
-WRITES: Final = 8
 
 
 class Sessions:
@@ -91,9 +86,13 @@ class Sessions:
             begin = min(first_at, begin) if first_at > 0 else begin
         return begin + self.linked_ms
 
-    def writes(self, value: Value) -> bytes:
-        """The tokens of the latest writes of a value that fits."""
+    def tail(self, value: Value) -> bytes:
+        """What follows the record in a value that fits."""
         return bytes(value[len(self.empty) :])
+
+    def without_ids(self, value: Value) -> Value:
+        """A value that fits without ids of batches."""
+        return value[: len(self.empty) + TOKENS_BYTES]
 
 
 class Expiry:
@@ -129,6 +128,7 @@ class Expiry:
             handed_on, closed = 1, [Closed(name_of(self.key, value), bytes(value))]
         due_ms = over_ms
         if handed_on:
+            value = own.without_ids(value) if own else value
             consent = word_of(value, HEADER_CONSENT)
             due_ms = own.forgotten_ms(value, received) if own and consent & CONSENT_LINK else 0
             if own and consent & OBJECTS and self._now >= due_ms:
@@ -157,9 +157,11 @@ class Ending:
     def advance(self, value: Value | None, others: Sequence[tuple[bytes, Value]] = ()) -> Change | None:
         """Close the session; the visitor is forgotten when that is due."""
         del others
-        if value is None or is_handed_on(value) or not any(one.fits(value) for one in self._sessions):
+        own = None if value is None else next((one for one in self._sessions if one.fits(value)), None)
+        if value is None or own is None or is_handed_on(value):
             return None
-        if self._event and self._event in [word_of(value, HEADER_RECENT + place) for place in range(RECENT_IDS)]:
+        recent = [word_of(value, HEADER_RECENT + place) for place in range(RECENT_IDS)]
+        if self._event and (self._event in recent or self._event in ids_of(own.tail(value))):
             return None
         state, received = STATE.unpack_from(value)
         closed = [Closed(name_of(self.key, value), bytes(value))]
@@ -294,22 +296,3 @@ def name_of(key: bytes, value: Value) -> bytes:
 def word_of(value: Value, place: int) -> int:
     word: int = _WORD.unpack_from(value, STATE_BYTES + 8 * place)[0]
     return word
-
-
-def write_token(write: int, number: int) -> bytes:
-    """The token of one visit out of those that are written together.
-
-    >>> write_token(2**64 - 1, 1)
-    b'\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00'
-    """
-    return ((write + number) % 2**64).to_bytes(_WRITE_BYTES, "little")
-
-
-def with_write(writes: bytes, token: bytes) -> bytes:
-    """The tokens after one more write; none is added for one without a token."""
-    return (token + writes)[: WRITES * _WRITE_BYTES]
-
-
-def has_write(writes: bytes, token: bytes) -> bool:
-    """Whether a write is one of these."""
-    return token in (writes[place : place + _WRITE_BYTES] for place in range(0, len(writes), _WRITE_BYTES))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from features.events import CONSENT_LINK, Event
 from features.sessions import HEADER_LAST_AT
 from serving.group import TIME, Earlier, EventVisit, Group
-from serving.sessions import is_handed_on, key_of, visitor_of, word_of, write_token
+from serving.sessions import is_handed_on, key_of, visitor_of, word_of
 from serving.stores import Change, Found
+from serving.tails import write_token
 
 if TYPE_CHECKING:
     from serving.lineup import Generation, Lineup

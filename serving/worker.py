@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from features.shop import ShopSettings
+from serving.accepting import take_connections
 from serving.app import App
-from serving.connections import Watch, install, limit_handshakes
+from serving.connections import Watch, install
 from serving.engine import Engine
 from serving.front import Front
 from serving.logs import RequestLog, configure
@@ -64,6 +65,8 @@ class Worker:
         app.engine = self.engine
         self.engine.metrics.watch = self._watch
         self._files = self.engine.metrics.files = WorkerFiles(Path(settings.server.run))
+        if settings.server.workers > 1:
+            self._watch.shares = self._files.shares()
         configure(settings.logs)
         app.log = RequestLog(settings.logs.sample)
         app.tracing = Tracing(settings.telemetry) if settings.telemetry.enabled else None
@@ -78,7 +81,8 @@ class Worker:
         """Close sessions that are over, and hand them on; called in the event loop."""
         loop, server, store = asyncio.get_running_loop(), self._settings.server, self._settings.store
         self.app.streams.end_on(loop, signal.SIGTERM, signal.SIGINT)
-        limit_handshakes(loop, self._settings.limits.header_seconds)  # nothing is listened to yet
+        # nothing is listened to yet
+        take_connections(loop, self._settings.limits.header_seconds, self._watch.shares)
         drain_on(loop, server.drain_seconds, self._drain, signal.SIGTERM, signal.SIGINT)
         again = partial(replay, self.engine)
         share_seconds = self._settings.session.timeout_minutes * 60 / _SHARES_A_TIMEOUT

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from serving.accepting import Shares
 from serving.exposition import Sample, merged
 
 
@@ -39,6 +40,12 @@ class WorkerFiles:
             self.write([])
             for path in ended:
                 path.unlink()
+
+    def shares(self) -> Shares:
+        """What the workers tell each other of their connections."""
+        folder = self._service / "connections"
+        folder.mkdir(exist_ok=True)
+        return Shares(folder, self._own.name, lambda name: _lives(folder / name))
 
     def write(self, samples: Sequence[Sample]) -> None:
         """Tell the others this worker's samples."""

@@ -13,11 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
-from pydantic import ValidationError
-
 from features.errors import EventError
 from features.pseudonyms import Pseudonymiser
-from features.settings import Settings, SettingsError
+from features.settings import Settings, options_of
 from features.shop import ShopSettings, SourceSettings
 
 # Enough for whole-column work to pay, little enough that a chunk of canonical events takes 30 MB.
@@ -170,26 +168,7 @@ class Reading:
         SettingsError
             An option that the reader does not know, or a value of the wrong type.
         """
-        return options_of(self.settings, model)
-
-
-def options_of(settings: SourceSettings, model: type[Options]) -> Options:
-    """As `Reading.options`, of some settings.
-
-    Raises
-    ------
-    SettingsError
-        An option that the reader does not know, or a value of the wrong type.
-    """
-    try:
-        return model.model_validate(settings.options)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        known = ", ".join(field.alias or name for name, field in model.model_fields.items()) or "none"
-        raise SettingsError(
-            f"[sources.<name>.options] {key}: {problem['msg']} (found {problem['input']!r}); known options: {known}"
-        ) from None
+        return options_of("sources.<name>.options", self.settings.options, model)
 
 
 @dataclass

@@ -179,7 +179,7 @@ class TealiumEvents:
         """
         event = self.flat(found)
         name = self.first(event, "name")
-        url, referrer = (str(self.first(event, column) or "") for column in ("url", "referrer"))
+        url, referrer = str(self.first(event, "url") or ""), str(self.first(event, "referrer") or "")
         query = str(self.first(event, "query") or "")
         entry = self.entry(f"{url}?{query}" if query and "?" not in url else url, referrer)
         agent, kind = self.first(event, "user_agent"), self.first(event, "device")
@@ -203,15 +203,11 @@ class TealiumEvents:
         action = self.names.get(str(name), str(name))
         identity = self.identity(event)
         value = "value" if action in ("purchase", "refund") else "cart_value" if action in _OF_CART else None
-        return [
-            {
-                **whole,
-                **product,
-                "id": f"{identity}/{place}" if place and identity else identity,
-                "value": self.first(event, value) if value and not place else None,
-            }
-            for place, product in enumerate(self.products(event, action))
-        ]
+        whole["id"], whole["value"] = identity, self.first(event, value) if value else None
+        first, *others = self.products(event, action)
+        whole |= first
+        own = ({"id": identity and f"{identity}/{place}", "value": None} for place in range(1, len(others) + 1))
+        return [whole, *(whole | product | more for product, more in zip(others, own, strict=True))]
 
     def flat(self, event: Row) -> Row:
         """{plain name: value} of what is looked for; what stands at the top wins over a variable of the same name."""
@@ -221,15 +217,15 @@ class TealiumEvents:
         for prefix, level in levels:
             wanted = self.levels[prefix]
             for key, value in level.items():
-                spelled = key.replace(".", "_")
-                if isinstance(value, dict):
-                    deeper = f"{prefix}{spelled}_"
+                if type(value) is dict:
+                    deeper = f"{prefix}{key.replace('.', '_')}_"
                     if deeper in self.levels:
                         levels.append((deeper, value))
-                elif (place := wanted.get(spelled)) is not None:
+                # most are not looked for; a name without a point is spelled already
+                elif (place := wanted.get(key.replace(".", "_") if "." in key else key)) is not None:
                     name, is_variable = place
                     (inside if is_variable else top).setdefault(name, value)
-        return {**inside, **top}
+        return inside | top if inside else top
 
     def first(self, event: Row, ours: str) -> Any:
         """The first value that is given; of a list its first."""
@@ -273,10 +269,13 @@ class TealiumEvents:
 
     def consent(self, event: Row) -> int | None:
         """The bits that the event's consent grants; None where it says nothing."""
-        status = _letters(str(self.first(event, "consent_status") or ""))
+        told, refused = self.first(event, "consent_status"), self.first(event, "do_not_sell")
         listed = self.cells(event, "consent_categories")
+        if not told and not listed and refused is None:
+            return None
+        status = _letters(str(told or ""))
         categories = [part for cell in listed if cell is not None for part in str(cell).split(",")]
-        most = CONSENT_MEASURE if _is_true(self.first(event, "do_not_sell")) else _EVERYTHING
+        most = CONSENT_MEASURE if _is_true(refused) else _EVERYTHING
         if not status and not categories:
             return most if most == CONSENT_MEASURE else None
         if status in _NOT_GRANTED:
@@ -321,29 +320,39 @@ def _cells(value: Any) -> list[Any]:
 def _time_ms(value: Any) -> Any:
     """Milliseconds of seconds, milliseconds or ISO text; anything else as it is, to be refused as a time."""
     try:
-        number = int(value)
+        # a text with a dash in it is a date: to have int() find out takes longer than to read it
+        number = None if isinstance(value, str) and "-" in value[1:] else int(value)
     except (TypeError, ValueError):
+        number = None
+    if number is None:
         at = _moment(value)
         return value if at is None else round(at.timestamp() * 1000)
     # seconds of the year 5138 and milliseconds of the year 1973: no event has either
     return number if abs(number) >= 10**11 else number * 1000
 
 
-def _moment(value: Any) -> datetime | None:
+def _clock(value: Any) -> datetime | None:
+    """What a clock shows, perhaps without saying whose."""
     try:
-        at = datetime.fromisoformat(str(value))
+        return datetime.fromisoformat(str(value)) if value else None
     except ValueError:
         return None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def _moment(value: Any) -> datetime | None:
+    at = _clock(value)
+    return at if at is None or at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _utc_offset(event: Row) -> int | None:
     """Minutes ahead of UTC, from the two clocks that the tag reads or the offset that the browser tells."""
-    local, utc = (_moment(event.get(f"tealium_timestamp_{clock}")) for clock in ("local", "utc"))
+    local, utc = _clock(event.get("tealium_timestamp_local")), _clock(event.get("tealium_timestamp_utc"))
     if local and utc:
         # both as if they were UTC's, and the offset that the second may have taken off afterwards: no date overflows
-        minutes = (local.replace(tzinfo=UTC) - utc.replace(tzinfo=UTC)).total_seconds() / 60
-        minutes += (utc.utcoffset() or timedelta()).total_seconds() / 60
+        ahead = (local.replace(tzinfo=None) if local.tzinfo else local) - utc.replace(tzinfo=None)
+        minutes = ahead.total_seconds() / 60
+        if utc.tzinfo is not None and utc.tzinfo is not UTC:
+            minutes += (utc.utcoffset() or timedelta()).total_seconds() / 60
     elif isinstance(event.get("browser_timezone_offset"), int | float):
         minutes = -event["browser_timezone_offset"]
     else:

@@ -213,6 +213,8 @@ class SnowplowEvent:
 
     def told(self) -> int | None:
         """Bits of CONSENTS that the event names: a choice, or the basis that stands beside it; None if it is silent."""
+        if not self.event["entities"] and not self.chose():
+            return None
         choice = self.data if self.chose() else self.entity(_CHOICE)
         given = _CONSENT_GIVEN.get(str(choice.get("event_type")))
         return _BASES.get(str(self.entity(_BASIS).get("basis_for_processing"))) if given is None else given
@@ -336,12 +338,14 @@ class SnowplowEvent:
         return event.get("refr_medium") or found.channel, campaign or found.campaign
 
     def device(self) -> str:
-        bots = any(self.entity(name).get("bot") for name in _BOTS)
-        if bots or self.entity(_IAB).get("spider_or_robot") or self.event.get("br_type") == "Robot":
+        if self.event.get("br_type") == "Robot":
             return "bot"
-        kind = self.entity(_YAUAA).get("device_class")
-        if found := self.rules.devices.get(str(kind)):
-            return found
+        if self.event["entities"]:
+            if any(self.entity(name).get("bot") for name in _BOTS) or self.entity(_IAB).get("spider_or_robot"):
+                return "bot"
+            kind = self.entity(_YAUAA).get("device_class")
+            if found := self.rules.devices.get(str(kind)):
+                return found
         found = device_of(self.event.get("useragent", ""))
         # a server or an app that tells what a person did names its library
         return "unknown" if found == "bot" and self.event.get("platform") not in (None, "web") else found

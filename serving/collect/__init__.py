@@ -10,9 +10,10 @@ The path chooses the parser, never the content type: those of most clients lie.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+import msgspec
 
 from features.settings import SettingsError
 from serving.http.call import Reply
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from serving.requests import Answer, View
     from serving.settings import CollectSettings
 
+# Why the events of a hit of too many are dropped.
+TOO_MANY: Final = "too many events"
 GIF: Final = (
     b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00"
     b"\x01\x00\x00\x02\x02D\x01\x00;"
@@ -52,8 +55,7 @@ class Hit(NamedTuple):
         return self.headers.get(name, b"").decode("latin-1")
 
 
-@dataclass(slots=True)
-class Collected:
+class Collected(msgspec.Struct):
     """What was read of a hit.
 
     Attributes
@@ -64,8 +66,8 @@ class Collected:
     original collector only if that is configured. Not of a request that is there to tell the original so.
     """
 
-    events: list[EventIn] = field(default_factory=list)
-    dropped: list[str] = field(default_factory=list)
+    events: list[EventIn] = []
+    dropped: list[str] = []
     about: Any = None
     objected: bool = False
 
@@ -82,12 +84,15 @@ class Endpoint(NamedTuple):
     """What a tracker's client asks.
 
     read: the events of a hit, or raises Refused; it may wait for what the store knows of the visitor. answer: given the
-    hit, what was read of it and the answers to its events, as many as could be used.
+    hit, what was read of it and the answers to its events, as many as could be used. too_many: what a hit of more
+    events than `server.batch_limit` is answered with, given what was read of it; none of them is taken. Of a hit that
+    holds one event nothing has to be said.
     """
 
     methods: tuple[str, ...]
     read: Callable[[Hit], Collected | Awaitable[Collected]]
     answer: Callable[[Hit, Collected, Sequence[Answer]], Reply | Awaitable[Reply]]
+    too_many: Callable[[Hit, Collected], Reply] | None = None
 
 
 class Tools(NamedTuple):

@@ -21,10 +21,10 @@ import msgspec
 from features.agents import device_of
 from features.events import EVENT_NAMES
 from features.remember import Entries
-from features.settings import Settings
+from features.settings import Settings, options_of
 from features.shop import SourceSettings
 from features.sources.adobe_events import EVENTS
-from serving.collect import Collected, Endpoint, Hit, Refused, Tools
+from serving.collect import TOO_MANY, Collected, Endpoint, Hit, Refused, Tools
 from serving.collect.adobe_state import (
     NOBODY,
     State,
@@ -37,7 +37,6 @@ from serving.collect.adobe_state import (
     state_of,
 )
 from serving.collect.adobe_xdm import records_of
-from serving.collect.options import options_of
 from serving.collect.records import BadValueError, event_of
 from serving.http.call import Reply
 from serving.requests import Answer, View
@@ -90,14 +89,14 @@ class Adobe:
     def __init__(self, tools: Tools) -> None:
         settings = tools.shop.source("adobe", SourceSettings(events=EVENTS, unknown_events="custom"))
         self._tools = tools
-        self._options = options_of("adobe", tools.options, AdobeSettings)
+        self._options = options_of("collect.options.adobe", tools.options, AdobeSettings)
         self._organisation = self._options.organisation.replace("@", "_")
         self._names = {**tools.shop.events, **settings.events}
         self._entry = Entries()
         self._custom = settings.unknown_events == "custom"
         self._endpoints = {
-            "interact": Endpoint(("POST",), self._read_events, self._answer),
-            "collect": Endpoint(("POST",), self._read_beacon, self._no_content),
+            "interact": Endpoint(("POST",), self._read_events, self._answer, _too_many),
+            "collect": Endpoint(("POST",), self._read_beacon, self._no_content, _too_many),
             "privacy/set-consent": Endpoint(("POST",), self._read_consent, self._answer),
             "identity/acquire": Endpoint(("POST",), self._read_identity, self._answer),
         }
@@ -183,7 +182,7 @@ class Adobe:
     def _collected(self, hit: Hit, body: Mapping[str, Any], about: _About) -> Collected:
         listed = body.get("events", [body["event"]] if "event" in body else None)
         if not isinstance(listed, list) or not listed or len(listed) > _EVENTS:
-            raise _refused("no events" if not listed else "too many events", about.request)
+            raise _refused("no events" if not listed else TOO_MANY, about.request)
         collected = Collected(about=about)
         queued = _object(body, "meta").get("queueTimeMillis") if len(listed) == 1 else None
         # how long ago by its own clock: whatever that clock says, it is right
@@ -322,6 +321,11 @@ def _refused(reason: str, request: str) -> Refused:
         "report": {"errors": [reason], "requestId": _repeated(request)},
     }
     return Refused(reason, Reply(b"application/problem+json", msgspec.json.encode(problem), 422))
+
+
+def _too_many(hit: Hit, collected: Collected) -> Reply:
+    del hit
+    return _refused(TOO_MANY, collected.about.request).reply
 
 
 def _opaque(state: State) -> str:

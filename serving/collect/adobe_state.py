@@ -59,6 +59,8 @@ def state_of(entries: Iterable[Any], cookies: str, organisation: str) -> State:
     for entry in entries:
         if isinstance(entry, dict) and isinstance(key := entry.get("key"), str):
             found[key] = str(entry.get("value", ""))
+    if not found and not legacy:
+        return State(organisation, "", "", None)  # a first visit
     if not organisation:
         ours = next((name for name in found if name.endswith(("_identity", "_consent"))), "")
         organisation = ours.removeprefix(_PREFIX).rpartition("_")[0]
@@ -149,6 +151,8 @@ def _value(choice: Any) -> str:
 
 
 def _granted_by(cookie: str) -> tuple[str, ...] | None:
+    if not cookie:
+        return None
     told = dict(pair.partition("=")[::2] for pair in cookie.split(";"))
     if told.get("general") == "in":
         return tuple(name for name in EVERYTHING if told.get(name) != "out")

@@ -69,7 +69,7 @@ def records_of(
     web = _object(xdm, "web")
     page, link = _object(web, "webPageDetails"), _object(web, "webInteraction")
     commerce, analytics = _object(xdm, "commerce"), _object(_object(data, "__adobe"), "analytics")
-    found = _products(xdm, analytics)
+    found = _products(xdm, analytics) if analytics or "productListItems" in xdm else []
     if len(found) > _PRODUCTS:
         raise BadValueError("too many products")
     happened = _happened(xdm, kind, commerce, analytics, known)
@@ -128,17 +128,20 @@ def _happened(
         entries = (entry.partition("=")[0].partition(":")[0].strip() for entry in listed.split(","))
         happened = [name for name in entries if name in SHOPPING or name in known]
     else:
-        happened = [name for measure, name in COMMERCE.items() if measure in commerce and _counts(commerce[measure])]
-        type_ = _text(xdm.get("eventType")).removeprefix("commerce.") if kind.startswith("commerce.") else ""
-        if (named := COMMERCE.get(type_)) and named not in happened:
-            happened.append(named)
+        happened = []
+        if commerce:
+            happened += [name for what, name in COMMERCE.items() if what in commerce and _counts(commerce[what])]
+        if kind.startswith("commerce."):
+            named = COMMERCE.get(_text(xdm.get("eventType")).removeprefix("commerce."))
+            if named and named not in happened:
+                happened.append(named)
         custom = _object(_object(xdm, "_experience"), "analytics")
         for group in custom.values():
             if isinstance(group, dict):
                 happened += [name for name, measure in group.items() if name in known and _counts(measure)]
     if _object(xdm, "siteSearch").get("phrase"):
         happened.append("search")
-    return list(dict.fromkeys(happened))
+    return list(dict.fromkeys(happened)) if len(happened) > 1 else happened
 
 
 def _products(xdm: Mapping[str, Any], analytics: Mapping[str, Any]) -> list[Product]:
@@ -164,8 +167,9 @@ def _category(item: Mapping[str, Any]) -> str:
 
 def _currency(xdm: Mapping[str, Any]) -> str:
     items = xdm.get("productListItems")
-    listed = items if isinstance(items, list) else ()
-    return next((code for item in listed if isinstance(item, dict) and (code := _text(item.get("currencyCode")))), "")
+    if not isinstance(items, list):
+        return ""
+    return next((code for item in items if isinstance(item, dict) and (code := _text(item.get("currencyCode")))), "")
 
 
 def _name(page: Mapping[str, Any], analytics: Mapping[str, Any]) -> str:
@@ -197,4 +201,6 @@ def _object(parent: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None or isinstance(value, dict | list) else str(value)
+    if value is None or isinstance(value, str):
+        return value or ""
+    return "" if isinstance(value, dict | list) else str(value)

@@ -7,8 +7,7 @@ forgotten some timeouts after its last change: to the sweeper it looks like a se
 forgets it when it is due without knowing of carts.
 
 A change is written down before its events are folded. A request that is repeated because its answer was lost finds its
-own change there and is told it again: the events have the same ids, and the fold knows them. The fold knows no more
-ids than `RECENT_IDS`, so of a change of more products than that nothing is told again.
+own change there and is told it again: the events have the same ids, and the record knows as many (`serving.tails`).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from features.events import hash64
-from features.sessions import HEADER_WORDS, RECENT_IDS
+from features.sessions import HEADER_WORDS
 from features.trackers.matomo import cart_changes
 from serving.sessions import STATE, Erasure
 from serving.stores import KEY_BYTES, Change, Entry, Moved, Store, Value
@@ -161,7 +160,7 @@ class Exchange:
             changed = _difference(kept.products, kept.before, _quantities(kept.products))
             just_now = self._request == kept.requests[0] and abs(self._at - kept.changed_at) < _REPEATED_MS
             # without products it is an order that a page was loaded again for: how many it had is not known any more
-            again = just_now and 0 < len(self._cart if self._ordered else changed) <= RECENT_IDS
+            again = just_now and bool(self._cart if self._ordered else changed)
             self.changed, self.repeated = changed if again else [], not again
             return None
         known: dict[int, Product] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import unquote_plus
+from urllib.parse import unquote
 
 
 def fields(form: str, wanted: Mapping[str, str]) -> dict[str, str]:
@@ -19,7 +19,23 @@ def fields(form: str, wanted: Mapping[str, str]) -> dict[str, str]:
         key, _, value = pair.partition("=")
         name = wanted.get(key)
         if name is not None and value and name not in found:
-            if "%" in value or "+" in value:
-                value = unquote_plus(value)
-            found[name] = value
+            found[name] = unescaped(value)
     return found
+
+
+def unescaped(text: str) -> str:
+    """A value of a form as it is meant, as `urllib.parse.unquote_plus` has it.
+
+    What most values escape are the separators of addresses: to replace those takes 0.3 us, to look for any 2 us. What
+    stands for one of them cannot become part of another escape.
+
+    >>> unescaped("https%3A%2F%2Fa%2Fb+c%252F%41")
+    'https://a/b c%2FA'
+    """
+    if "+" in text:
+        text = text.replace("+", " ")
+    if "%" in text:
+        text = text.replace("%3A", ":").replace("%2F", "/")
+        if "%" in text:
+            text = unquote(text)
+    return text

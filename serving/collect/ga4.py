@@ -83,8 +83,8 @@ class Ga4:
         self._names = own_names(tools.shop, "ga4", EVENTS)
         self._endpoints = {
             "/debug/mp/collect": Endpoint(("POST",), self.check, self.answer_check),
-            "/mp/collect": Endpoint(("POST",), self.read_measurements, self.answer),
-            "/g/collect": Endpoint(("GET", "POST"), self.read_hits, self.answer),
+            "/mp/collect": Endpoint(("POST",), self.read_measurements, self.answer, self.answer_too_many),
+            "/g/collect": Endpoint(("GET", "POST"), self.read_hits, self.answer, self.answer_too_many),
         }
 
     def endpoint(self, path: str) -> Endpoint | None:
@@ -206,6 +206,10 @@ class Ga4:
         """204, whatever was read."""
         del hit, collected, answers
         return Reply(b"text/plain", b"", 204, _NOT_KEPT)
+
+    def answer_too_many(self, hit: Hit, collected: Collected) -> Reply:
+        """204: no client sends it again in parts."""
+        return self.answer(hit, collected, ())
 
     def check(self, hit: Hit) -> Collected:
         """What is wrong with a request; nothing of it counts."""

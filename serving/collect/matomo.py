@@ -23,7 +23,7 @@ from features.agents import device_of
 from features.channels import Entry
 from features.events import EVENT_NAMES, hash64
 from features.remember import Entries
-from features.settings import Settings
+from features.settings import Settings, options_of
 from features.trackers.matomo import (
     CHANNELS,
     EVENTS,
@@ -34,11 +34,12 @@ from features.trackers.matomo import (
     kind_of_view,
     utc_offset,
 )
-from serving.collect import GIF, Collected, Endpoint, Hit, Refused, Tools
+from serving.collect import GIF, TOO_MANY, Collected, Endpoint, Hit, Refused, Tools
 from serving.collect.carts import Changed, Product
 from serving.collect.matomo_requests import (
     Parameters,
     UselessError,
+    broken,
     category_of,
     items_of,
     number_of,
@@ -46,7 +47,6 @@ from serving.collect.matomo_requests import (
     text_of,
     time_of,
 )
-from serving.collect.options import options_of
 from serving.collect.vocabulary import own_names
 from serving.http.call import Reply
 from serving.intake import EventIn, HashedItem
@@ -98,13 +98,13 @@ class Matomo:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        self._options = options_of("matomo", tools.options, MatomoOptions)
+        self._options = options_of("collect.options.matomo", tools.options, MatomoOptions)
         section = tools.shop.sources.get("matomo")
         self._names = {**own_names(tools.shop, "matomo", KINDS), **{name: name for name in EVENT_NAMES}}
         self._channels = {**CHANNELS, **(section.channels if section else {})}
         self._entries = Entries()
         self._searches = tuple(f"{name}=" for name in self._options.search_parameters)
-        self._endpoint = Endpoint(("GET", "POST"), self.read, self.answer)
+        self._endpoint = Endpoint(("GET", "POST"), self.read, self.answer, self.answer_too_many)
 
     def endpoint(self, path: str) -> Endpoint | None:
         """`matomo.php` and `piwik.php`, wherever they lie."""
@@ -147,6 +147,12 @@ class Matomo:
                 told["invalid_indices"] = about.invalid
             return Reply(b"application/json", msgspec.json.encode(told))
         return _image(204 if about.silent else 200, silent=about.silent)
+
+    def answer_too_many(self, hit: Hit, collected: Collected) -> Reply:
+        """What Matomo answers a request with that it cannot read: importers stop there and say so."""
+        del hit
+        about: _About = collected.about
+        return broken(TOO_MANY).reply if about.many else _image(400, silent=about.silent)
 
     def _read(self, hit: Hit, sent: Parameters, about: _About) -> EventIn | Step:
         """One request.

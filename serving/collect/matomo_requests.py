@@ -9,13 +9,14 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
-from urllib.parse import unquote_plus, urlencode
+from urllib.parse import urlencode
 
 import msgspec
 
 from features.events import hash64
 from serving.collect import GIF, Hit, Refused
 from serving.collect.carts import Product
+from serving.collect.forms import unescaped
 from serving.http.call import Reply
 
 TEXT_LIMIT: Final = 512
@@ -36,7 +37,11 @@ class Parameters(dict[str, str]):
     """The parameters of a request as they were sent, to be decoded by `text_of`; text: all of them."""
 
     def __init__(self, text: str) -> None:
-        super().__init__([part.partition("=")[::2] for part in text.split("&")])
+        parts = text.split("&")
+        try:
+            super().__init__([part.split("=", 1) for part in parts])  # type: ignore[misc]
+        except ValueError:  # one has no value
+            super().__init__([part.partition("=")[::2] for part in parts])
         self.text = text
 
 
@@ -86,12 +91,12 @@ def _many(body: bytes) -> Sent:
     try:
         wire = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise _broken("no JSON") from None
+        raise broken("no JSON") from None
     found = wire.get("requests")
     if not isinstance(found, list) or not found:
-        raise _broken("no requests")
+        raise broken("no requests")
     if len(found) > MOST_REQUESTS:
-        raise _broken("too many requests")
+        raise broken("too many requests")
     token, silent = wire.get("token_auth"), str(wire.get("send_image", "")) in ("0", "False")
     return Sent([_one(each) for each in found], True, silent, token if isinstance(token, str) else "")
 
@@ -110,7 +115,8 @@ def _plain(value: Any) -> str:
     return str(value) if isinstance(value, str | int | float) else msgspec.json.encode(value).decode()
 
 
-def _broken(reason: str) -> Refused:
+def broken(reason: str) -> Refused:
+    """What a bulk request is refused with."""
     return Refused(reason, Reply(b"application/json", b'{"status":"error","tracked":0,"invalid":0}', 400))
 
 
@@ -119,12 +125,10 @@ def text_of(sent: Mapping[str, str], name: str, longest: int | None = TEXT_LIMIT
 
     Clients in JavaScript write what they have not got as "undefined".
     """
-    value = sent.get(name, "")
-    if value == "undefined":
+    value = sent.get(name)
+    if not value or value == "undefined":
         return ""
-    if "%" in value or "+" in value:
-        value = unquote_plus(value, errors="replace")
-    return value[:longest]
+    return unescaped(value)[:longest]
 
 
 def number_of(value: Any) -> float | None:

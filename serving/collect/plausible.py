@@ -12,8 +12,9 @@ from typing import Any, Final
 import msgspec
 
 from features.agents import device_of
-from features.channels import entry_of
+from features.remember import Entries
 from serving.collect import Collected, Endpoint, Hit, Refused, Tools
+from serving.collect.records import BadValueError, amount
 from serving.http.call import Reply
 from serving.intake import EventIn
 from serving.requests import Answer
@@ -49,6 +50,7 @@ class Plausible:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self._names = {**EVENTS, **tools.shop.events}
+        self._entry = Entries()
         self._endpoint = Endpoint(("POST",), self.read, self.answer)
 
     def endpoint(self, path: str) -> Endpoint | None:
@@ -81,7 +83,7 @@ class Plausible:
         if device == "bot":
             return Collected(dropped=["a program"])
         properties = _properties(wire)
-        entry = entry_of(url[:_LONGEST], _text(wire, "r", "referrer")[:_LONGEST])
+        entry = self._entry(url[:_LONGEST], _text(wire, "r", "referrer")[:_LONGEST])
         revenue = wire.get("$", wire.get("revenue"))
         money = revenue if isinstance(revenue, dict) else {}
         event = EventIn(
@@ -95,7 +97,7 @@ class Plausible:
             category=_first(properties, PROPERTIES["category"]),
             price=_number(_first(properties, PROPERTIES["price"])) or 0.0,
             quantity=_number(_first(properties, PROPERTIES["quantity"])) or 1.0,
-            value=max(_number(money.get("amount")) or 0.0, 0.0),
+            value=_number(money.get("amount")) or 0.0,
             currency=str(money.get("currency", ""))[:3],
             interactive=False if wire.get("i", wire.get("interactive")) is False else None,
             consent=self._tools.consent.of(hit.headers),
@@ -137,8 +139,11 @@ def _first(properties: Mapping[str, Any], keys: Sequence[str]) -> str:
 
 
 def _number(value: Any) -> float | None:
-    """A number, also of text such as "1,322.22"."""
+    """A number that an event may hold, also of text such as "1,322.22".
+
+    None for anything else: Plausible counts an event whose revenue it cannot read, without the revenue.
+    """
     try:
-        return float(value.replace(",", "") if isinstance(value, str) else value)
-    except (TypeError, ValueError):
+        return amount(value.replace(",", "") if isinstance(value, str) else value, 0.0, "number")
+    except BadValueError:
         return None

@@ -32,32 +32,42 @@ def event_of(record: Mapping[str, Any], name: str, consent: list[str]) -> EventI
         A number is none, is negative, or is not finite; a time is none.
     """
     found = record.get
-    device, interactive = found("device") or "unknown", found("interactive")
-    declared, time = [found(slot) for slot in _DECLARED], found("time")
-    if not isinstance(time, int | str | None):
+    device, session, page, time = found("device"), found("session"), found("page"), found("time")
+    if time is not None and not isinstance(time, int | str):
         raise BadValueError("bad time")
-    return EventIn(
+    event = EventIn(
         visitor=str(found("visitor"))[:TEXT_LIMIT],
         name=name,
         id=found("id") or "",
-        session=str(found("session") or ""),
+        session=str(session) if session else "",
         time=time,
         sent_at=found("sent_at"),
-        page=str(found("page") or "")[:PAGE_LIMIT],
-        item=_text(found("item")),
-        category=_text(found("category")),
-        campaign=_text(found("campaign")),
-        price=amount(found("price"), 0.0, "price"),
-        quantity=amount(found("quantity"), 1.0, "quantity"),
-        value=amount(found("value"), 0.0, "value"),
-        currency=_text(found("currency")),
+        page=str(page)[:PAGE_LIMIT] if page else "",
         channel=found("channel") or "unknown",
         device=device if device in _DEVICES else "unknown",
-        interactive=None if interactive is None else bool(interactive),
         consent=consent,
         utc_offset=found("utc_offset"),
-        declared=[] if declared == _NOTHING else [_preference(value) for value in declared],
     )
+    # most events are about no product and no money: what they do not say takes nothing
+    if (item := found("item")) is not None:
+        event.item = str(item)[:TEXT_LIMIT]
+    if (category := found("category")) is not None:
+        event.category = str(category)[:TEXT_LIMIT]
+    if (campaign := found("campaign")) is not None:
+        event.campaign = str(campaign)[:TEXT_LIMIT]
+    if (price := found("price")) is not None:
+        event.price = amount(price, 0.0, "price")
+    if (quantity := found("quantity")) is not None:
+        event.quantity = amount(quantity, 1.0, "quantity")
+    if (value := found("value")) is not None:
+        event.value = amount(value, 0.0, "value")
+    if (currency := found("currency")) is not None:
+        event.currency = str(currency)[:TEXT_LIMIT]
+    if (interactive := found("interactive")) is not None:
+        event.interactive = bool(interactive)
+    if _DECLARED[0] in record and (declared := [found(slot) for slot in _DECLARED]) != _NOTHING:
+        event.declared = [_preference(value) for value in declared]
+    return event
 
 
 def amount(value: Any, default: float, column: str) -> float:
@@ -93,7 +103,3 @@ def _preference(value: Any) -> float:
     if not math.isfinite(number):
         raise BadValueError("bad declared")
     return number
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value)[:TEXT_LIMIT]

@@ -15,7 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
-from pydantic import ValidationError
 
 from features.agents import device_of
 from features.events import CONSENTS
@@ -33,8 +32,8 @@ from features.segment import (
     is_withheld,
     visitor_of,
 )
-from features.settings import SettingsError
-from serving.collect import Collected, Endpoint, Hit, Refused, Tools
+from features.settings import SettingsError, options_of
+from serving.collect import TOO_MANY, Collected, Endpoint, Hit, Refused, Tools
 from serving.collect.segment_options import SegmentOptions
 from serving.http.call import Reply
 from serving.intake import PAGE_LIMIT, TEXT_LIMIT, EventIn
@@ -54,7 +53,7 @@ _BATCH_BYTES: Final = 500 * 1024
 _BATCH_CALLS: Final = 2_500
 _JSON: Final = b"application/json"
 _SUCCESS: Final = Reply(_JSON, b'{"success":true}')
-_TOO_MANY: Final = "more than 2,500 events"
+_TOO_MANY: Final = "the request holds too many events"
 
 
 class _HistoryOptions(msgspec.Struct):
@@ -82,7 +81,7 @@ class Segment:
     """Its endpoints."""
 
     def __init__(self, tools: Tools) -> None:
-        options = _options(tools.options)
+        options = options_of("collect.options.segment", tools.options, SegmentOptions)
         source = tools.shop.sources.get("segment")
         names = {**tools.shop.events, **EVENTS, **(source.events if source else {})}
         categories = _categories(source.options if source else {})
@@ -97,10 +96,10 @@ class Segment:
             self.identify = segment_identify.Identify(options.identify, tools.sent_back)
         self._endpoints: dict[str, Endpoint] = {_METRICS: Endpoint(("POST",), _nothing, _success)}
         for letter, kind in _KINDS.items():
-            endpoint = Endpoint(("POST",), partial(self._read_call, kind), self._answer)
+            endpoint = Endpoint(("POST",), partial(self._read_call, kind), self._answer, _too_many)
             self._endpoints |= {f"/v1/{letter}": endpoint, f"/v1/{kind}": endpoint}
         for name in _BATCHES:
-            self._endpoints[f"/v1/{name}"] = Endpoint(("POST",), self._read_batch, self._answer)
+            self._endpoints[f"/v1/{name}"] = Endpoint(("POST",), self._read_batch, self._answer, _too_many)
         self._settings = Endpoint(("GET",), _nothing, self._answer_settings)
 
     def endpoint(self, path: str) -> Endpoint | None:
@@ -133,13 +132,12 @@ class Segment:
             raise _refused("no batch", "the body has no array `batch`") from None
         except _BROKEN:
             raise _refused("no JSON", "malformed JSON") from None
+        if len(body.batch) > _BATCH_CALLS:
+            raise _refused(TOO_MANY, _TOO_MANY)
         collected = Collected(about=[])
         if not self._is_ours(hit, body.writeKey, len(body.batch), collected):
             return collected
-        for place, raw in enumerate(body.batch):
-            if len(collected.events) >= _BATCH_CALLS or place >= _BATCH_CALLS:
-                collected.dropped += [_TOO_MANY] * (len(body.batch) - place)
-                break
+        for raw in body.batch:
             if memoryview(raw).nbytes > _CALL_BYTES:
                 collected.dropped.append("a call of more than 32 kB")
                 continue
@@ -186,8 +184,7 @@ class Segment:
         who = {"userId": _text(account)} if device is None else {"anonymousId": _text(device)}
         for record in self._calls.of_call(call, visitor, consent):
             if len(collected.events) >= _BATCH_CALLS:
-                dropped.append(_TOO_MANY)
-                continue
+                raise _refused(TOO_MANY, _TOO_MANY)
             try:
                 collected.events.append(self._event(record, sent_at))
             except msgspec.ValidationError as error:
@@ -263,24 +260,6 @@ class Segment:
         return Reply(_JSON, msgspec.json.encode(settings))
 
 
-def _options(found: Mapping[str, Any]) -> SegmentOptions:
-    """The tracker's options.
-
-    Raises
-    ------
-    SettingsError
-        One is unknown or cannot be.
-    """
-    try:
-        return SegmentOptions.model_validate(found)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        place = ".".join(("collect.options.segment", *(str(part) for part in problem["loc"])))
-        raise SettingsError(
-            f"{place}: {problem['msg']}; the options are described in docs/trackers/segment.md"
-        ) from None
-
-
 def _categories(found: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
     """What the shop's own consent categories grant, of the options of its history.
 
@@ -303,6 +282,11 @@ def _nothing(hit: Hit) -> Collected:
 def _success(hit: Hit, collected: Collected, answers: Sequence[Answer]) -> Reply:
     del hit, collected, answers
     return _SUCCESS
+
+
+def _too_many(hit: Hit, collected: Collected) -> Reply:
+    del hit, collected
+    return _refused(TOO_MANY, _TOO_MANY).reply
 
 
 def _refused(reason: str, message: str, status: int = 400) -> Refused:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from features.remember import Entries
-from features.settings import Settings
+from features.settings import Settings, options_of
 from features.trackers.snowplow import (
     DEVICES,
     EVENTS,
@@ -30,7 +30,6 @@ from features.trackers.snowplow import (
 )
 from serving.collect import GIF, Collected, Endpoint, Hit, Tools
 from serving.collect.forms import fields
-from serving.collect.options import options_of
 from serving.collect.records import BadValueError, event_of, names_of
 from serving.collect.vocabulary import UnusableError, name_of, own_names, source_options, text
 from serving.http.call import Reply
@@ -108,14 +107,14 @@ class Snowplow:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        paths = options_of("snowplow", tools.options, SnowplowCollect).post_paths
+        paths = options_of("collect.options.snowplow", tools.options, SnowplowCollect).post_paths
         self._paths = frozenset("/" + path.strip("/") for path in paths)
         self._apps = frozenset(source_options(tools.shop, "snowplow", SnowplowOptions).app_ids)
         self._names = own_names(tools.shop, "snowplow", EVENTS)
         section = tools.shop.sources.get("snowplow")
         self._rules = Rules(self._names, {**DEVICES, **(section.devices if section else {})}, {}, Entries())
-        self._post = Endpoint(("POST",), self.read_post, self.answer_post)
-        self._get = Endpoint(("GET",), self.read_get, self.answer_get)
+        self._post = Endpoint(("POST",), self.read_post, self.answer_post, self.answer_too_many)
+        self._get = Endpoint(("GET",), self.read_get, self.answer_get, self.answer_too_many)
 
     def endpoint(self, path: str) -> Endpoint | None:
         """`tp2` below any path, the site's own paths, and `/i`."""
@@ -147,6 +146,10 @@ class Snowplow:
         """A pixel, whatever was read."""
         del hit, collected, answers
         return Reply(b"image/gif", GIF, 200, _NOT_KEPT)
+
+    def answer_too_many(self, hit: Hit, collected: Collected) -> Reply:
+        """The same: what is answered with an error is sent again as it is."""
+        return (self.answer_get if hit.method == "GET" else self.answer_post)(hit, collected, ())
 
     def _read(self, hit: Hit, events: Iterable[dict[str, Any]]) -> Collected:
         collected = Collected()

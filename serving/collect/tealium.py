@@ -21,8 +21,7 @@ from pydantic import Field
 from features.agents import device_of
 from features.events import EVENT_NAMES
 from features.remember import Entries
-from features.settings import Settings
-from features.sources.reading import options_of as source_options
+from features.settings import Settings, options_of
 from features.sources.tealium_event import (
     DEFAULTS,
     Row,
@@ -31,8 +30,7 @@ from features.sources.tealium_event import (
     TooManyProductsError,
     is_step,
 )
-from serving.collect import GIF, Collected, Endpoint, Hit, Refused, Tools
-from serving.collect.options import options_of
+from serving.collect import GIF, TOO_MANY, Collected, Endpoint, Hit, Refused, Tools
 from serving.collect.records import BadValueError, event_of, names_of
 from serving.consent import of_tcf
 from serving.http.call import Reply
@@ -45,6 +43,7 @@ _VISITOR: Final = re.compile(r"/[\w.-]+/[\w.-]+/([0-9A-Fa-f]{32,64})")
 _CALLBACK: Final = re.compile(r"""[A-Za-z_$][\w$]*(\.[A-Za-z_$][\w$]*|\["[\w-]+"\]|\['[\w-]+'\])*""")
 _CALLBACK_LENGTH: Final = 128
 _EVENTS: Final = 1_000
+_TOO_MANY: Final = f"at most {_EVENTS} events in a request"
 _PRODUCTS: Final = 200
 _PARAMETERS: Final = 1_000
 _NAMES: Final = frozenset(EVENT_NAMES)
@@ -73,27 +72,27 @@ class Tealium:
     def __init__(self, tools: Tools) -> None:
         settings = tools.shop.source("tealium", DEFAULTS)
         self._tools = tools
-        self._options = options_of("tealium", tools.options, TealiumSettings)
+        self._options = options_of("collect.options.tealium", tools.options, TealiumSettings)
         self._names = {**tools.shop.events, **settings.events}
         self._custom = settings.unknown_events == "custom"
         self._devices = settings.devices
-        told = source_options(settings, TealiumOptions)
+        told = options_of("sources.tealium.options", settings.options, TealiumOptions)
         entry = Entries()
         self._records = TealiumEvents(self._names, told, entry, most=_PRODUCTS)
         # the tag says when it sent, too, by which its clock is corrected
         self._tagged = TealiumEvents(self._names, told, entry, times=_MADE, most=_PRODUCTS)
         self._headers = ((b"x-region", self._options.region.encode()),) if self._options.region else ()
-        event = Endpoint(("GET", "POST"), self._read_event, self._taken)
-        bulk = Endpoint(("POST",), self._read_bulk, self._taken)
-        self._tag = Endpoint(("GET", "POST"), self._read_tag, self._pixel)
+        event = Endpoint(("GET", "POST"), self._read_event, self._taken, _too_many)
+        bulk = Endpoint(("POST",), self._read_bulk, self._taken, _too_many)
+        self._tag = Endpoint(("GET", "POST"), self._read_tag, self._pixel, _too_many)
         self._visitor = Endpoint(("GET",), self._read_visitor, self._scores)
         self._paths = {
             "/event": event,
             "/v3/collect/event": event,
             "/bulk-event": bulk,
             "/v3/collect/bulk-event": bulk,
-            "/vdata/i.gif": Endpoint(("GET", "POST"), self._read_event, self._pixel),
-            "/tealium/webhook": Endpoint(("POST",), self._read_webhook, self._taken),
+            "/vdata/i.gif": Endpoint(("GET", "POST"), self._read_event, self._pixel, _too_many),
+            "/tealium/webhook": Endpoint(("POST",), self._read_webhook, self._taken, _too_many),
         }
 
     def endpoint(self, path: str) -> Endpoint | None:
@@ -148,7 +147,7 @@ class Tealium:
         account: whether each has to say whose it is; agent: whether the request's own agent is the visitor's.
         """
         if len(found) > _EVENTS:
-            raise _refused("too many events", f"at most {_EVENTS} events in a request")
+            raise _refused(TOO_MANY, _TOO_MANY)
         collected, device = Collected(), device_of(hit.header(b"user-agent")) if agent else "unknown"
         tcf = _tcf(hit)
         for each in found:
@@ -158,13 +157,13 @@ class Tealium:
                 collected.dropped.append("no account or profile")
             elif not is_step(each):
                 collected.dropped.append("no step of a visitor")
-            elif len(collected.events) >= _EVENTS:
-                collected.dropped.append("too many events")
             else:
                 try:
                     self._add(collected, records(each), hit, device, sent_at, tcf)
                 except TooManyProductsError:
                     collected.dropped.append("too many products")
+                if len(collected.events) > _EVENTS:  # what is shared must not multiply without end
+                    raise _refused(TOO_MANY, _TOO_MANY)
         return collected
 
     def _add(
@@ -281,6 +280,11 @@ def _decoded(content: bytes) -> Any:
         return msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _refused("no JSON", "the event must be JSON") from None
+
+
+def _too_many(hit: Hit, collected: Collected) -> Reply:
+    del hit, collected
+    return _refused(TOO_MANY, _TOO_MANY).reply
 
 
 def _refused(reason: str, told: str) -> Refused:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from pydantic import ValidationError
-
 from features.events import EVENT_NAMES
-from features.settings import Settings, SettingsError
+from features.settings import Settings, options_of
 from serving.intake import TEXT_LIMIT
 
 if TYPE_CHECKING:
@@ -38,13 +36,7 @@ def source_options(shop: ShopSettings, source: str, model: type[Options]) -> Opt
         An unknown option, or a value of the wrong type.
     """
     section = shop.sources.get(source)
-    try:
-        return model.model_validate(section.options if section else {})
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        known = ", ".join(model.model_fields)
-        raise SettingsError(f"sources.{source}.options.{key}: {problem['msg']}; known options: {known}") from None
+    return options_of(f"sources.{source}.options", section.options if section else {}, model)
 
 
 def name_of(own: Mapping[str, str], theirs: Any) -> str:

@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Playwright, Route
 
 from tests.browser.clients import COLLECTOR, SHOP, bundled, chromium, metrics, node, records, shop
-from tests.browser.front import front
+from tests.browser.unsteady import unsteady
 from tests.workspace import Service, wait_until
 
 APP = """
@@ -166,10 +166,9 @@ process.exit()
 
 def test_what_is_sent_again_counts_once(collector: Service) -> None:
     agent = "Mozilla/5.0 (X11; Linux x86_64; rv:141.0) Gecko/20100101 Firefox/141.0"
-    with front(collector, tls=False) as between:
-        between.answers = [500, 429, 204, 0, 0, 204]
+    with unsteady(collector, "/piwik.php", 500, 429, 204, "lost", "lost", 204, tls=False) as between:
         out = node(RETRIES, TRACKER=f"http://127.0.0.1:{between.port}/piwik.php", AGENT=agent)
-        assert len(between.seen) == 12
+        assert len(between.asked) == 12
     assert out.strip() == "500,429,socket hang up,socket hang up"
     (session,) = records(collector, item_views=4)
     assert session["events"] == 4
@@ -178,14 +177,14 @@ def test_what_is_sent_again_counts_once(collector: Service) -> None:
 @real_script
 def test_what_the_browser_repeats_counts_once(collector: Service, driver: Playwright) -> None:
     """A connection that ends without an answer is one that Chromium opens again by itself."""
-    with front(collector) as between, chromium(driver, between.port) as elsewhere:
+    with unsteady(collector, ".php") as between, chromium(driver, between.port) as elsewhere:
         with site(elsewhere, "['trackPageView']") as page:
             page.goto(f"{SHOP}/unlucky")
-            wait_until(lambda: between.done == 1)
+            wait_until(lambda: len(between.asked) == 1)
             page.wait_for_timeout(500)  # the connection is free to be used again
-            between.answers = [0]
+            between.fates.append("lost")
             push(page, "['trackEvent', 'Unlucky', 'add_to_wishlist']")
-            wait_until(lambda: len(between.seen) >= 3)
-        assert between.seen[1] == between.seen[2]
+            wait_until(lambda: len(between.asked) >= 3)
+        assert between.asked[1] == between.asked[2]
     (session,) = records(collector, wishlist_adds=1)
     assert session["events"] == 2

@@ -8,7 +8,6 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
 from typing import Any, Literal
 
@@ -22,16 +21,17 @@ _OF_CONNECTION = {"accept-encoding", "connection", "content-length", "date", "se
 
 
 class Unsteady:
-    """Listens on `port`, with the service's own certificate.
+    """Listens on `port`, with the service's own certificate unless it speaks plain HTTP.
 
     Attributes
     ----------
     fates: of the next requests whose path ends so; once there are none, they are passed on and answered.
-    seen: how many requests came, by their path.
+    asked: path and query of every request; seen: how many came, by their path.
     """
 
-    def __init__(self, service: Service, path: str) -> None:
+    def __init__(self, service: Service, path: str, *, tls: bool = True) -> None:
         self.fates: deque[Fate] = deque()
+        self.asked: list[str] = []
         self.seen: Counter[str] = Counter()
         self._http = httpx.Client(base_url=f"https://127.0.0.1:{service.port}", verify=False, timeout=20)
         outer = self
@@ -49,10 +49,11 @@ class Unsteady:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        folder: Path = service.folder
-        context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
-        self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+        if tls:
+            context, folder = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), service.folder
+            context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
+            plain = self._server.socket
+            self._server.socket = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
         self.port: int = self._server.server_address[1]
         Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -65,9 +66,10 @@ class Unsteady:
     def _handle(self, asked: BaseHTTPRequestHandler, path: str) -> None:
         body = asked.rfile.read(int(asked.headers.get("content-length", 0)))
         plain = asked.path.partition("?")[0]
+        self.asked.append(asked.path)
         self.seen[plain] += 1
         fate: Fate | None = None
-        if asked.command == "POST" and plain.endswith(path) and self.fates:
+        if asked.command != "OPTIONS" and plain.endswith(path) and self.fates:
             fate = self.fates.popleft()
         headers = [(name, value) for name, value in asked.headers.items() if name.lower() not in _OF_CONNECTION]
         answer = self._http.request(asked.command, asked.path, content=body, headers=headers)
@@ -82,16 +84,16 @@ class Unsteady:
                 asked.send_header(name, value)
         if isinstance(fate, int):
             asked.send_header("retry-after", "1")
-        if answer.status_code != 204 or fate is not None:
+        if (answer.status_code if fate is None else fate) != 204:
             asked.send_header("content-length", str(len(content)))
         asked.end_headers()
         asked.wfile.write(content)
 
 
 @contextmanager
-def unsteady(service: Service, path: str, *fates: Fate) -> Iterator[Unsteady]:
+def unsteady(service: Service, path: str, *fates: Fate, tls: bool = True) -> Iterator[Unsteady]:
     """A server before the service that spoils the answers of a path, one after the other; the service has taken all."""
-    server = Unsteady(service, path)
+    server = Unsteady(service, path, tls=tls)
     server.fates.extend(fates)
     try:
         yield server

@@ -22,13 +22,18 @@ def mangled(body: Any, seed: int, times: int) -> Iterator[Any]:
     """Copies of a body, each with some of its values replaced."""
     draw = Random(seed)
     for _ in range(times):
-        copy = deepcopy(body)
-        for _ in range(draw.randint(1, 4)):
-            places = list(_places(copy))
-            if places:
-                parent, key = draw.choice(places)
-                parent[key] = deepcopy(draw.choice(ANYTHING))
-        yield copy
+        yield replaced(body, draw)
+
+
+def replaced(body: Any, draw: Random) -> Any:
+    """A copy with some of its values replaced."""
+    copy = deepcopy(body)
+    for _ in range(draw.randint(1, 4)):
+        places = list(_places(copy))
+        if places:
+            parent, key = draw.choice(places)
+            parent[key] = deepcopy(draw.choice(ANYTHING))
+    return copy
 
 
 def taken(adapter: Tracker, hit: Hit) -> Collected | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import unquote_plus, urlencode
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from features.trackers.snowplow import ENTITIES, TOLD
 from serving.collect import Hit, Refused
+from serving.collect.forms import unescaped
 from serving.collect.ga4 import FIELDS
 from serving.collect.snowplow import COLUMNS, KINDS
 from serving.intake import FieldError, Intake
@@ -102,3 +103,12 @@ def test_ga4_s_measurements(path: str, events: list[Any], body: dict[str, Any]) 
 @given(st.binary(max_size=200))
 def test_bytes(path: str, body: bytes) -> None:
     survives(SNOWPLOW if path == TP2 else GA4, path, body)
+
+
+@given(
+    st.lists(st.sampled_from(["%", "2", "5", "3A", "%3A", "%2F", "%25", "+", "%2B", "%C3", "%A9", "é", "x"])).map(
+        "".join
+    )
+)
+def test_values_of_forms_are_unescaped_as_the_library_does(text: str) -> None:
+    assert unescaped(text) == unquote_plus(text)

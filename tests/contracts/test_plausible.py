@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from serving.collect import Hit
+from serving.intake import check_bounds
 from tests.contracts.captured import Capture, captures, endpoint, read, told, tracker
 
 SHOES = "https://www.shop.example/category/shoes?page=2"
@@ -111,6 +112,21 @@ def test_what_plausible_refuses_is_refused_its_way(body: bytes, reason: str, err
     refused: Any = caught.value
     assert refused.reason == reason
     assert refused.reply.status == 400 and msgspec.json.decode(refused.reply.body) == {"errors": errors}
+
+
+@pytest.mark.parametrize("bad", ["nan", "-1", "inf", "1e12", "much", "", -1, 1e300, None, [3], {"a": 1}])
+def test_a_number_that_is_none_is_left_out_and_its_event_counts(bad: Any) -> None:
+    """As at Plausible, whose server takes the event without the revenue."""
+    said = {"n": "Purchase", "u": "https://shop.example/", "d": "shop.example"}
+    body = msgspec.json.encode({
+        **said, "p": {"sku": "A", "price": bad, "quantity": bad}, "$": {"amount": bad, "currency": "EUR"},
+    })  # fmt: skip
+    (event,) = read(tracker("plausible"), capture(sent(body))).events
+    assert (event.price, event.quantity, event.value) == (0.0, 1.0, 0.0)
+    check_bounds(event)
+    body = msgspec.json.encode({**said, "n": "engagement", "sd": bad})
+    (scrolled,) = read(tracker("plausible"), capture(sent(body))).events
+    assert scrolled.value == 0
 
 
 def test_a_visitor_is_one_for_a_day_and_no_longer() -> None:

@@ -141,8 +141,8 @@ def test_options_are_the_readers_own_settings(log: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"limits": 3}, r"options\] limits: .*found 3\); known options: limit, channel"),
-        ({"limit": "many"}, r"options\] limit: .*integer.*found 'many'"),
+        ({"limits": 3}, r"options\.limits: .*found 3\); known options: limit, channel"),
+        ({"limit": "many"}, r"options\.limit: .*integer.*found 'many'"),
     ],
 )
 def test_an_option_that_cannot_be_is_named(log: Path, options: dict[str, Any], message: str) -> None:

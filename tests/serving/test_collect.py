@@ -91,7 +91,7 @@ async def test_one_bad_event_does_not_lose_the_others(app: App) -> None:
 
     collector = app.collector
     assert collector is not None
-    collector._trackers["own"] = Own()
+    collector.trackers["own"] = Own()
     http, metrics = client(app), engine_of(app).metrics
     assert (await http.post("/own", content="page_view nonsense search")).text == "2 1"
     assert metrics.dropped == {("own", "bad name"): 1}
@@ -133,3 +133,31 @@ async def test_trackers_need_no_key(app: App) -> None:
     http = client(app)
     assert (await http.post("/v1/events", json={"visitor": "x", "name": "page_view"})).status_code == 401
     assert (await post(http, VIEW)).status_code == 202
+
+
+async def test_pages_read_why_they_are_refused(tmp_path: Path) -> None:
+    """Without the headers of CORS a page sees an error of the network, and cannot know when to try again."""
+    limits = ('limits.trusted_proxies=["127.0.0.1"]', "limits.address_events_per_second=1", "limits.burst_seconds=1")
+    app = start(tmp_path, *limits, "server.body_limit_bytes=1000")
+    http, somebody = client(app), {"x-forwarded-for": "203.0.113.9"}
+    assert (await post(http, VIEW, **somebody)).status_code == 202
+    too_many = await post(http, VIEW, **somebody)
+    assert too_many.headers["retry-after"] == "1"
+    too_long = await post(http, {**VIEW, "r": "x" * 1_100})
+    other_method = await http.get("/api/event", headers=HEADERS)
+    app._engine = None
+    starting = await post(http, VIEW)
+    refusals = [too_many, too_long, other_method, starting]
+    assert [each.status_code for each in refusals] == [429, 413, 405, 503]
+    for each in refusals:
+        assert each.headers["content-type"] == "application/problem+json"
+        assert each.headers["access-control-allow-origin"] == SHOP
+        assert each.headers["access-control-allow-credentials"] == "true"
+        assert "Retry-After" in each.headers["access-control-expose-headers"]
+
+
+async def test_pages_of_other_origins_do_not(tmp_path: Path) -> None:
+    http = client(start(tmp_path, 'cors.origins=["https://other.example"]', "server.body_limit_bytes=1000"))
+    refused = await post(http, {**VIEW, "r": "x" * 1_100})
+    assert refused.status_code == 413
+    assert [name for name in refused.headers if name.startswith("access-control")] == []

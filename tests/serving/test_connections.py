@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,8 @@ import pytest
 import uvicorn
 import uvloop
 
-from serving.connections import Connection, Watch, limit_handshakes
+from serving.accepting import Shares, take_connections
+from serving.connections import Connection, Watch
 from serving.settings import LimitSettings
 from tests.certificate import certificate
 from tests.workspace import wait_until
@@ -46,19 +48,26 @@ async def application(scope: dict[str, Any], receive: Callable[[], Any], send: C
 
 
 @contextmanager
-def serving(tls: tuple[Path, Path] | None = None, **limits: Any) -> Iterator[tuple[int, Watch]]:
-    """The port and the watch of a server on the event loop of the service; tls: files of a certificate and its key."""
+def serving(
+    tls: tuple[Path, Path] | None = None, shared: tuple[socket.socket, Path] | None = None, **limits: Any
+) -> Iterator[tuple[int, Watch]]:
+    """The port and the watch of a server on the event loop of the service; tls: files of a certificate and its key;
+    shared: what it listens to, others too, and where they tell each other of their connections.
+    """
     watch = Watch(LimitSettings(**{**LIMITS, **limits}), workers=1)
+    if shared:
+        shared[1].mkdir(exist_ok=True)
+        watch.shares = Shares(shared[1], uuid.uuid4().hex, lambda name: True)
     protocol = type("Own", (Connection,), {"watch": watch, "front": staticmethod(lambda theirs: theirs), "ours": None})
     config = uvicorn.Config(
         application, http=protocol, lifespan="off", log_config=None, timeout_keep_alive=30,
         **({"ssl_certfile": tls[0], "ssl_keyfile": tls[1]} if tls else {}),
     )  # fmt: skip
     server = uvicorn.Server(config)
-    listening = socket.create_server(("127.0.0.1", 0))
+    listening = shared[0].dup() if shared else socket.create_server(("127.0.0.1", 0))
 
     async def run() -> None:
-        limit_handshakes(asyncio.get_running_loop(), LIMITS["header_seconds"])
+        take_connections(asyncio.get_running_loop(), LIMITS["header_seconds"], watch.shares)
         looking = asyncio.create_task(watch.run(every_seconds=0.05))
         await server.serve(sockets=[listening])
         looking.cancel()
@@ -151,10 +160,15 @@ def test_who_says_nothing_is_cut_and_who_waits_between_requests_is_not() -> None
         assert answered(idle)
 
 
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "shared"])
 @pytest.mark.parametrize("begun", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["nothing", "a part of a hello"])
-def test_a_handshake_that_is_not_finished_is_cut(tmp_path: Path, begun: bytes) -> None:
+def test_a_handshake_that_is_not_finished_is_cut(tmp_path: Path, begun: bytes, shared: bool) -> None:
     shown, key = certificate(tmp_path)
-    with serving((shown, key)) as (port, _), connect(port) as silent:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        serving((shown, key), (listening, tmp_path / "shares") if shared else None) as (port, _),
+        connect(port) as silent,
+    ):
         silent.sendall(begun)
         context = ssl.create_default_context(cafile=shown)
         with context.wrap_socket(connect(port), server_hostname="127.0.0.1") as client:
@@ -200,3 +214,47 @@ def test_too_many_connections_are_told_so() -> None:
         with connect(port) as client:
             client.sendall(HEAD + b"x" * 20)
             assert answered(client)
+
+
+def test_clients_that_come_at_once_are_shared_out(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as listening:
+        shared = listening, tmp_path
+        clients = [connect(listening.getsockname()[1]) for _ in range(60)]
+        with serving(shared=shared, header_seconds=60) as (port, one):
+            wait_until(lambda: len(one.connections) == 60)  # nobody else is there
+            with serving(shared=shared, header_seconds=60) as (_, other):
+                assert one.shares
+                one.shares.look()
+                clients += [connect(port) for _ in range(40)]
+                wait_until(lambda: len(one.connections) + len(other.connections) == 100)
+                # of those that came to one while the other was waking up there are few
+                assert len(other.connections) > 30
+                for client in clients:
+                    client.sendall(HEAD + b"x" * 20)
+                    assert answered(client)
+                    client.close()
+
+
+def test_a_worker_that_takes_no_connections_is_not_waited_for(tmp_path: Path) -> None:
+    Shares(tmp_path, "stuck", lambda name: True)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        serving(shared=(listening, tmp_path), header_seconds=60) as (port, watch),
+    ):
+        clients = [connect(port) for _ in range(10)]
+        wait_until(lambda: len(watch.connections) == 10)
+        for client in clients:
+            client.close()
+    shares = Shares(tmp_path, "next", lambda name: name == "stuck")
+    shares.tell(7)
+    assert shares.ahead() == 7 and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_socket_is_left_to_the_others(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, serving(shared=(listening, tmp_path)) as (port, _):
+        with serving(shared=(listening, tmp_path)):
+            pass
+        for _ in range(5):
+            with connect(port) as client:
+                client.sendall(HEAD + b"x" * 20)
+                assert answered(client)

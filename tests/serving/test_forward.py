@@ -131,7 +131,7 @@ async def test_a_fault_of_ours_is_none_of_the_originals(original: Original, forw
 
     app = forwarding()
     assert app.collector is not None
-    app.collector._trackers["plausible"] = Broken()
+    app.collector.trackers["plausible"] = Broken()
     assert await send(app, view()) == 500
     await until(lambda: pages(original) == [0])
 
@@ -264,7 +264,7 @@ async def test_an_objection_that_the_tracker_tells_counts(
 
     app = forwarding()
     assert app.collector is not None
-    app.collector._trackers["plausible"] = Telling()
+    app.collector.trackers["plausible"] = Telling()
     assert await send(app, view()) == 202
     await until(lambda: counted(app) == (({}, {("plausible", "objected"): 1}, 0) if lost else ({SENT: 1}, {}, 0)))
 

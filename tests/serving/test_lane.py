@@ -1,4 +1,7 @@
-"""The short way of events and the usual one answer alike: the same request with a length, and in chunks."""
+"""The short way of events and the usual one answer alike: the same request with a length, and in chunks.
+
+Trackers' requests go both ways, too.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import re
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,13 +27,15 @@ from serving.lane import Whole
 from serving.settings import LimitSettings, TelemetrySettings
 from serving.telemetry import Tracing
 from tests.serving.in_process import start
-from tests.serving.test_canary import TRACKERS, captured
+from tests.serving.test_canary import TRACKERS as INSTALLED
+from tests.serving.test_canary import captured
 from tests.serving.test_telemetry import collector
 from tests.workspace import wait_until
 
 __all__ = ["collector"]
 CANARY = "quilla.canary"
 SHOP = "https://shop.example"
+SNOWPLOW = "com.snowplowanalytics.snowplow/tp2"
 EVENT = {"visitor": "jane", "name": "view_item", "item": "sku-1"}
 # What differs between two answers to the same request.
 VARIES = re.compile(rb"(date|x-request-id): [^\r]*\r\n")
@@ -80,16 +86,13 @@ def taken_apart(received: bytes) -> list[bytes]:
     while b"\r\n\r\n" in received:
         head, _, rest = received.partition(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 100"):
-            length = re.search(rb"content-length: (\d+)", head)
-            if b" 204 " in head[:13]:  # has no body
-                bodies.append(b"")
-                received = rest
-                continue
-            assert length, head
-            if len(rest) < int(length[1]):
+            told = re.search(rb"content-length: (\d+)", head)
+            assert told or head.startswith(b"HTTP/1.1 204"), head
+            length = int(told[1]) if told else 0
+            if len(rest) < length:
                 break
-            bodies.append(rest[: int(length[1])])
-            rest = rest[int(length[1]) :]
+            bodies.append(rest[:length])
+            rest = rest[length:]
         received = rest
     return bodies
 
@@ -138,6 +141,41 @@ PLAIN = {
     "a bad one of a listed origin": request(b"{}", f"origin: {SHOP}"),
     "an id": request(GOOD, "x-request-id: 01J8-abc"),
 }
+AGENT = "user-agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537"
+PAGE = f"origin: {SHOP}"
+VIEW = json.dumps({"n": "pageview", "u": f"{SHOP}/p/1", "d": "shop.example"}).encode()
+XDM = {"web": {"webPageDetails": {"URL": f"{SHOP}/p/1", "pageViews": {"value": 1}}}}
+ASKS = {"query": {"personalization": {"decisionScopes": ["lotse"]}}}
+ADOBE = "/ee/v1/interact?configId=ds&requestId=15cdf34a-9999-4eb6-b21e-7ca1ec7f07c6"
+TEALIUM = "0123456789abcdef0123456789abcdef"
+TRACKERS = {
+    "Plausible": request(VIEW, AGENT, PAGE, url="/api/event"),
+    "Plausible of another origin": request(VIEW, AGENT, "origin: https://other.example", url="/api/event"),
+    "Plausible that is refused": request(b"[]", AGENT, PAGE, url="/api/event"),
+    "Plausible of a program": request(VIEW, "user-agent: curl/8", PAGE, url="/api/event"),
+    "too long": request(b"x" * 3_000, AGENT, PAGE, url="/api/event"),
+    "GA4": request(
+        b"", AGENT, PAGE, url="/g/collect?v=2&tid=G-1&cid=1.1&en=page_view&dl=https%3A%2F%2Fshop.example%2F"
+    ),
+    "Matomo's pixel": request(
+        b"", AGENT, method="GET", url="/matomo.php?idsite=1&rec=1&_id=abc&url=https%3A%2F%2Fx%2Fp"
+    ),
+    "Matomo's cart": request(
+        b"idsite=1&rec=1&_id=abc&idgoal=0&ec_items=" + b'[["SKU-1","","",1,1]]', AGENT, PAGE, url="/matomo.php"
+    ),
+    "Matomo's ping that waits for the store": request(
+        b"", AGENT, method="GET", url="/matomo.php?idsite=1&rec=1&_id=nobody&ping=1"
+    ),
+    "Segment": request(json.dumps({"anonymousId": "a", "properties": {}}).encode(), PAGE, url="/v1/p"),
+    "Segment's settings": request(b"", PAGE, method="GET", url="/v1/projects/key/settings"),
+    "Snowplow": request(json.dumps({"data": [{"e": "pv", "duid": "d"}]}).encode(), url=f"/{SNOWPLOW}"),
+    "Adobe with scores": request(json.dumps({"events": [{"xdm": XDM, **ASKS}]}).encode(), AGENT, PAGE, url=ADOBE),
+    "Adobe without a step": request(
+        json.dumps({"events": [{"xdm": {"eventType": "decisioning.propositionFetch"}, **ASKS}]}).encode(), url=ADOBE
+    ),
+    "Tealium": request(json.dumps({"tealium_account": "a", "tealium_profile": "b"}).encode(), url="/event"),
+    "Tealium's scores": request(b"", PAGE, method="GET", url=f"/acme/main/{TEALIUM}?callback=utag.ut"),
+}
 SPECIAL = {
     "a query": request(GOOD, url="/v1/events?scores=none"),
     "a fragment": request(GOOD, url="/v1/events#here"),
@@ -147,6 +185,10 @@ SPECIAL = {
     "the last one": request(GOOD, "connection: close"),
     "an old client": request(GOOD, version="1.0"),
     "another method": request(b"", method="GET"),
+    "a tracker's preflight": request(b"", PAGE, method="OPTIONS", url="/api/event"),
+    "a tracker's path with escapes": request(VIEW, AGENT, url="/api/eve%6Et"),
+    "a tracker's other method": request(b"", method="GET", url="/api/event"),
+    "a compressed one of a tracker's": request(VIEW, "content-encoding: gzip", url="/api/event"),
     "chunks": chunked(request(GOOD)),
 }
 
@@ -173,6 +215,20 @@ def test_both_ways_answer_alike(served: Served, name: str) -> None:
     assert counted.findall(first) == [b'"events":%d' % (int(found[9:]) - 1) for found in counted.findall(second)], (
         "each way folds each event once"
     )
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+def test_both_ways_answer_trackers_alike(served: Served, name: str) -> None:
+    metrics = served.app.engine.metrics  # type: ignore[union-attr]
+    sent, counted = TRACKERS[name], []
+    for packet in (sent, chunked(sent)):
+        before = Counter(metrics.events) + Counter(metrics.dropped)
+        counted.append((same(served.ask(packet)), Counter(metrics.events) + Counter(metrics.dropped) - before))
+    wait_until(lambda: served.went == BOTH)
+    (first, short), (second, usual) = counted
+    assert first == second
+    assert short.total() == usual.total(), "each way counts each event once, or why it does not"
+    assert metrics.requests.total() == 2
 
 
 @pytest.mark.parametrize("name", SPECIAL)
@@ -309,12 +365,12 @@ def test_so_is_what_came_half(served: Served) -> None:
 
 @pytest.fixture
 def collecting(tmp_path: Path) -> Iterator[Served]:
-    yield from serving(Served(tmp_path, f"collect.trackers={json.dumps(TRACKERS)}"))
+    yield from serving(Served(tmp_path, f"collect.trackers={json.dumps(INSTALLED)}"))
 
 
 def test_so_is_what_trackers_send(collecting: Served) -> None:
     """A request of each kind, as it is and with half of its body."""
-    kinds = {(one.path, one.body == b""): one for one in captured() if collecting.app.collector.tracker(one.path)}
+    kinds = {(one.path, one.body == b""): one for one in captured() if collecting.app.collector.tracked(one.path)}
     sent = [
         request(body, f"user-agent: {CANARY}", f"referer: {CANARY}", method=one.method, url=f"{one.path}?{one.query}")
         for one in kinds.values()

@@ -169,6 +169,34 @@ def cassandra() -> Iterator[tuple[str, Sequence[ServerProcess]]]:
         yield server.url, [server]
 
 
+def test_a_batch_that_comes_again_and_again_through_an_outage_counts_once(tmp_path: Path, redis: RedisServer) -> None:
+    """Taken, taken without an answer, buffered, and after the outage: with what has come meanwhile."""
+
+    async def run() -> None:
+        proxy = Proxy(redis.port)
+        await proxy.start()
+        engine = open_engine(
+            None, tmp_path, f"store.url=redis://127.0.0.1:{proxy.port}/0", f"store.prefix=t{time.time_ns()}",
+            f"store.deadline_seconds={DEADLINE_SECONDS}", "store.retry_seconds=0.05",
+        )  # fmt: skip
+
+        async def sent(count: int) -> list[Answer]:
+            batch = [{**event("jane", number), "id": f"event-{number}"} for number in range(count)]
+            (answers,) = await post(engine, [batch], received(100))
+            return answers
+
+        await sent(20)
+        async with outage("mute", redis, proxy):  # what is asked is done
+            assert {answer.reason for answer in [*await sent(30), *await sent(40)]} == {"store_unreachable"}
+        await drained(engine)
+        assert {answer.status for answer in (await sent(45))[:40]} == {"duplicate"}
+        assert (await sent(45))[-1].events == 45
+        await engine.close()
+        await proxy.close()
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(
     ("store", "kind"), [("redis_nodes", "paused"), ("redis_nodes", "killed"), ("cassandra", "paused")]
 )

@@ -28,8 +28,9 @@ from features.events import CONSENT_LINK
 from serving.engine import Engine
 from serving.replay import replay
 from serving.requests import Answer
-from serving.sessions import STATE_BYTES, WRITES, key_of
+from serving.sessions import STATE_BYTES, key_of
 from serving.stores import Advance, Store, StoreError, Visit, one_by_one
+from serving.tails import WRITES
 from tests import naive
 from tests.serving.in_process import WireEvent, open_engine, post
 
