@@ -14,7 +14,7 @@ from typing import Final
 
 from ua_parser import BestAvailableResolver, Parser, RegexResolver, load_builtins, load_lazy_builtins
 
-from features.events import hash64
+from features.remember import remembered
 
 # Words by which programs call themselves, where the parser's own list has no entry. Cubot is a maker of telephones.
 _WORDS: Final = re.compile(
@@ -50,7 +50,6 @@ _MOBILE_SYSTEMS: Final = frozenset({"iOS", "Windows Phone", "BlackBerry OS", "Fi
 # Longer ones are attacks or rubbish; what matters stands in front.
 _LONGEST: Final = 1_000
 _REMEMBERED: Final = 50_000
-_known: Final[dict[int, str]] = {}
 
 
 @cache
@@ -59,6 +58,7 @@ def _parser() -> Parser:
     return Parser(BestAvailableResolver(load_lazy_builtins() if RegexResolver else load_builtins()))
 
 
+@remembered(_REMEMBERED)
 def device_of(user_agent: str) -> str:
     """The kind of device, "bot" for a program that declares itself, "unknown" where nothing tells.
 
@@ -67,17 +67,7 @@ def device_of(user_agent: str) -> str:
     >>> device_of("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0 Safari/537.36")
     'desktop'
     """
-    number = hash64(user_agent)
-    kind = _known.get(number)
-    if kind is None:
-        kind = _told_by(user_agent[:_LONGEST].strip())
-        if len(_known) >= _REMEMBERED:
-            _known.clear()
-        _known[number] = kind
-    return kind
-
-
-def _told_by(user_agent: str) -> str:
+    user_agent = user_agent[:_LONGEST].strip()
     if not user_agent or user_agent == "-":
         return "unknown"
     if _WORDS.search(user_agent) or _LIBRARY.match(user_agent) or _CONTACT.search(user_agent):

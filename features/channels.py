@@ -103,7 +103,7 @@ def entry_of(url: str, referrer: str) -> Entry:
     'internal'
     """
     page, came_from = _split(url), _split(referrer)
-    query = dict(parse_qsl(page.query)) if page.query else {}
+    query = _query(page)
     source, medium, campaign = (_tag(query, key) for key in ("source", "medium", "campaign"))
     if not _CLICK_IDS.isdisjoint(query):
         return Entry("paid", campaign)
@@ -113,6 +113,15 @@ def entry_of(url: str, referrer: str) -> Entry:
     channel = referrer_channel(came_from.hostname or "", page.hostname or "")
     # nobody types a tagged address: it was a link, and nothing says of which kind
     return Entry("unknown" if channel == "direct" and (source or medium or campaign) else channel, campaign)
+
+
+def campaign_of_address(url: str) -> str:
+    """The campaign of a page view by its address alone, empty without one: that of `entry_of`.
+
+    >>> campaign_of_address("https://shop.example/?utm_medium=cpc&utm_campaign=spring")
+    'spring'
+    """
+    return _tag(_query(_split(url)), "campaign")
 
 
 def channel_of(source: str, medium: str, campaign: str = "") -> str:
@@ -174,6 +183,10 @@ def _site_channel(host: str) -> str:
     if _SOCIAL.fullmatch(name):
         return "social"
     return "organic" if _SHOPPING.fullmatch(name) else ""
+
+
+def _query(page: SplitResult) -> dict[str, str]:
+    return dict(parse_qsl(page.query)) if page.query else {}
 
 
 def _tag(query: dict[str, str], key: str) -> str:

@@ -20,8 +20,9 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from features.channels import Entry, entry_of
-from features.events import CONSENTS, EVENT_NAMES, hash64
+from features.channels import Entry
+from features.events import CONSENTS, EVENT_NAMES
+from features.remember import Entries
 
 Row = dict[str, Any]
 
@@ -91,7 +92,6 @@ NOT_LINKED: Final = "only a userId, and no consent to link"
 WITHHELD: Final = "withheld by its integrations"
 NO_PRODUCTS: Final = "products that are no JSON"
 _OF_PRODUCTS: Final = frozenset({"add_to_cart", "remove_from_cart", "add_to_wishlist", "purchase", "refund"})
-_REMEMBERED: Final = 50_000
 
 
 def visitor_of(anonymous_id: Any, user_id: Any, *, linked: bool) -> Any:
@@ -130,7 +130,7 @@ class Calls:
         self._names = dict(names)
         self._spelled = {_plain(name): name for name in (*EVENT_NAMES, *self._names)}
         # by their hash: addresses may tell a person
-        self._entries: dict[int, Entry] = {}
+        self._entry = Entries()
 
     def consent(self, preferences: Row) -> int | None:
         """The bits that the granted categories grant together; None where a call says nothing."""
@@ -181,7 +181,7 @@ class Calls:
         if self._names.get(name or "", name) in _OF_PRODUCTS:
             products = self.products(properties.get("products"))
         tags = (str(first(campaign, key) or "") for key in ("source", "medium", "name"))
-        entry = self._entry(url, referrer, *tags)
+        entry = self._entry(_tagged(url, *tags), referrer)
         # a server's call without a page says nothing about how the visitor came
         came = entry if url or referrer or entry.campaign else Entry("", "")
         whole = {
@@ -241,15 +241,6 @@ class Calls:
             self._note(NO_PRODUCTS)
         return [product for product in found if isinstance(product, dict)]
 
-    def _entry(self, *texts: str) -> Entry:
-        key = hash64("\0".join(texts))
-        entry = self._entries.get(key)
-        if entry is None:
-            if len(self._entries) >= _REMEMBERED:
-                self._entries.clear()
-            entry = self._entries[key] = _entry(*texts)
-        return entry
-
 
 _OURS: Final = frozenset(EVENT_NAMES)
 
@@ -277,12 +268,14 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]", "", name).lower()
 
 
-def _entry(url: str, referrer: str, source: str, medium: str, name: str) -> Entry:
+def _tagged(url: str, source: str, medium: str, name: str) -> str:
+    """An address with what a call says of its campaign, which comes last and so wins over what the address says."""
     tags = {"utm_source": source, "utm_medium": medium, "utm_campaign": name}
     given = urlencode({tag: value for tag, value in tags.items() if value})
-    # what the call says of its campaign comes last and so wins over the address
+    if not given:
+        return url
     address = url.partition("#")[0]
-    return entry_of(f"{address}{'&' if '?' in address else '?'}{given}" if given else url, referrer)
+    return f"{address}{'&' if '?' in address else '?'}{given}"
 
 
 @lru_cache(maxsize=1_000)

@@ -46,7 +46,7 @@ _TOKEN: Final = "/v1/sessions/{token}"
 _NOTHING: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 NO_CONTENT: Final = 204
 # Request headers that concern more than one path. Others are looked for where they are needed.
-_CONCERNS: Final = frozenset((b"content-encoding", b"idempotency-key", b"x-request-id"))
+_CONCERNS: Final = frozenset((b"content-encoding", b"dnt", b"idempotency-key", b"sec-gpc", b"x-request-id"))
 
 
 class App:

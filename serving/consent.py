@@ -12,14 +12,18 @@ from __future__ import annotations
 import binascii
 from base64 import urlsafe_b64decode
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
+
+from features.events import CONSENTS
+from features.remember import remembered
 
 if TYPE_CHECKING:
     from serving.settings import PrivacySettings
 
 EVERYTHING: Final = ("measure", "link", "personalise")
 _NARROWED: Final = frozenset({"link", "personalise"})
+# What an event may be used for, of the bits of CONSENTS, where the browser objects.
+OBJECTED: Final = sum(bit for name, bit in CONSENTS.items() if name not in _NARROWED)
 _TCF_CHARACTERS: Final = 32
 # Google's letters: granted by default, after a denial by default, by update only, both times. `l`: not set.
 _SIGNALS: Final = 4
@@ -58,7 +62,7 @@ def of_tcf(text: str) -> tuple[str, ...] | None:
     return _of_core(text[:1], text[_TCF_PURPOSES:_TCF_CHARACTERS])
 
 
-@lru_cache(_REMEMBERED)
+@remembered(_REMEMBERED)
 def _of_core(version: str, end: str) -> tuple[str, ...] | None:
     try:
         core = int.from_bytes(urlsafe_b64decode(version + "A" * (_TCF_PURPOSES - 1) + end), "big")
@@ -77,7 +81,7 @@ def of_purposes(purposes: Collection[int]) -> tuple[str, ...]:
     return tuple(name for name, yes in zip(EVERYTHING, (measure, link, bool(has({5, 6}))), strict=True) if yes)
 
 
-@lru_cache(_REMEMBERED)
+@remembered(_REMEMBERED)
 def of_consent_mode(gcs: str, gcd: str, npa: str) -> tuple[str, ...] | None:
     """What Google Consent Mode's parameters of a hit grant, None if they say nothing.
 

@@ -24,6 +24,8 @@ from features.pseudonyms import load_key
 from features.sessions import DUPLICATE, HEADER_EVENTS, HEADER_LAST_AT, HEADER_STARTED_AT, STATUS_NAMES
 from features.shop import ShopSettings
 from serving.closed import ClosedFiles
+from serving.collect.carts import cart_key, erasures_of
+from serving.consent import Consent
 from serving.decisions import OPTED_OUT, DecisionLog
 from serving.explain import Asked
 from serving.handover import ParquetSink
@@ -87,6 +89,7 @@ class Engine:
         self._neutral = Scores(priors, [], dict.fromkeys(priors, OPTED_OUT))
         self.secret = load_key(folder / "token.key")
         self._tokens = Tokens(self.secret)
+        self.consent = Consent(settings.privacy, settings.session.consent)
         self._reader = Reader(settings, shop, self.pseudonyms)
         self._usage = Usage(self.store, self.outage.ask, 2 * self.sessions.timeout_ms)
 
@@ -140,9 +143,9 @@ class Engine:
         try:
             if count:
                 self.store.apply(list(turn.visits.values()), turn.advance, alone=True)
-                if doubtful := turn.doubtful:
-                    self.store.apply(erasures := [Erasure(key) for key in doubtful], alone=True)
-                    self.note_erased(erasures)
+                if erasures := _left_by(turn):
+                    self.store.apply(erasures, alone=True)
+                    self._note_erased(turn, erasures)
         except StoreError as error:
             self.outage.failed(_EVENTS, error)
             return self._answer_without(requests, count, received, write or _drawn())
@@ -153,7 +156,7 @@ class Engine:
         if not self.outage.active:
             try:
                 await self.outage.ask(lambda: self.store.apply(list(turn.visits.values()), turn.advance))
-                await self.erase_doubtful(turn)
+                await self.erase_left(turn)
             except StoreError as error:
                 self.outage.failed(_EVENTS, error)
             else:
@@ -161,16 +164,18 @@ class Engine:
                 return
         await self._answer_without(requests, sum(len(request.events) for request in requests), received, write)
 
-    async def erase_doubtful(self, turn: Turn) -> None:
-        """Erase lasting records that nobody looked for, of visitors without consent to link."""
-        if doubtful := turn.doubtful:
-            erasures = [Erasure(key) for key in doubtful]
+    async def erase_left(self, turn: Turn) -> None:
+        """Erase what visitors without consent to link have left under their lasting keys: records that nobody looked
+        for, and carts.
+        """
+        if erasures := _left_by(turn):
             await self.outage.ask(lambda: self.store.apply(erasures))
-            self.note_erased(erasures)
+            self._note_erased(turn, erasures)
 
-    def note_erased(self, erasures: Sequence[Erasure]) -> None:
+    def _note_erased(self, turn: Turn, erasures: Sequence[Erasure]) -> None:
         """Have handed-on rows of visitors who withdrew unlinked."""
-        self.closed.unlink(visitor_of(erasure.key) for erasure in erasures if erasure.found)
+        found = {erasure.key for erasure in erasures if erasure.found}
+        self.closed.unlink(visitor_of(key) for key in turn.doubtful if key in found)
 
     async def _answer_without(self, requests: Sequence[Request], count: int, received: int, write: int) -> None:
         """Keep the events until the store is back, and score them as if there were none before.
@@ -442,6 +447,15 @@ class Engine:
         with suppress(OSError):
             await self.log_decisions()
         await _done(self.store.close())
+
+
+def _left_by(turn: Turn) -> list[Erasure]:
+    """What erases what visitors without consent to link have left under their lasting keys.
+
+    The turn itself took the records of those who withdrew, and may have written new ones since.
+    """
+    carts = [Erasure(cart_key(key_of(visitor))) for visitor in turn.withdrawn]
+    return [erasure for key in turn.doubtful for erasure in erasures_of(key)] + carts
 
 
 def _drawn() -> int:

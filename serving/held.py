@@ -28,12 +28,11 @@ from features.sessions import (
     RECENT_IDS,
 )
 from serving.closed import ClosedFiles
-from serving.collect.carts import cart_key
+from serving.collect.carts import erasures_of
 from serving.decisions import noted
 from serving.sessions import (
     STATE,
     STATE_BYTES,
-    Erasure,
     Sessions,
     history_of,
     is_handed_on,
@@ -123,16 +122,16 @@ class Held:
             The store is away, or a spool cannot be written: ask again.
         """
         buffered = sum(spool.erase(visitors) for spool in self._spools())
-        erasures = [Erasure(key_of(visitor)) for visitor in visitors]
-        waiting = 0
-        for erasure in erasures:
-            await self._ask(partial(self._store.apply, [erasure]))
-            await self._ask(partial(self._store.apply, [Erasure(cart_key(erasure.key))]))
-            waiting += len(await self._ask(partial(self._store.waiting, erasure.key)))
-            await self._ask(partial(self._store.drop, erasure.key))
+        records = waiting = 0
+        for key in map(key_of, visitors):
+            erasures = erasures_of(key)
+            await self._ask(partial(self._store.apply, erasures))
+            records += erasures[0].found
+            waiting += len(await self._ask(partial(self._store.waiting, key)))
+            await self._ask(partial(self._store.drop, key))
         handed_on = await asyncio.to_thread(self._closed.erase, visitors)
         return {
-            "records": sum(erasure.found for erasure in erasures),
+            "records": records,
             "waiting": waiting,
             "handed_on": handed_on,
             "buffered": buffered,

@@ -29,6 +29,7 @@ from features.events import (
 )
 from features.shop import ShopSettings
 
+ANY: Final = sum(CONSENTS.values())
 TEXT_LIMIT: Final = 512
 PAGE_LIMIT: Final = 8 * TEXT_LIMIT
 _MOST: Final = 1e12  # of a price, a quantity, a value
@@ -137,9 +138,15 @@ class Intake:
             return [body], False
 
     def event(
-        self, raw: EventIn | bytes | msgspec.Raw, received_ms: int, pseudonym: Callable[[str, bool], int]
+        self,
+        raw: EventIn | bytes | msgspec.Raw,
+        received_ms: int,
+        pseudonym: Callable[[str, bool], int],
+        allowed: int = ANY,
     ) -> Event:
         """One canonical event. `pseudonym` maps (raw visitor id, may visits be linked) to 64 bits.
+
+        allowed: bits of CONSENTS; others are taken away, whatever the event says.
 
         Raises
         ------
@@ -161,7 +168,7 @@ class Intake:
                 known = ", ".join(self._names)
                 raise FieldError("name", wire.name, f"one of {known}; or map it in configs/shop.toml [events]")
             name = 0
-        consent = self._consent if wire.consent is None else self._consent_bits(wire.consent)
+        consent = (self._consent if wire.consent is None else self._consent_bits(wire.consent)) & allowed
         price, value = wire.price, wire.value
         if wire.currency:
             try:
@@ -210,7 +217,7 @@ class Intake:
 
     def _page(self, path: str) -> int:
         """The hash of a path's template. Paths may tell a person, so they are remembered by their hash only."""
-        raw = hash64(path)
+        raw = hash(path)
         page = self._pages.get(raw)
         if page is None:
             if len(self._pages) >= _REMEMBERED:

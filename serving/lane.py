@@ -87,6 +87,7 @@ class Whole:
                 hit = hit_of(self.scope, headers, self.body, self._admission)
                 app.collector.take(Work(self._tracked, hit, self.scope, self._admission, self._replied))
                 return
+            self._request.objected = engine.consent.objects(headers)
             app.events.take(engine, self._request, self._answered)
         except Exception as error:
             self._replied(error)

@@ -216,7 +216,8 @@ def holdings(settings: ServingSettings) -> list[Holding]:
                 "networks": "hashes of /24 and /48 with a key that is drawn in the process and replaced every hour",
                 "requests": "addresses, headers and bodies while they are answered; pages' addresses up to a second; "
                 "freed memory is written over when it is used again",
-                "hashes": "of pages, user agents and paths that came before, with the kind of each",
+                "hashes": "of pages, user agents and the like that came before, with the kind of each; keyed with a "
+                "secret that is drawn in the process",
             },
             whose="visitors who are answered now",
             why="limits; answering",

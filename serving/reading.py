@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from features.shop import ShopSettings
-from serving.intake import EventIn, FieldError, HashedItem, Intake, check_bounds
+from serving.consent import OBJECTED
+from serving.intake import ANY, EventIn, FieldError, HashedItem, Intake, check_bounds
 from serving.problems import Problem
 from serving.pseudonyms import RotatingPseudonyms
 from serving.requests import Request
@@ -50,8 +51,9 @@ class Reader:
         if len(wires) > limit:
             raise TooManyError(len(wires), limit)
         take, pseudonym = self.intake.event, self._pseudonyms.at(received_ms)
+        allowed = OBJECTED if request.objected else ANY
         try:
-            events = [take(wire, received_ms, pseudonym) for wire in wires]
+            events = [take(wire, received_ms, pseudonym, allowed) for wire in wires]
         except (FieldError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise self._problem(wires, received_ms, pseudonym, many=request.many) from None
         request.events = events

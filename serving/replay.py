@@ -52,7 +52,7 @@ async def _fold(engine: Engine, spool: Spool, turns: Collection[SpooledTurn]) ->
     for place, (visit, theirs) in enumerate(zip(visits, events, strict=True)):
         turn.add(theirs, [str(place)] * len(theirs), visit.token)
     await engine.outage.ask(lambda: engine.store.apply(list(turn.visits.values()), turn.advance))
-    await engine.erase_doubtful(turn)
+    await engine.erase_left(turn)
     engine.closed.unlink(turn.withdrawn)
     engine.metrics.retired_records += sum(group.retired for group in turn.groups.values())
     turn.close()

@@ -58,6 +58,7 @@ class Request:
     scored: whether scores are asked for, else the events are only folded; explained: whether to keep in `asked`, for
     each event, what its scores were made of.
     key: the Idempotency-Key, by which records know its writes again.
+    objected: whether the browser objects (GPC, DNT), which narrows the consent of the body's events.
     wires: its events if a tracker's adapter has read them; then a bad one does not keep the others out, and `dropped`
     holds why it was.
     answer, problem: what came of it, one of them.
@@ -72,6 +73,7 @@ class Request:
         "explained",
         "key",
         "many",
+        "objected",
         "problem",
         "raws",
         "scored",
@@ -79,8 +81,10 @@ class Request:
         "wires",
     )
 
-    def __init__(self, body: bytes, *, scored: bool = True, explained: bool = False, key: str = "") -> None:
-        self.body, self.many = body, False
+    def __init__(
+        self, body: bytes, *, objected: bool = False, scored: bool = True, explained: bool = False, key: str = ""
+    ) -> None:
+        self.body, self.objected, self.many = body, objected, False
         self.wires: Sequence[EventIn] | None = None
         self.dropped: list[str] = []
         self.scored, self.explained, self.key = scored, explained, key

@@ -10,13 +10,13 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from features.agents import device_of
 from features.channels import Entry, channel_of, entry_of
 from features.events import CONSENT_LINK, CONSENT_MEASURE, CONSENTS, EVENT_NAMES, hash64
+from features.remember import remembered
 from features.settings import Settings
 
 # The tracker's own names, structured actions and self-describing schemas, as `SnowplowEvent.name` tells them.
@@ -146,14 +146,6 @@ class SnowplowOptions(Settings):
     """
 
     app_ids: tuple[str, ...] = ()
-
-
-@lru_cache(maxsize=2_000)
-def _zone(name: str) -> ZoneInfo | None:
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        return None  # what a browser says may be anything
 
 
 class Rules(NamedTuple):
@@ -359,7 +351,7 @@ class SnowplowEvent:
         return "unknown" if found == "bot" and self.event.get("platform") not in (None, "web") else found
 
 
-@lru_cache(maxsize=10_000)
+@remembered(10_000)
 def utc_offset(zone: str, quarter: int) -> int | None:
     """Minutes ahead of UTC in a zone as a browser names it; None where there is none of that name.
 
@@ -368,9 +360,10 @@ def utc_offset(zone: str, quarter: int) -> int | None:
     >>> utc_offset("Europe/Berlin", 1_782_864_000 // 900), utc_offset("Mars/Olympus", 0)
     (120, None)
     """
-    found = _zone(zone)
-    if found is None:
-        return None
+    try:
+        found = ZoneInfo(zone)
+    except (KeyError, ValueError, OSError):
+        return None  # what a browser says may be anything
     offset = datetime.datetime.fromtimestamp(quarter * QUARTER_SECONDS, found).utcoffset()
     return None if offset is None else int(offset.total_seconds() // 60)
 
@@ -384,7 +377,7 @@ def add_entities(entities: dict[str, list[dict[str, Any]]], contexts: Any) -> No
         It is no self-describing JSON.
     """
     for entity in contexts.get("data", ()):
-        name = schema_name(entity["schema"])
+        name = known_schema(entity["schema"])
         if name in ENTITIES:
             entities.setdefault(name, []).append(snake(entity["data"]))
 
@@ -399,15 +392,17 @@ def self_described(unstruct: Any) -> dict[str, Any]:
     """
     inner = unstruct["data"]
     address = inner["schema"]
-    return {"schema": schema_name(address), "event_name": address.split("/")[1], "data": snake(inner["data"])}
+    return {"schema": known_schema(address), "event_name": address.split("/")[1], "data": snake(inner["data"])}
 
 
-@lru_cache(maxsize=2_000)
-def schema_name(address: str) -> str:
-    """A schema as warehouse columns are called.
+@remembered(10_000)
+def known_schema(address: str) -> str:
+    """A schema that is looked at, as warehouse columns are called; empty for every other.
 
-    >>> schema_name("iglu:com.acme.x-y/someThing/jsonschema/1-0-0")
-    'com_acme_x_y_some_thing'
+    >>> known_schema("iglu:com.snowplowanalytics.snowplow.ecommerce/checkout_step/jsonschema/1-0-0")
+    'com_snowplowanalytics_snowplow_ecommerce_checkout_step'
+    >>> known_schema("iglu:com.acme/someThing/jsonschema/1-0-0")
+    ''
 
     Raises
     ------
@@ -418,7 +413,8 @@ def schema_name(address: str) -> str:
     if len(parts) < 2:
         raise TypeError("no address of a schema")
     snaked = _CAMEL.sub(r"_\1", parts[1])
-    return re.sub(r"[^a-z0-9]+", "_", f"{parts[0]}_{snaked}".lower())
+    name = re.sub(r"[^a-z0-9]+", "_", f"{parts[0]}_{snaked}".lower())
+    return name if name in ENTITIES or name in TOLD else ""
 
 
 def snake(data: Mapping[str, Any]) -> dict[str, Any]:

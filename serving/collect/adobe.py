@@ -20,6 +20,7 @@ import msgspec
 
 from features.agents import device_of
 from features.events import EVENT_NAMES
+from features.remember import Entries
 from features.settings import Settings, options_of
 from features.shop import SourceSettings
 from features.sources.adobe_events import EVENTS
@@ -36,7 +37,6 @@ from serving.collect.adobe_state import (
     state_of,
 )
 from serving.collect.adobe_xdm import records_of
-from serving.collect.entries import Entries
 from serving.collect.records import BadValueError, event_of
 from serving.http.call import Reply
 from serving.requests import Answer, View

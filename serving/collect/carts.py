@@ -221,6 +221,11 @@ def cart_key(key: bytes) -> bytes:
     return hashlib.blake2b(key, digest_size=KEY_BYTES, person=b"lotse-cart").digest()
 
 
+def erasures_of(key: bytes) -> list[Erasure]:
+    """What erases a visitor's record, and then the cart."""
+    return [Erasure(key), Erasure(cart_key(key))]
+
+
 def _quantities(products: dict[int, Product]) -> dict[int, float]:
     return {item: product.quantity for item, product in products.items() if product.quantity}
 

@@ -8,12 +8,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from features.events import hash64
 from serving.collect import TOO_MANY, Collected, Endpoint, Hit, Refused, Tools, trackers
 from serving.collect.carts import Carts
 from serving.collect.cors import TrackerCors
 from serving.collect.visitors import Anonymous
-from serving.consent import Consent
 from serving.http.bodies import Receive
 from serving.http.call import Call, Handler, Reply, Scope
 from serving.reading import TooManyError
@@ -65,7 +63,7 @@ class Collector:
     def __init__(self, events: Events, engine: Engine, keys: Keys) -> None:
         settings = engine.settings
         self._events, self._engine, self._cors = events, engine, TrackerCors(settings.cors)
-        consent = self._consent = Consent(settings.privacy, settings.session.consent)
+        consent = self._consent = engine.consent
         anonymous = Anonymous(engine.of_day)
         timeout_ms = round(settings.session.timeout_minutes * 60_000)
         carts = Carts(engine.store, engine.outage.ask, engine.keys_of, engine.look_at, timeout_ms)
@@ -92,7 +90,7 @@ class Collector:
 
         Paths come again and again. They are remembered by a hash, because some hold a visitor's id (Tealium).
         """
-        place = hash64(path)
+        place = hash(path)
         try:
             return self._paths[place]
         except KeyError:

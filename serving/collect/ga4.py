@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from features.agents import device_of
+from features.remember import Entries
 from features.trackers.ga4 import (
     DEVICES,
     EVENTS,
@@ -24,7 +25,6 @@ from features.trackers.ga4 import (
     with_items,
 )
 from serving.collect import Collected, Endpoint, Hit, Tools
-from serving.collect.entries import Entries
 from serving.collect.forms import fields
 from serving.collect.ga4_validation import MOST_EVENTS, name_problem, problems
 from serving.collect.records import BadValueError, amount, event_of

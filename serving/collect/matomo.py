@@ -22,6 +22,7 @@ import msgspec
 from features.agents import device_of
 from features.channels import Entry
 from features.events import EVENT_NAMES, hash64
+from features.remember import Entries
 from features.settings import Settings, options_of
 from features.trackers.matomo import (
     CHANNELS,
@@ -35,7 +36,6 @@ from features.trackers.matomo import (
 )
 from serving.collect import GIF, TOO_MANY, Collected, Endpoint, Hit, Refused, Tools
 from serving.collect.carts import Changed, Product
-from serving.collect.entries import Entries
 from serving.collect.matomo_requests import (
     Parameters,
     UselessError,

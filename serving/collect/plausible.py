@@ -12,8 +12,8 @@ from typing import Any, Final
 import msgspec
 
 from features.agents import device_of
+from features.remember import Entries
 from serving.collect import Collected, Endpoint, Hit, Refused, Tools
-from serving.collect.entries import Entries
 from serving.collect.records import BadValueError, amount
 from serving.http.call import Reply
 from serving.intake import EventIn

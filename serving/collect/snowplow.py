@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from features.remember import Entries
 from features.settings import Settings, options_of
 from features.trackers.snowplow import (
     DEVICES,
@@ -28,7 +29,6 @@ from features.trackers.snowplow import (
     utc_offset,
 )
 from serving.collect import GIF, Collected, Endpoint, Hit, Tools
-from serving.collect.entries import Entries
 from serving.collect.forms import fields
 from serving.collect.records import BadValueError, event_of, names_of
 from serving.collect.vocabulary import UnusableError, name_of, own_names, source_options, text

@@ -20,6 +20,7 @@ from pydantic import Field
 
 from features.agents import device_of
 from features.events import EVENT_NAMES
+from features.remember import Entries
 from features.settings import Settings, options_of
 from features.sources.tealium_event import (
     DEFAULTS,
@@ -30,7 +31,6 @@ from features.sources.tealium_event import (
     is_step,
 )
 from serving.collect import GIF, TOO_MANY, Collected, Endpoint, Hit, Refused, Tools
-from serving.collect.entries import Entries
 from serving.collect.records import BadValueError, event_of, names_of
 from serving.consent import of_tcf
 from serving.http.call import Reply

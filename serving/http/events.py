@@ -44,7 +44,7 @@ class Events:
         body = await call.body()
         if call.scope["query_string"] or b"idempotency-key" in call.headers:
             return await self._special(call, body)
-        request = Request(body)
+        request = Request(body, objected=call.engine.consent.objects(call.headers))
         try:
             await self.taken(call.engine, request)
             return Reply(JSON, encoded(request.answer))
@@ -63,7 +63,8 @@ class Events:
         if key and call.admission.key is not None:
             # no name has a space in it: what two owners of API keys call alike is not the same
             key = f"{call.admission.key.id} {key}"
-        request = Request(body, scored=wanted == "all", explained=explained, key=key)
+        objected = engine.consent.objects(call.headers)
+        request = Request(body, objected=objected, scored=wanted == "all", explained=explained, key=key)
         headers: tuple[tuple[bytes, bytes], ...] = ()
         try:
             if key:

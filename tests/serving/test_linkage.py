@@ -22,8 +22,10 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
+from features.compiler import compile_fold
 from serving.decisions import named
 from serving.pseudonyms import DAY_MS
+from serving.sessions import history_of
 from simulation.crowd import _wire
 from simulation.shop import Simulated, simulate
 from tests.serving.in_process import open_engine, post
@@ -134,24 +136,24 @@ def _compared(one: pd.DataFrame, two: pd.DataFrame) -> np.ndarray:
     return np.nan_to_num(told, nan=-1).astype(np.float32)
 
 
-def fixed_keys(folder: Path) -> Path:
-    """The same pseudonyms in every run."""
+def fixed_keys(folder: Path, *, rotate: bool = True) -> Path:
+    """The same pseudonyms in every run; rotate: another key for each day."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "pseudonym.key").write_bytes(b"p" * 32)
     for day in range(-1, 3):
-        (folder / f"day-{START // DAY_MS + day}.key").write_bytes(b"%032d" % day)
+        (folder / f"day-{START // DAY_MS + day}.key").write_bytes(b"%032d" % (day if rotate else 0))
     return folder
 
 
 def two_days(
-    trained: Path, folder: Path, count: int, *, consent: Sequence[str], same_taste: bool
+    trained: Path, folder: Path, count: int, *, consent: Sequence[str], same_taste: bool, rotate: bool = True
 ) -> list[pd.DataFrame]:
     """What is stored. same_taste: whether a person is the same one on both days, and not only of the same name."""
     one, two = first_and_second_visits(simulate(visitors=count * 4, days=14, seed=3), count)
     if not same_taste:
         np.random.default_rng(1).shuffle(two)
     days = [day_of(visits, day, consent) for day, visits in enumerate((one, two))]
-    return asyncio.run(stored(trained, fixed_keys(folder), days, len(one)))
+    return asyncio.run(stored(trained, fixed_keys(folder, rotate=rotate), days, len(one)))
 
 
 @pytest.mark.slow
@@ -161,10 +163,19 @@ def test_two_days_of_a_visitor_are_two_visitors_without_consent(trained: Path, t
 
 
 @pytest.mark.slow
-def test_the_attacker_finds_what_is_there(trained: Path, tmp_path: Path) -> None:
-    """With consent to link: otherwise the test above would show nothing but a weak attacker."""
-    days = two_days(trained, tmp_path / "linked", 600, consent=["measure", "link"], same_taste=False)
-    assert auc(days) > 0.99
+@pytest.mark.parametrize(
+    ("consent", "rotate"), [(["measure", "link"], True), (["measure"], False)], ids=["with consent", "one key"]
+)
+def test_the_attacker_finds_what_is_there(trained: Path, tmp_path: Path, consent: list[str], rotate: bool) -> None:
+    """With consent to link, or without if the day's key stayed: otherwise the test above would show nothing but a weak
+    attacker, or a small one: here are fewer people than there.
+    """
+    days = two_days(trained, tmp_path / "linked", 600, consent=consent, same_taste=False, rotate=rotate)
+    assert auc(days) > 0.95
+    # what links them is the pseudonym, of rows and of lines of the log, and what is counted over linked visits
+    days[1] = days[1].assign(visitor=np.random.default_rng(2).permutation(days[1]["visitor"].to_numpy()))
+    logged = [name for name in days[0] if name == "lines" or name.startswith("score_")]
+    assert auc(days, without=[*history_of(compile_fold()), *logged]) < 0.6
 
 
 def main() -> None:

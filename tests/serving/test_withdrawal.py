@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ import pytest
 from features.events import CONSENT_LINK
 from features.generate import layout_of
 from features.sessions import HEADER_CONSENT, HEADER_VISITOR
+from serving.collect.carts import Carts, Product, cart_key
 from serving.engine import Engine
+from serving.held import held_by
 from serving.pseudonyms import DAY_MS
 from serving.sessions import STATE_BYTES, history_of, key_of, word_of
 from tests.serving.every_store import EVERY, settings_of
@@ -138,6 +141,52 @@ def test_withdrawal_erases_and_the_session_goes_on(engine: Engine) -> None:
         told = [row for row in rows if any(row[name] is not None for name in history_of(engine.fold))]
         assert len(told) == 1  # of the visit that was handed on before nothing is told of others
         assert told[0]["previous_visit_at"] == 0 and told[0]["visitor_purchases"] == 0
+
+    run(engine, test())
+
+
+async def put_in_cart(engine: Engine) -> None:
+    """A tracker tells jane's cart, while visits may be linked."""
+    carts = Carts(engine.store, engine.outage.ask, engine.keys_of, engine.look_at, 30 * MINUTE)
+    now = time.time_ns() // 1_000_000
+    changed = await carts.exchange("jane", "", [Product(1, 2, 5.0, 1.0)], now, now, linked=True, ordered=False)
+    assert len(changed.products) == 1
+
+
+async def carts_left(engine: Engine, at_ms: int) -> list[bool]:
+    """Whether there is a cart under the lasting key, and under the day's."""
+    return [await done(engine.store.read(cart_key(key))) is not None for key in keys(engine, at_ms)]
+
+
+def test_withdrawal_erases_the_cart(engine: Engine) -> None:
+    async def test() -> None:
+        later = await two_linked_visits(engine)
+        await put_in_cart(engine)
+        assert await carts_left(engine, later) == [True, False]
+        assert await send(engine, later + MINUTE, {**VIEW, **LINKED}) == [("folded", 2)]
+        assert await carts_left(engine, later) == [True, False]
+        assert await send(engine, later + 2 * MINUTE, {**VIEW, **ALONE}) == [("folded", 3)]
+        assert await carts_left(engine, later) == [False, False]
+        # also where the lasting record was not looked for, because the day's was known
+        await put_in_cart(engine)
+        again = later + 60 * MINUTE
+        assert await send(engine, again, {**VIEW, **ALONE}) == [("started", 1)]
+        assert await carts_left(engine, later) == [False, False]
+        noted = {path.name for path in Path(engine.settings.store.closed).glob(".unlink-*")}
+        assert noted == {f".unlink-{engine.pseudonyms.at(later)('jane', True) % 2**64:016x}"}
+
+    run(engine, test())
+
+
+def test_erasure_erases_the_cart(engine: Engine) -> None:
+    async def test() -> None:
+        later = await two_linked_visits(engine)
+        await put_in_cart(engine)
+        visitor = engine.pseudonyms.at(later)("jane", True)
+        erased = await held_by(engine).erase([visitor])
+        assert (erased["records"], erased["handed_on"]) == (1, 1)
+        assert await carts_left(engine, later) == [False, False]
+        assert await done(engine.store.count()) == 0
 
     run(engine, test())
 
