@@ -170,8 +170,8 @@ class Experiment(Settings):
             raise ValueError('a winner is named when the experiment is stopped; set "status": "stopped"')
         if self.allocation.adaptive and not 0 < self.holdback < 1:
             raise ValueError(
-                f"holdback {self.holdback:g} with an adaptive allocation; set one above 0, such as 0.1: it is what effects "
-                "are measured by"
+                f"holdback {self.holdback:g} with an adaptive allocation; set one above 0, such as 0.1: effects are "
+                "measured by it"
             )
         known = [goal.name for goal in self.goals]
         for rail in self.guardrails:

@@ -20,7 +20,7 @@ from serving.bulk import ARROW, NDJSON, Bulk
 from serving.collect.dispatch import Collector, Tracked, open_collector
 from serving.explain import explain
 from serving.gate import open_gate
-from serving.http import visitors
+from serving.http import ofrep, visitors
 from serving.http.bodies import Receive
 from serving.http.call import Call, Handler, Reply, Scope, Send
 from serving.http.cors import Cors
@@ -43,6 +43,7 @@ logger = logging.getLogger("lotse.app")
 _METRICS: Final = b"text/plain; version=0.0.4; charset=utf-8"
 _SESSIONS: Final = "/v1/sessions/"
 _TOKEN: Final = "/v1/sessions/{token}"
+_FLAG: Final = f"{ofrep.FLAGS}/"
 _NOTHING: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 NO_CONTENT: Final = 204
 # Request headers that concern more than one path. Others are looked for where they are needed.
@@ -75,6 +76,8 @@ class App:
             "/v1/openapi.json": {"GET": _document},
             "/metrics": {"GET": _metrics},
             **{path: dict(methods) for path, methods in visitors.ROUTES.items()},
+            ofrep.FLAGS: {"POST": ofrep.many},
+            ofrep.FLAG: {"POST": ofrep.one},
         }
         for methods in self.routes.values():
             if "GET" in methods:
@@ -190,6 +193,8 @@ class App:
             label = f"{_TOKEN}{slash}{tail}"
             if label in self.routes:
                 return label, token, self.routes[label]
+        if path.startswith(_FLAG):
+            return ofrep.FLAG, path[len(_FLAG) :], self.routes[ofrep.FLAG]
         tracked = self.tracked(path)
         return ("other", "", {}) if tracked is None else tracked.route
 

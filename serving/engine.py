@@ -11,7 +11,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -21,12 +21,15 @@ from urllib.parse import urlsplit
 from features.compiler import compile_fold
 from features.events import CONSENT_LINK, hash64
 from features.pseudonyms import load_key
-from features.sessions import DUPLICATE, HEADER_EVENTS, HEADER_LAST_AT, HEADER_STARTED_AT, STATUS_NAMES
+from features.sessions import DUPLICATE, HEADER_CONSENT, HEADER_EVENTS, HEADER_LAST_AT, HEADER_STARTED_AT, STATUS_NAMES
 from features.shop import ShopSettings
 from serving.closed import ClosedFiles
 from serving.collect.carts import cart_key, erasures_of
 from serving.consent import Consent
 from serving.decisions import OPTED_OUT, DecisionLog
+from serving.experiments.assignments import unpack
+from serving.experiments.flags import Flag, Subject
+from serving.experiments.live import Experiments
 from serving.explain import Asked
 from serving.handover import ParquetSink
 from serving.lineup import Lineup
@@ -39,6 +42,7 @@ from serving.requests import Answer, Request, View
 from serving.rows import matrix_of
 from serving.scorer import Scorer, Scores
 from serving.sessions import (
+    Assigning,
     Ending,
     Erasure,
     Expiry,
@@ -75,6 +79,7 @@ class Engine:
         self.settings, self.shop = settings, shop
         self.watcher = Watcher(settings)
         self.metrics = Metrics(lambda: self.lineup)
+        self.experiments = Experiments(settings.experiments, settings.models.heads, compile_fold())
         self._swap(self.watcher.start(compile_fold()))
         self.store = open_store(settings.store)
         self.metrics.register(self.watcher)
@@ -149,8 +154,17 @@ class Engine:
         except StoreError as error:
             self.outage.failed(_EVENTS, error)
             return self._answer_without(requests, count, received, write or _drawn())
-        self._answer_all(requests, turn, received=received)
+        if assignings := self._answer_all(requests, turn, received=received):
+            try:
+                self.store.apply(assignings, alone=True)
+            except StoreError as error:
+                self._unassigned(error)
         return None
+
+    def _unassigned(self, error: StoreError) -> None:
+        """An exposure could not be noted: the next request will, with the same arm by the same table."""
+        self.outage.failed(_EVENTS, error)
+        self.metrics.store_errors[_EVENTS] += 1
 
     async def _answer_later(self, requests: Sequence[Request], turn: Turn, received: int, write: int) -> None:
         if not self.outage.active:
@@ -160,7 +174,11 @@ class Engine:
             except StoreError as error:
                 self.outage.failed(_EVENTS, error)
             else:
-                self._answer_all(requests, turn, received=received)
+                if assignings := self._answer_all(requests, turn, received=received):
+                    try:
+                        await self.outage.ask(lambda: self.store.apply(assignings))
+                    except StoreError as error:
+                        self._unassigned(error)
                 return
         await self._answer_without(requests, sum(len(request.events) for request in requests), received, write)
 
@@ -199,7 +217,11 @@ class Engine:
         turn.advance([Found(visit, None, ()) for visit in turn.visits.values()])
         self._answer_all(requests, turn, STORE_UNREACHABLE, received=received)
 
-    def _answer_all(self, requests: Sequence[Request], turn: Turn, reason: str = "", *, received: int) -> None:
+    def _answer_all(
+        self, requests: Sequence[Request], turn: Turn, reason: str = "", *, received: int
+    ) -> list[Assigning]:
+        """Have every answer ready; returns what its experiments assign."""
+        assignings: list[Assigning] = []
         turn.finish(scored=any(request.scored for request in requests))
         self.closed.unlink(turn.withdrawn)
         sign, counts, logged = self._tokens.sign, self.metrics.events, self.decisions.sample > 0
@@ -228,6 +250,8 @@ class Engine:
                 if logged and self.decisions.drawn():
                     asked = [] if objecting else group.sheet.asked(place)
                     self.decisions.note(request.raws[len(answers) - 1], answer, asked, received)
+            if request.flags is not None:
+                assignings += self.experiments.flag(request, answers, received)
             if reason:
                 for answer in answers:
                     answer.reason = reason
@@ -237,6 +261,7 @@ class Engine:
         turn.close()
         if turn.lineup is not self.lineup:
             self.metrics.scored(turn.lineup.tally())
+        return assignings
 
     def _earlier(self, raw: str, linked: bool, now_ms: int) -> list[bytes]:
         """Keys under which a visitor's open session may lie; raw ids live as long as the request."""
@@ -287,18 +312,39 @@ class Engine:
         started, idle_ms = int(header[HEADER_STARTED_AT]), now - int(header[HEADER_LAST_AT])
         if started_at not in (None, started) or idle_ms > sessions.timeout_ms:
             return None
-        events = int(header[HEADER_EVENTS])
-        if objects(value):
-            said = self._neutral
-            return View(started, events, max(idle_ms, 0) / 1000, said.scores, {}, said.decided, said.reasons, [])
+        events, idle_seconds = int(header[HEADER_EVENTS]), max(idle_ms, 0) / 1000
         scorer = generation.scorer(visitor)
         sheet = scorer.sheet()
         sheet.read(sessions.fold, sessions.record, now)
-        sheet.score(1)
-        scores, decided, reasons = sheet.scores()
-        asked = sheet.asked() if explained else []
+        row = sheet.rows[0, 0].copy()
+        if objects(value):
+            said, versions, asked = self._neutral, {}, []
+        else:
+            sheet.score(1)
+            said, versions = sheet.scores(), scorer.versions
+            asked = sheet.asked() if explained else []
         scorer.give_back(sheet)
-        return View(started, events, max(idle_ms, 0) / 1000, scores, scorer.versions, decided, reasons, asked)
+        subject = Subject(
+            visitor, started, events, idle_seconds, max(now - started, 0) / 1000, said.scores, row,
+            int(header[HEADER_CONSENT]), unpack(sessions.assigned(value)),
+        )  # fmt: skip
+        return View(
+            started, events, idle_seconds, said.scores, versions, said.decided, said.reasons, asked, subject, sessions
+        )
+
+    async def flags_of(
+        self,
+        view: View,
+        keys: Sequence[str],
+        now_ms: int,
+        more: Mapping[str, Any] | None = None,
+        forced: Mapping[str, str] | None = None,
+    ) -> dict[str, Flag]:
+        """Flags of a session that was looked at, all if no keys are named; what they assign is noted."""
+        flags, assigning = self.experiments.flags_of(view, keys, now_ms, more, forced)
+        if assigning is not None:
+            await self.outage.ask(partial(self.store.apply, [assigning]))
+        return flags
 
     async def look_at(self, raw: str, at_ms: int | None = None) -> View | None:
         """The running session of a visitor (a tracker's id), whatever the consent; None if there is none.
@@ -361,6 +407,8 @@ class Engine:
                 if request.scored:
                     answer.scores, answer.models = view.scores, view.models
                     answer.decided, answer.reasons, asked = view.decided, view.reasons, view.asked
+                if request.flags is not None:
+                    answer.flags = await self.flags_of(view, request.flags, received)
                 break
             if request.scored:
                 answer.session = self._tokens.sign(whose, started_at)

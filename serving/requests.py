@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from serving.experiments.flags import Flag
 from serving.explain import Asked, Explanation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from features.events import Event
+    from serving.experiments.flags import Subject
     from serving.intake import EventIn
+    from serving.sessions import Sessions
     from serving.turn import Seat
 
 
@@ -30,6 +33,7 @@ class Answer(msgspec.Struct, omit_defaults=True, kw_only=True):
     decided: list[str] = []
     reasons: dict[str, str] = {}
     reason: str = ""
+    flags: dict[str, Flag] = {}
     explanations: dict[str, Explanation] = {}
 
 
@@ -37,6 +41,7 @@ class View(NamedTuple):
     """A session as of a moment.
 
     started_at: ms UTC; idle_seconds: since its latest event; asked: what its scores were made of, if that was wanted.
+    subject: as experiments see it; sessions: of the fold that folds it.
     """
 
     started_at: int
@@ -47,6 +52,8 @@ class View(NamedTuple):
     decided: list[str]
     reasons: dict[str, str]
     asked: list[Asked]
+    subject: Subject
+    sessions: Sessions
 
 
 class Request:
@@ -58,6 +65,7 @@ class Request:
     scored: whether scores are asked for, else the events are only folded; explained: whether to keep in `asked`, for
     each event, what its scores were made of.
     key: the Idempotency-Key, by which records know its writes again.
+    flags: keys of the flags that are asked for, all if it is empty; None if none are.
     objected: whether the browser objects (GPC, DNT), which narrows the consent of the body's events.
     wires: its events if a tracker's adapter has read them; then a bad one does not keep the others out, and `dropped`
     holds why it was.
@@ -71,6 +79,7 @@ class Request:
         "dropped",
         "events",
         "explained",
+        "flags",
         "key",
         "many",
         "objected",
@@ -82,12 +91,19 @@ class Request:
     )
 
     def __init__(
-        self, body: bytes, *, objected: bool = False, scored: bool = True, explained: bool = False, key: str = ""
+        self,
+        body: bytes,
+        *,
+        objected: bool = False,
+        scored: bool = True,
+        explained: bool = False,
+        key: str = "",
+        flags: Sequence[str] | None = None,
     ) -> None:
         self.body, self.objected, self.many = body, objected, False
         self.wires: Sequence[EventIn] | None = None
         self.dropped: list[str] = []
-        self.scored, self.explained, self.key = scored, explained, key
+        self.scored, self.explained, self.key, self.flags = scored, explained, key, flags
         self.asked: list[list[Asked]] = []
         self.events: list[Event] = []
         self.raws: list[str] = []

@@ -131,6 +131,12 @@ class ModelSettings(Settings):
     canary_share: float = Field(0, ge=0, le=1)
 
 
+class ExperimentSettings(Settings):
+    """Where flags and experiments are defined."""
+
+    file: str = "configs/experiments.json"
+
+
 class TlsSettings(Settings):
     """Encrypted connections."""
 
@@ -265,6 +271,7 @@ class ServingSettings(Settings):
     forward: ForwardSettings = ForwardSettings()
     privacy: PrivacySettings = PrivacySettings()
     decisions: DecisionSettings = DecisionSettings()
+    experiments: ExperimentSettings = ExperimentSettings()
 
     @field_validator("prior")
     @classmethod

@@ -93,6 +93,9 @@ class Worker:
             asyncio.create_task(_again_and_again("logging decisions", self.engine.log_decisions, _TELL_SECONDS)),
             asyncio.create_task(_again_and_again("telling of old sessions", self.engine.share_usage, share_seconds)),
             asyncio.create_task(_again_and_again("reading the keys", self._follow_keys, _FOLLOW_SECONDS)),
+            asyncio.create_task(
+                _again_and_again("reading experiments", self.engine.experiments.follow, _FOLLOW_SECONDS)
+            ),
             asyncio.create_task(_again_and_again("telling the metrics", self._tell_metrics, _TELL_SECONDS)),
             asyncio.create_task(self._watch.run()),
             asyncio.create_task(self.engine.follow_models()),

@@ -22,15 +22,16 @@ from serving.experiments.ruleset import Ruleset, asked_by
 FILE: Final = "configs/experiments.json"
 # What every session has beside scores and features.
 OWN: Final = ("id", "session", "visitor", "consent", "declared", "events", "idle_seconds")
+# As far as GrowthBook's SDKs let weights be off.
+_WHOLE: Final = 0.01
 _SECTIONS: Final = ("attributes", "experiments", "features", "savedGroups", "contextualBandits")
-_UNITS: Final = {"session": "session", "visitor": "visitor"}
 
 
 class Trial(NamedTuple):
-    """An experiment as it runs: its definition, the rule of a feature that names it, and its tables of probabilities.
+    """An experiment as it runs: its definition, and the rule of a feature that names it.
 
-    number: `hash64` of its key; feature, rule: which rule, and its place there; variations: values of its arms, those of
-    killed arms the control's.
+    number: `hash64` of its key; feature, rule: which rule, and its place there; variations: values of its arms, the
+    control's for those that were killed.
     """
 
     key: str
@@ -92,3 +93,136 @@ def parse(text: bytes, known: Collection[str], origin: str = FILE) -> Configurat
     if not isinstance(content, dict):
         raise SettingsError(f'{origin}: expected an object such as {{"features": {{...}}, "experiments": {{...}}}}')
     return Configuration(content, known, origin)
+
+
+def _problems(content: Mapping[str, Any], known: Collection[str]) -> Iterator[str]:
+    """What is wrong with the features, each with its place."""
+    for section in content:
+        if section not in _SECTIONS:
+            yield f"$.{section}: unknown section; known: {', '.join(_SECTIONS)}"
+    declared, features = content.get("attributes", []), content.get("features", {})
+    if not isinstance(declared, list) or not all(isinstance(one, str) for one in declared):
+        yield '$.attributes: expected the names of what callers pass, such as ["country"]'
+        declared = []
+    if not isinstance(features, dict):
+        yield '$.features: expected an object such as {"help": {"defaultValue": "none", "rules": []}}'
+        return
+    spans: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
+    for key, feature in features.items():
+        place = f"$.features.{key}"
+        if not isinstance(feature, dict) or not isinstance(feature.get("rules", []), list):
+            yield f'{place}: expected an object such as {{"defaultValue": false, "rules": []}}'
+            continue
+        if "defaultValue" not in feature:
+            yield f"{place}.defaultValue: is missing; it is what everybody gets for whom no rule is"
+        for number, rule in enumerate(feature.get("rules", [])):
+            yield from _of_rule(f"{place}.rules[{number}]", key, rule, {*known, *declared}, content, spans)
+    for name, taken in spans.items():
+        for (begin, end, one), (later, _, other) in pairwise(sorted(taken)):
+            if later < end and one != other:
+                yield (
+                    f"namespace {name!r}: {one} has {begin:g} to {end:g} and {other} begins at {later:g}, which some "
+                    f"would be in both of; let {other} begin at {end:g}"
+                )
+
+
+def _of_rule(
+    place: str,
+    feature: str,
+    rule: Any,
+    known: Collection[str],
+    content: Mapping[str, Any],
+    spans: dict[str, list[tuple[float, float, str]]],
+) -> Iterator[str]:
+    if not isinstance(rule, dict):
+        yield f"{place}: expected an object"
+        return
+    for name in asked_by(rule):
+        if name not in known:
+            yield (
+                f"{place}: unknown attribute {name!r}; known are the scores, every feature (`lotse features list`), "
+                f"{', '.join(OWN)}, and what is named in $.attributes"
+            )
+    yield from _of_variations(place, feature, rule, content.get("experiments", {}))
+    span = rule.get("namespace")
+    if span is not None:
+        if not (isinstance(span, list) and len(span) == 3 and 0 <= span[1] < span[2] <= 1):
+            yield f'{place}.namespace: expected a name and a part of 0 to 1, such as ["checkout", 0, 0.5]'
+        else:
+            spans[str(span[0])].append((span[1], span[2], str(rule.get("key") or feature)))
+
+
+def _of_variations(place: str, feature: str, rule: Mapping[str, Any], experiments: Mapping[str, Any]) -> Iterator[str]:
+    variations, weights = rule.get("variations"), rule.get("weights")
+    if variations is None:
+        return
+    if not isinstance(variations, list):
+        yield f"{place}.variations: expected a list of values"
+        return
+    experiment = experiments.get(rule.get("key") or feature)
+    if isinstance(experiment, dict):
+        arms = experiment.get("arms", ())
+        if len(variations) != len(arms):
+            yield f"{place}.variations: expected one for each arm of the experiment: {', '.join(map(str, arms))}"
+        if weights is not None:
+            yield f"{place}.weights: the shares of the experiment decide; leave the weights out"
+    elif weights is not None:
+        if not isinstance(weights, list) or not all(isinstance(one, (int, float)) for one in weights):
+            yield f"{place}.weights: expected numbers"
+        elif len(weights) != len(variations):
+            yield f"{place}.weights: {len(weights)} for {len(variations)} variations; give one for each"
+        elif abs(sum(weights) - 1) > _WHOLE:
+            yield f"{place}.weights: they add up to {sum(weights):g}; they must add up to 1"
+
+
+def _compiled(
+    key: str, feature: Mapping[str, Any], definitions: Mapping[str, Experiment], origin: str
+) -> tuple[dict[str, Any], list[Trial]]:
+    """A feature for GrowthBook's package, and its trials, whose rules stay: they say whom an experiment is for."""
+    rules, trials = [], []
+    for number, rule in enumerate(feature.get("rules", [])):
+        name = rule.get("key") or key
+        definition = definitions.get(name) if "variations" in rule else None
+        if definition is None:
+            rules.append({**rule, "id": str(number)})
+        elif definition.status == "running":
+            rules.append({**rule, "id": str(number), "hashAttribute": definition.unit, "hashVersion": 2})
+            trials.append(_trial(name, key, number, rule, definition, origin))
+        elif definition.winner:
+            value = rule["variations"][definition.arms.index(definition.winner)]
+            kept = {part: rule[part] for part in ("condition", "parentConditions") if part in rule}
+            rules.append({**kept, "force": value, "id": str(number)})
+    return {**feature, "rules": rules}, trials
+
+
+def _trial(name: str, feature: str, number: int, rule: Mapping[str, Any], definition: Experiment, origin: str) -> Trial:
+    goal = next(goal for goal in definition.goals if goal.primary)
+    try:
+        plan = Plan(
+            definition.arms, definition.shares, allocation_of(definition.allocation.model_dump()),
+            Goal(goal.kind, goal.better), definition.holdback, definition.minimum_share,
+        )  # fmt: skip
+    except SettingsError as error:
+        raise SettingsError(f"{origin}: $.experiments.{name}: {error}") from None
+    shown = [0 if arm in definition.killed else place for place, arm in enumerate(definition.arms)]
+    variations = tuple(rule["variations"][place] for place in shown)
+    return Trial(name, hash64(name), definition, plan, feature, number, variations, str(rule.get("seed") or name))
+
+
+def _check_all_used(definitions: Mapping[str, Experiment], trials: Mapping[str, Trial], origin: str) -> None:
+    for key, definition in definitions.items():
+        if definition.status == "running" and key not in trials:
+            raise SettingsError(
+                f'{origin}: $.experiments.{key}: no rule of any feature names it; add a rule with "key": {key!r} and a '
+                "variation for each arm, or make it a draft"
+            )
+
+
+def nothing(known: Collection[str]) -> Configuration:
+    """No features and no experiments."""
+    return Configuration({}, known)
+
+
+def tables(configuration: Configuration, now_ms: int) -> dict[str, Table]:
+    """Probabilities to begin with, by experiment."""
+    return {key: trial.plan.table(trial.plan.nothing(), now_ms) for key, trial in configuration.trials.items()}

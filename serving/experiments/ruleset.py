@@ -60,26 +60,31 @@ class Ruleset:
         return eval_feature(key, EvaluationContext(user, self._global, StackContext()))
 
 
+def asked_by(rule: Mapping[str, Any]) -> Iterator[str]:
+    """First parts of the paths of the attributes that a rule asks for."""
+    yield from _in_condition(rule.get("condition"))
+    if "force" not in rule or "coverage" in rule:
+        yield rule.get("hashAttribute", "id")
+        if "fallbackAttribute" in rule:
+            yield rule["fallbackAttribute"]
+    for one in rule.get("filters", ()):
+        yield one.get("attribute", "id")
+
+
 def _mentioned(content: Mapping[str, Any]) -> Iterator[str]:
     """First parts of the paths of all attributes that are asked for."""
     for feature in content.get("features", {}).values():
         for rule in feature.get("rules", ()):
-            yield from _asked(rule.get("condition"))
-            if "force" not in rule or "coverage" in rule:
-                yield rule.get("hashAttribute", "id")
-                if "fallbackAttribute" in rule:
-                    yield rule["fallbackAttribute"]
-            for one in rule.get("filters", ()):
-                yield one.get("attribute", "id")
+            yield from asked_by(rule)
     for bandit in content.get("contextualBandits", {}).values():
         for context in bandit.get("contexts", ()):
-            yield from _asked(context.get("condition"))
+            yield from _in_condition(context.get("condition"))
     for group in content.get("savedGroups", {}).values():
         if isinstance(group, Mapping):
-            yield from _asked(group.get("condition"))
+            yield from _in_condition(group.get("condition"))
 
 
-def _asked(condition: Any) -> Iterator[str]:
+def _in_condition(condition: Any) -> Iterator[str]:
     """First parts of the paths in a condition; what stands under a path are operators and values."""
     if not isinstance(condition, Mapping):
         return
@@ -88,6 +93,6 @@ def _asked(condition: Any) -> Iterator[str]:
             yield name.partition(".")[0]
         elif isinstance(value, Sequence) and not isinstance(value, str):
             for one in value:
-                yield from _asked(one)
+                yield from _in_condition(one)
         else:
-            yield from _asked(value)
+            yield from _in_condition(value)

@@ -9,8 +9,11 @@ from serving.settings import CorsSettings
 Header = tuple[bytes, bytes]
 
 # What a page may send along, and what it may read.
-_REQUEST_HEADERS: Final = b"authorization, content-encoding, content-type, idempotency-key, last-event-id, x-request-id"
-_EXPOSED: Final = b"idempotency-replayed, retry-after, x-request-id"
+_REQUEST_HEADERS: Final = (
+    b"authorization, content-encoding, content-type, idempotency-key, if-none-match, last-event-id, x-api-key, "
+    b"x-request-id"
+)
+_EXPOSED: Final = b"etag, idempotency-replayed, retry-after, x-request-id"
 
 
 class Cors:

@@ -53,18 +53,21 @@ class Events:
                 call.admission.brought(len(request.events))
 
     async def _special(self, call: Call, body: bytes) -> Reply:
-        engine, query = call.engine, call.query("scores", "explain")
+        engine, query = call.engine, call.query("scores", "explain", "flags")
         wanted, explained = query.get("scores", ["all"])[-1], switch(query, "explain")
         if wanted not in ("all", "none"):
             raise Problem(422, f"query parameter scores: found {wanted[:80]!r}, expected all or none")
         if explained and wanted == "none":
             raise Problem(422, "explain=true explains scores, and scores=none asks for none; send one of them")
+        flags = flags_asked(engine, query)
+        if flags is not None and wanted == "none":
+            raise Problem(422, "flags depend on scores, and scores=none asks for none; send one of them")
         key = name_of(call.headers[b"idempotency-key"]) if b"idempotency-key" in call.headers else ""
         if key and call.admission.key is not None:
             # no name has a space in it: what two owners of API keys call alike is not the same
             key = f"{call.admission.key.id} {key}"
         objected = engine.consent.objects(call.headers)
-        request = Request(body, objected=objected, scored=wanted == "all", explained=explained, key=key)
+        request = Request(body, objected=objected, scored=wanted == "all", explained=explained, key=key, flags=flags)
         headers: tuple[tuple[bytes, bytes], ...] = ()
         try:
             if key:
@@ -171,6 +174,29 @@ class Events:
         for request in requests:
             for visit, _ in request.seats:
                 self._streams.wake(visit.key)
+
+
+def flags_asked(engine: Engine, query: dict[str, list[str]]) -> list[str] | None:
+    """The keys of `flags=help,offer`, none of `flags=all` (which means all), None without it.
+
+    Raises
+    ------
+    Problem
+        422: no such flag.
+    """
+    if "flags" not in query:
+        return None
+    asked = query["flags"][-1]
+    if asked == "all":
+        return []
+    keys, known = asked.split(","), engine.experiments.configuration.ruleset.keys
+    for key in keys:
+        if key not in known:
+            raise Problem(
+                422,
+                f"query parameter flags: found {key[:80]!r}, expected all or some of {', '.join(known) or 'none'}",
+            )
+    return keys
 
 
 def _failed(waiting: list[_Waiting], error: Exception) -> None:

@@ -1,0 +1,179 @@
+"""Flags of a session: which value each feature has for it, and what its experiments assign.
+
+A rule that names an experiment says whom it is for, whatever the arm: its conditions on scores are evaluated for the
+control, too. At the moment when one holds for the first time the session is exposed: its arm is chosen by the
+experiment's table of probabilities, and noted with that probability and with what the session looked like. From then on
+it keeps its arm, whatever its scores become.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+from growthbook.core import gbhash
+
+from features.allocation import Table
+from features.events import CONSENT_LINK, CONSENTS
+from serving.experiments.assignments import FORCED, HOLDBACK, VISITOR, Assignment
+from serving.experiments.configuration import Configuration, Trial
+
+# GrowthBook's sources as OFREP's reasons.
+_REASONS: Final = {"force": "TARGETING_MATCH", "experiment": "SPLIT", "defaultValue": "STATIC"}
+_HASH_VERSION: Final = 2
+
+
+class Flag(msgspec.Struct, omit_defaults=True):
+    """What a feature is for a session; variant: the arm of an experiment; reason: as OFREP has them."""
+
+    value: Any
+    variant: str = ""
+    reason: str = "STATIC"
+
+
+class Subject(NamedTuple):
+    """Who asks.
+
+    visitor: a pseudonym; started_at: of the session, ms UTC; row: its features, float32 (F,); scores: by head.
+    consent: bits; assigned: what it has already; age_seconds: of the session.
+    """
+
+    visitor: int
+    started_at: int
+    events: int
+    idle_seconds: float
+    age_seconds: float
+    scores: Mapping[str, float]
+    row: np.ndarray
+    consent: int
+    assigned: Sequence[Assignment]
+
+
+class Evaluator:
+    """Evaluates by one configuration and one fold.
+
+    Raises
+    ------
+    KeyError
+        Of `evaluate`: no such feature.
+    """
+
+    def __init__(self, configuration: Configuration, tables: Mapping[str, Table], names: Sequence[str]) -> None:
+        self.configuration = configuration
+        self._tables = tables
+        places = {name: place for place, name in enumerate(names)}
+        asked = configuration.ruleset.attributes
+        self._features = [(name, places[name]) for name in asked if name in places]
+        self._own: list[tuple[str, Callable[[Subject], Any]]] = [
+            (name, make) for name, make in _OWN.items() if name in asked
+        ]
+
+    def attributes(self, subject: Subject, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What conditions may ask for; more: what a caller passes, which cannot say otherwise than we know."""
+        found: dict[str, Any] = dict(more or {})
+        for name, make in self._own:
+            found[name] = make(subject)
+        row = subject.row
+        for name, place in self._features:
+            value = float(row[place])
+            if value == value:  # noqa: PLR0124  (NaN: without its consent a feature is missing)
+                found[name] = value
+            else:
+                found.pop(name, None)
+        found.update(subject.scores)
+        return found
+
+    def evaluate(
+        self,
+        subject: Subject,
+        keys: Iterable[str],
+        now_ms: int,
+        more: Mapping[str, Any] | None = None,
+        forced: Mapping[str, str] | None = None,
+    ) -> tuple[dict[str, Flag], list[Assignment]]:
+        """Flags by key, and what is assigned now for the first time; forced: arms by experiment that a person chose."""
+        attributes, new = self.attributes(subject, more), []
+        assigned = {one.experiment: one for one in subject.assigned}
+        flags = {}
+        for key in keys:
+            result = self.configuration.ruleset.evaluate(key, attributes)
+            trials = self.configuration.by_feature[key]
+            found = None
+            if trials:
+                rule = int(result.ruleId) if result.ruleId else math.inf
+                trial = next((one for one in trials if one.rule < rule and one.number in assigned), None)
+                if trial is None and result.source == "experiment":
+                    trial = next((one for one in trials if one.rule == rule), None)
+                if trial is not None:
+                    found = assigned.get(trial.number)
+                    if found is None:
+                        found = self._assign(trial, subject, now_ms, (forced or {}).get(trial.key))
+                        assigned[trial.number] = found
+                        new.append(found)
+                    flags[key] = Flag(trial.variations[found.arm], trial.definition.arms[found.arm], "SPLIT")
+            if found is None:
+                variant = str(result.experimentResult.key) if result.experimentResult else ""
+                flags[key] = Flag(result.value, variant, _REASONS.get(result.source, "UNKNOWN"))
+        return flags, new
+
+    def _assign(self, trial: Trial, subject: Subject, now_ms: int, forced: str | None) -> Assignment:
+        definition = trial.definition
+        lasting = definition.unit == "visitor" and bool(subject.consent & CONSENT_LINK)
+        unit = _OWN[definition.unit](subject)
+        flags = VISITOR if lasting else 0
+        if forced is not None:
+            arm, propensity, flags = definition.arms.index(forced), 1.0, flags | FORCED
+        else:
+            held = _number(f"{trial.seed} holdback", unit) < definition.holdback
+            flags |= HOLDBACK if held else 0
+            score = subject.scores.get(definition.risk)
+            arm, propensity = self._tables[trial.key].choose(_number(trial.seed, unit), score, held=held)
+        bounce, conversion, leaving = (subject.scores.get(head, math.nan) for head in ("bounce", "conversion", "exit"))
+        return Assignment(
+            trial.number, now_ms, propensity, subject.age_seconds, bounce, conversion, leaving,
+            subject.events, arm, definition.phase, flags,
+        )  # fmt: skip
+
+
+def flags_without_session(
+    configuration: Configuration, context: Mapping[str, Any], keys: Iterable[str]
+) -> dict[str, Flag]:
+    """Flags by what a caller says alone. No session is known to experiments, so nobody is in one."""
+    attributes = {name: value for name, value in context.items() if name not in _OWN}
+    found = {}
+    for key in keys:
+        result = configuration.ruleset.evaluate(key, attributes)
+        found[key] = Flag(result.value, reason=_REASONS.get(result.source, "UNKNOWN"))
+    return found
+
+
+def _number(seed: str, unit: str) -> float:
+    """A unit's own number in [0, 1), as GrowthBook hashes."""
+    number = gbhash(seed, unit, _HASH_VERSION)
+    assert number is not None
+    return number
+
+
+def _session(subject: Subject) -> str:
+    return f"{subject.visitor % 2**64:x}-{subject.started_at:x}"
+
+
+def _visitor(subject: Subject) -> str:
+    return f"{subject.visitor % 2**64:x}"
+
+
+def _consent(subject: Subject) -> list[str]:
+    return [name for name, bit in CONSENTS.items() if subject.consent & bit]
+
+
+_OWN: Final[Mapping[str, Callable[[Subject], Any]]] = {
+    "id": _session,
+    "session": _session,
+    "visitor": _visitor,
+    "consent": _consent,
+    "events": lambda subject: subject.events,
+    "idle_seconds": lambda subject: subject.idle_seconds,
+}

@@ -1,0 +1,293 @@
+"""Flags and experiments in the answers to events and over OFREP: who is in, what is assigned, and what stays."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from features.settings import SettingsError
+from serving.app import App
+from serving.experiments.assignments import FORCED, HOLDBACK, unpack
+from serving.sessions import key_of
+from tests.serving.in_process import client, engine_of, start
+
+HELP: dict[str, Any] = {
+    "features": {
+        "help": {
+            "defaultValue": "none",
+            "rules": [
+                {"condition": {"purchases": {"$gt": 0}}, "force": "thanks"},
+                {"key": "offer", "condition": {"cart_adds": {"$gte": 1}}, "variations": ["none", "banner", "chat"]},
+            ],
+        },
+        "price": {"defaultValue": 1.0, "rules": [{"condition": {"country": "DE"}, "force": 2.0}]},
+    },
+    "experiments": {
+        "offer": {
+            "arms": ["control", "banner", "chat"],
+            "shares": [0.5, 0.3, 0.2],
+            "holdback": 0.2,
+            "goals": [{"name": "purchase", "primary": True}],
+        }
+    },
+    "attributes": ["country"],
+}
+OFFER = HELP["experiments"]["offer"]
+
+
+def service(folder: Path, content: dict[str, Any] | None = None, *overrides: str) -> App:
+    """One with these flags, and a store in memory."""
+    path = folder / "experiments.json"
+    path.write_text(json.dumps(HELP if content is None else content))
+    return start(folder, f"experiments.file={path}", *overrides)
+
+
+async def event(http: httpx.AsyncClient, visitor: str, name: str, query: str = "flags=all", **more: Any) -> Any:
+    answer = await http.post(f"/v1/events?{query}", json={"visitor": visitor, "name": name, **more})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_a_condition_is_for_every_arm_and_an_arm_stays(tmp_path: Path) -> None:
+    app = service(tmp_path)
+
+    async def run() -> None:
+        engine, arms = engine_of(app), Counter[str]()
+        async with client(app) as http:
+            for number in range(400):
+                visitor = f"v{number}"
+                first = await event(http, visitor, "page_view")
+                assert first["flags"]["help"] == {"value": "none"} and first["flags"]["price"] == {"value": 1.0}
+                exposed = (await event(http, visitor, "add_to_cart"))["flags"]["help"]
+                assert exposed["reason"] == "SPLIT"
+                arms[exposed["variant"]] += 1
+                assert exposed["value"] == {"control": "none"}.get(exposed["variant"], exposed["variant"])
+                again = await event(http, visitor, "view_item", "flags=help")
+                assert again["flags"] == {"help": exposed}
+                looked = await http.post(
+                    "/ofrep/v1/evaluate/flags/help", json={"context": {"targetingKey": again["session"]}}
+                )
+                assert looked.json() == {"key": "help", **exposed}
+                key = key_of(engine.opened(again["session"])[0])
+                (noted,) = unpack(engine.sessions.assigned(engine.store.read(key)))  # type: ignore[arg-type]
+                assert noted.arm == ["control", "banner", "chat"].index(exposed["variant"])
+                assert noted.propensity == pytest.approx([0.5, 0.3, 0.2][noted.arm])
+                assert noted.age_events == 2 and noted.flags in (0, HOLDBACK)
+        # four deviations
+        assert abs(arms["control"] - 200) < 40 and abs(arms["banner"] - 120) < 37 and abs(arms["chat"] - 80) < 32
+
+    asyncio.run(run())
+
+
+def test_a_rule_before_the_experiment_goes_first(tmp_path: Path) -> None:
+    app = service(tmp_path)
+
+    async def run() -> None:
+        async with client(app) as http:
+            await event(http, "anna", "add_to_cart")
+            bought = await event(http, "anna", "purchase", value=10)
+            assert bought["flags"]["help"] == {"value": "thanks", "reason": "TARGETING_MATCH"}
+
+    asyncio.run(run())
+
+
+def test_several_events_in_a_request(tmp_path: Path) -> None:
+    app = service(tmp_path)
+
+    async def run() -> None:
+        async with client(app) as http:
+            names = ["page_view", "add_to_cart", "view_item"]
+            events = [{"visitor": visitor, "name": name} for name in names for visitor in ("anna", "bert")]
+            answer = await http.post("/v1/events?flags=help", json=events)
+            flags = [one["flags"]["help"] for one in answer.json()["results"]]
+            assert flags[0] == flags[1] == {"value": "none"}
+            assert flags[2] == flags[4] and flags[3] == flags[5] and flags[2]["reason"] == "SPLIT"
+            without = await http.post("/v1/events", json=events)
+            assert all("flags" not in one for one in without.json()["results"])
+
+    asyncio.run(run())
+
+
+def test_ofrep(tmp_path: Path) -> None:
+    app = service(tmp_path)
+
+    async def run() -> None:
+        async with client(app) as http:
+            token = (await event(http, "anna", "add_to_cart"))["session"]
+
+            async def ask(path: str = "", headers: dict[str, str] | None = None, **context: Any) -> httpx.Response:
+                return await http.post(
+                    f"/ofrep/v1/evaluate/flags{path}", json={"context": context}, headers=headers or {}
+                )
+
+            every = await ask(targetingKey=token, country="DE")
+            flags = {flag.pop("key"): flag for flag in every.json()["flags"]}
+            assert flags["price"] == {"value": 2.0, "reason": "TARGETING_MATCH"} and b'"value":2.0' in every.content
+            assert flags["help"]["reason"] == "SPLIT"
+            tag = every.headers["etag"]
+            same = await ask(headers={"if-none-match": tag}, targetingKey=token, country="DE")
+            assert same.status_code == 304 and same.content == b"" and same.headers["etag"] == tag
+            other = await ask(headers={"if-none-match": tag}, targetingKey=token, country="FR")
+            assert other.status_code == 200 and other.headers["etag"] != tag
+            await event(http, "anna", "page_view", "")
+            moved = await ask(headers={"if-none-match": tag}, targetingKey=token, country="DE")
+            assert moved.status_code == 200
+            # the visitor by the tracker's id, as a server knows it; and somebody who is not here
+            named = await ask("/help", targetingKey="anna")
+            assert named.json() == {"key": "help", **flags["help"]}
+            nobody = await ask("/help", targetingKey="nobody", cart_adds=3)
+            assert nobody.json() == {"key": "help", "value": "none", "reason": "STATIC"}
+            for path, body, status, code in (
+                ("/other", {"context": {"targetingKey": token}}, 404, "FLAG_NOT_FOUND"),
+                ("/help", {"context": {}}, 400, "TARGETING_KEY_MISSING"),
+                ("", {}, 400, "TARGETING_KEY_MISSING"),
+                ("", {"context": 7}, 400, "INVALID_CONTEXT"),
+                ("", [], 400, "PARSE_ERROR"),
+            ):
+                refused = await http.post(f"/ofrep/v1/evaluate/flags{path}", json=body)
+                assert (refused.status_code, refused.json()["errorCode"]) == (status, code)
+                assert refused.json()["errorDetails"]
+
+    asyncio.run(run())
+
+
+def test_an_arm_that_a_person_chose(tmp_path: Path) -> None:
+    app = service(tmp_path)
+
+    async def run() -> None:
+        engine = engine_of(app)
+        async with client(app) as http:
+            token = (await event(http, "anna", "add_to_cart", ""))["session"]
+            context = {"targetingKey": token, "lotse.arms": {"offer": "chat"}}
+            for _ in range(2):
+                chosen = await http.post("/ofrep/v1/evaluate/flags/help", json={"context": context})
+                assert chosen.json() == {"key": "help", "value": "chat", "variant": "chat", "reason": "SPLIT"}
+                context.pop("lotse.arms", None)
+            (noted,) = unpack(engine.sessions.assigned(engine.store.read(key_of(engine.opened(token)[0]))))  # type: ignore[arg-type]
+            assert noted.flags == FORCED
+            for arms in ({"offer": "other"}, {"other": "chat"}, 7):
+                refused = await http.post(
+                    "/ofrep/v1/evaluate/flags/help", json={"context": {"targetingKey": token, "lotse.arms": arms}}
+                )
+                assert refused.status_code == 400 and "lotse.arms" in refused.json()["errorDetails"]
+
+    asyncio.run(run())
+
+
+def test_killed_stopped_and_drafted(tmp_path: Path) -> None:
+    def changed(**changes: Any) -> dict[str, Any]:
+        return {**HELP, "experiments": {"offer": {**OFFER, **changes}}}
+
+    async def shown(app: App) -> dict[str, tuple[str, str]]:
+        async with client(app) as http:
+            found = {}
+            for number in range(60):
+                flag = (await event(http, f"v{number}", "add_to_cart"))["flags"]["help"]
+                found[f"v{number}"] = flag["value"], flag.get("variant", "")
+            return found
+
+    (tmp_path / "keys").mkdir()
+    keys = f"keys.folder={tmp_path}/keys"
+    running = asyncio.run(shown(service(tmp_path, HELP, keys)))
+    killed = asyncio.run(shown(service(tmp_path, changed(killed=["chat"]), keys)))
+    assert {value for value, _ in running.values()} == {"none", "banner", "chat"}
+    # sessions hash by when they began, so only the others' values are compared
+    assert {value for value, _ in killed.values()} == {"none", "banner"}
+    assert all(value == "none" for value, variant in killed.values() if variant == "chat")
+    stopped = asyncio.run(shown(service(tmp_path, changed(status="stopped", winner="banner"), keys)))
+    assert set(stopped.values()) == {("banner", "")}
+    drafted = asyncio.run(shown(service(tmp_path, changed(status="draft"), keys)))
+    assert set(drafted.values()) == {("none", "")}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"feature": {}}, "$.feature: unknown section"),
+        ({"features": {"help": {}}}, "$.features.help.defaultValue"),
+        (
+            {"features": {"help": {"defaultValue": 1, "rules": [{"condition": {"bouncy": 1}, "force": 2}]}}},
+            "$.features.help.rules[0]: unknown attribute 'bouncy'",
+        ),
+        (
+            {"features": {"help": {"defaultValue": 1, "rules": [{"key": "offer", "variations": [1, 2]}]}}},
+            "one for each arm of the experiment: control, banner, chat",
+        ),
+        (
+            {"features": {"help": {"defaultValue": 1, "rules": [{"variations": [1, 2], "weights": [0.5, 0.6]}]}}},
+            "add up to 1.1",
+        ),
+        ({"features": {"help": {"defaultValue": 1}}}, "no rule of any feature names it"),
+        (
+            {
+                "features": {
+                    name: {"defaultValue": 1, "rules": [{"variations": [1, 2], "namespace": ["space", begin, end]}]}
+                    for name, begin, end in (("one", 0, 0.6), ("other", 0.5, 1))
+                }
+            },
+            "let other begin at 0.6",
+        ),
+        (
+            {
+                "experiments": {
+                    "offer": {**HELP["experiments"]["offer"], "holdback": 0, "allocation": {"name": "thompson"}}
+                }
+            },
+            "set one above 0",
+        ),
+        (
+            {"experiments": {"offer": {**OFFER, "shares": [0.5, 0.3, 0.3]}}},
+            "add up to 1",
+        ),
+        (
+            {"experiments": {"offer": {**OFFER, "allocation": {"name": "magic"}}}},
+            "unknown allocation 'magic'",
+        ),
+    ],
+)
+def test_what_cannot_run_is_refused_with_its_place(tmp_path: Path, change: dict[str, Any], told: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        service(tmp_path, {**HELP, **change})
+    assert told in str(refused.value)
+
+
+def test_the_file_is_followed_and_a_bad_one_changes_nothing(tmp_path: Path) -> None:
+    app = service(tmp_path)
+    path, experiments = tmp_path / "experiments.json", engine_of(app).experiments
+
+    async def run() -> None:
+        async with client(app) as http:
+            token = (await event(http, "anna", "add_to_cart"))["session"]
+            assert token
+            before = experiments.configuration.version
+            path.write_text("{")
+            await experiments.follow()
+            assert "not valid JSON" in experiments.error and experiments.configuration.version == before
+            assert "help" in (await event(http, "anna", "page_view"))["flags"]
+            path.write_text(json.dumps({"features": {"new": {"defaultValue": True}}}))
+            await experiments.follow()
+            assert experiments.error == "" and experiments.configuration.version != before
+            assert (await event(http, "anna", "page_view"))["flags"] == {"new": {"value": True}}
+            path.unlink()
+            await experiments.follow()
+            assert "flags" not in await event(http, "anna", "page_view")
+
+    asyncio.run(run())
+
+
+def test_what_is_asked_wrongly(tmp_path: Path) -> None:
+    app = service(tmp_path)
+
+    async def run() -> None:
+        async with client(app) as http:
+            for query in ("flags=other", "flags=all&scores=none", "flags="):
+                refused = await http.post(f"/v1/events?{query}", json={"visitor": "a", "name": "page_view"})
+                assert refused.status_code == 422 and "flags" in refused.json()["detail"]
+
+    asyncio.run(run())
