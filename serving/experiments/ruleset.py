@@ -26,6 +26,7 @@ from growthbook.core import eval_feature
 # It would write keys and attributes down that a caller has sent.
 logging.getLogger("growthbook").setLevel(logging.ERROR)
 _OPTIONS: Final = Options()
+_COMBINING: Final = frozenset({"$and", "$nor", "$not", "$or"})
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -89,7 +90,7 @@ def _in_condition(condition: Any) -> Iterator[str]:
     if not isinstance(condition, Mapping):
         return
     for name, value in condition.items():
-        if not name.startswith("$"):
+        if name not in _COMBINING:
             yield name.partition(".")[0]
         elif isinstance(value, Sequence) and not isinstance(value, str):
             for one in value:
