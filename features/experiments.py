@@ -35,6 +35,8 @@ UNIT_COLUMNS: Final[dict[str, tuple[str, str]]] = {
 }
 # Scores at the trigger: covariates, and what units are grouped by.
 SCORES: Final = ("bounce", "conversion", "exit")
+# What there was of each before the exposure is noted with it.
+MOST_GOALS: Final = 4
 # No group of fewer units is told of.
 LEAST_UNITS: Final = 50
 
@@ -96,7 +98,7 @@ class Experiment(Settings):
     """One experiment.
 
     shares: of the arms, in their order; equal by default. holdback: share of all units that is always assigned by them.
-    minimum_share: no arm gets less, however it is allocated. risk: the head whose score a contextual allocation reads.
+    minimum_share: no arm gets less, however it is allocated.
     killed: arms that are shown no longer: their units get what the control gets, and all others keep what they have.
     winner: the arm that everybody gets once the experiment is stopped; nobody does if it is empty.
     phase: counted up with every change of targeting or allocation; phases are judged apart.
@@ -115,10 +117,9 @@ class Experiment(Settings):
     shares: tuple[float, ...] = ()
     holdback: float = Field(0.0, ge=0, le=1)
     minimum_share: float = Field(0.0, ge=0, lt=1)
-    goals: tuple[Goal, ...] = Field(min_length=1)
+    goals: tuple[Goal, ...] = Field(min_length=1, max_length=MOST_GOALS)
     guardrails: tuple[Guardrail, ...] = ()
     allocation: Allocation = Allocation()
-    risk: str = "bounce"
     status: Literal["draft", "running", "stopped"] = "running"
     killed: tuple[str, ...] = ()
     winner: str = ""

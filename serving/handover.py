@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.compiler import Fold
+from features.experiments import MOST_GOALS
 from features.generate import layout_of
 from features.sessions import (
     HEADER_CONSENT,
@@ -51,6 +52,7 @@ _ASSIGNMENTS: Final = pa.list_(
             ("exposed_at", pa.int64()),
             *((name, pa.float32()) for name in ("propensity", "age_seconds", "bounce", "conversion", "exit")),
             *((name, pa.int32()) for name in ("age_events", "arm", "phase", "flags")),
+            *((f"before_{number}", pa.float32()) for number in range(1, MOST_GOALS + 1)),
         ]
     )
 )

@@ -1,4 +1,4 @@
-"""What experiments have assigned to a session: a line of 48 bytes each, behind its record.
+"""What experiments have assigned to a session: a line of 64 bytes each, behind its record.
 
 It is written once, at the trigger, with what the session looked like then, and is the log of exposures as well: a
 session that is over is handed on with it.
@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from struct import Struct
 from typing import Final, NamedTuple
 
-_LINE: Final = Struct("<qqfffffIHHB3x")
+from features.experiments import MOST_GOALS
+
+_LINE: Final = Struct(f"<qqfffffIHHB3x{MOST_GOALS}f")
 ASSIGNMENT_BYTES: Final = _LINE.size
 MOST: Final = 15
 # Flags: it holds for the visitor's later sessions, too; the fixed shares decided; a person did.
@@ -25,6 +27,7 @@ class Assignment(NamedTuple):
     experiment: `features.events.hash64` of its key; exposed_at: ms UTC; propensity: of the arm, then.
     age_seconds, age_events: of the session then; bounce, conversion, exit: scores then, NaN where there was none.
     arm: its place among the arms; phase: of the experiment; flags: VISITOR, HOLDBACK, FORCED.
+    before_1 ...: what the session had of the experiment's goals at the trigger, in their order.
     """
 
     experiment: int
@@ -38,6 +41,10 @@ class Assignment(NamedTuple):
     arm: int
     phase: int
     flags: int = 0
+    before_1: float = 0.0
+    before_2: float = 0.0
+    before_3: float = 0.0
+    before_4: float = 0.0
 
 
 def pack(assignments: Iterable[Assignment]) -> bytes:

@@ -22,6 +22,8 @@ from serving.experiments.ruleset import Ruleset, asked_by
 FILE: Final = "configs/experiments.json"
 # What every session has beside scores and features.
 OWN: Final = ("id", "session", "visitor", "consent", "declared", "events", "idle_seconds")
+# A goal that is no feature: how many events followed.
+EVENTS: Final = "events"
 # As far as GrowthBook's SDKs let weights be off.
 _WHOLE: Final = 0.01
 _SECTIONS: Final = ("attributes", "experiments", "features", "savedGroups", "contextualBandits")
@@ -31,7 +33,7 @@ class Trial(NamedTuple):
     """An experiment as it runs: its definition, and the rule of a feature that names it.
 
     number: `hash64` of its key; feature, rule: which rule, and its place there; variations: values of its arms, the
-    control's for those that were killed.
+    control's for those that were killed. score: the head that a contextual allocation asks, empty for others.
     """
 
     key: str
@@ -42,6 +44,7 @@ class Trial(NamedTuple):
     rule: int
     variations: tuple[Any, ...]
     seed: str
+    score: str
 
 
 class Configuration:
@@ -65,6 +68,9 @@ class Configuration:
         if problems:
             raise SettingsError(f"{origin}: {'; '.join(problems)}")
         definitions = parse_experiments(content.get("experiments", {}), origin)
+        problems = list(_goal_problems(definitions, known))
+        if problems:
+            raise SettingsError(f"{origin}: {'; '.join(problems)}")
         self.content = content
         self.trials: dict[str, Trial] = {}
         self.by_feature: dict[str, list[Trial]] = defaultdict(list)
@@ -206,7 +212,20 @@ def _trial(name: str, feature: str, number: int, rule: Mapping[str, Any], defini
         raise SettingsError(f"{origin}: $.experiments.{name}: {error}") from None
     shown = [0 if arm in definition.killed else place for place, arm in enumerate(definition.arms)]
     variations = tuple(rule["variations"][place] for place in shown)
-    return Trial(name, hash64(name), definition, plan, feature, number, variations, str(rule.get("seed") or name))
+    score = getattr(plan.allocation, "score", "")
+    return Trial(
+        name, hash64(name), definition, plan, feature, number, variations, str(rule.get("seed") or name), score
+    )
+
+
+def _goal_problems(definitions: Mapping[str, Experiment], known: Collection[str]) -> Iterator[str]:
+    for key, definition in definitions.items():
+        for number, goal in enumerate(definition.goals):
+            if goal.column not in known and goal.column != EVENTS:
+                yield (
+                    f"$.experiments.{key}.goals[{number}].column: {goal.column!r} is no feature of a session; one such as "
+                    f"purchases, revenue or {EVENTS} is counted after the exposure (`lotse features list`)"
+                )
 
 
 def _check_all_used(definitions: Mapping[str, Experiment], trials: Mapping[str, Trial], origin: str) -> None:

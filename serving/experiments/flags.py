@@ -67,6 +67,10 @@ class Evaluator:
         places = {name: place for place, name in enumerate(names)}
         asked = configuration.ruleset.attributes
         self._features = [(name, places[name]) for name in asked if name in places]
+        self._goals = {
+            key: [places.get(goal.column) for goal in trial.definition.goals]
+            for key, trial in configuration.trials.items()
+        }
         self._own: list[tuple[str, Callable[[Subject], Any]]] = [
             (name, make) for name, make in _OWN.items() if name in asked
         ]
@@ -129,12 +133,13 @@ class Evaluator:
         else:
             held = _number(f"{trial.seed} holdback", unit) < definition.holdback
             flags |= HOLDBACK if held else 0
-            score = subject.scores.get(definition.risk)
+            score = subject.scores.get(trial.score)
             arm, propensity = self._tables[trial.key].choose(_number(trial.seed, unit), score, held=held)
+        before = [_before(subject, place) for place in self._goals[trial.key]]
         bounce, conversion, leaving = (subject.scores.get(head, math.nan) for head in ("bounce", "conversion", "exit"))
         return Assignment(
             trial.number, now_ms, propensity, subject.age_seconds, bounce, conversion, leaving,
-            subject.events, arm, definition.phase, flags,
+            subject.events, arm, definition.phase, flags, *before,
         )  # fmt: skip
 
 
@@ -148,6 +153,12 @@ def flags_without_session(
         result = configuration.ruleset.evaluate(key, attributes)
         found[key] = Flag(result.value, reason=_REASONS.get(result.source, "UNKNOWN"))
     return found
+
+
+def _before(subject: Subject, place: int | None) -> float:
+    """What a session has of a goal; a goal that is no feature is the number of events."""
+    value = float(subject.events) if place is None else float(subject.row[place])
+    return 0.0 if math.isnan(value) else value
 
 
 def _number(seed: str, unit: str) -> float:

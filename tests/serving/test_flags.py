@@ -33,7 +33,7 @@ HELP: dict[str, Any] = {
             "arms": ["control", "banner", "chat"],
             "shares": [0.5, 0.3, 0.2],
             "holdback": 0.2,
-            "goals": [{"name": "purchase", "primary": True}],
+            "goals": [{"name": "purchase", "column": "purchases", "primary": True}],
         }
     },
     "attributes": ["country"],
@@ -240,6 +240,10 @@ def test_killed_stopped_and_drafted(tmp_path: Path) -> None:
                 }
             },
             "set one above 0",
+        ),
+        (
+            {"experiments": {"offer": {**OFFER, "goals": [{"name": "purchase", "primary": True}]}}},
+            "$.experiments.offer.goals[0].column: 'purchase' is no feature",
         ),
         (
             {"experiments": {"offer": {**OFFER, "shares": [0.5, 0.3, 0.3]}}},
