@@ -59,7 +59,7 @@ def running_z(banner: npt.NDArray[np.bool_], outcome: Array, prior_units: float 
     kurtosis = np.maximum((fourth - 4 * first * third + 6 * first**2 * second - 3 * first**4) / centred**2, 1)
     square = np.zeros_like(outcome)
     for size, variance in ((n1, v1), (n0, v0)):
-        prior = prior_units / (size / kurtosis + prior_units)
+        prior = prior_units / (np.maximum(size, 1) / kurtosis + prior_units)
         square += (variance * count / np.maximum(count - 2, 1) + prior * (pooled - variance)) / np.maximum(size, 1)
     enough = (np.minimum(n1, n0) >= LEAST) & (square > 0)
     z = np.where(enough, (m1 - m0) / np.sqrt(np.where(enough, square, 1)), np.nan)
@@ -148,7 +148,7 @@ def aa(runs: int) -> None:
             wrong, naive = false_positives(draw, share, runs)
             rows.append([name, f"{share:.0%}", rate(wrong, runs), f"{naive:.0%}"])
             console.print("  ", *rows[-1], style="dim")
-    few = max(runs // 10, CHUNK)
+    few = max(runs * 2 // 5, CHUNK)
     wrong, naive = false_positives(OUTCOMES["rate 10 %"], 0.5, few, size=200_000)
     rows.append([f"rate 10 %, 200,000 units, {few:,} runs", "50%", rate(wrong, few), f"{naive:.0%}"])
     wrong, naive = false_positives(OUTCOMES["rate 0.5 %"], 0.05, few, prior_units=0.0)

@@ -102,6 +102,14 @@ def test_scores_that_are_missing_or_say_nothing_do_no_harm() -> None:
     assert found.difference == pytest.approx(effect_of(table).difference)
 
 
+def test_scores_that_say_the_same_count_once() -> None:
+    table = made_up(5_000, 0.1)
+    one = effect_of(table, adjust=True)
+    both = effect_of(table.assign(exit=1 - table["conversion"]), adjust=True)
+    assert both.difference == pytest.approx(one.difference) and both.error == pytest.approx(one.error)
+    assert effect_of(table.assign(conversion=0.5), adjust=True).error == pytest.approx(effect_of(table).error)
+
+
 def test_units_of_unknown_outcome_are_left_out() -> None:
     table = made_up(4_000)
     table.loc[:999, "purchases"] = np.nan
