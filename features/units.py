@@ -72,7 +72,7 @@ def _of_experiment(rows: pd.DataFrame, definition: Experiment) -> pd.DataFrame:
         "forced": flags & FORCED > 0,
         "unit": np.where(flags & VISITOR > 0, rows["visitor"], _named(rows)),
         "visitor": rows["visitor"],
-        **{name: rows[name].astype(UNIT_COLUMNS[name][0]) for name in ("exposed_at", "age_events")},
+        **{name: rows[name].astype("int64") for name in ("exposed_at", "age_events")},
         **{name: rows[name].astype(float) for name in ("age_seconds", "bounce", "conversion", "exit")},
     }
     # what it had before counts for the session of the exposure only; a later one of the visitor began anew
@@ -82,7 +82,7 @@ def _of_experiment(rows: pd.DataFrame, definition: Experiment) -> pd.DataFrame:
     units = pd.DataFrame(out)
     units = units[units["arm"] != ""]  # of an arm that there was in another phase
     columns = [goal.column for goal in definition.goals]
-    others = {name: "first" for name in units if name not in (*columns, "unit")}
+    others = {str(name): "first" for name in units if name not in (*columns, "unit")}
     units = units.sort_values("exposed_at", kind="stable")
     # without sorting, each unit stays where its first row is
     grouped = units.groupby("unit", sort=False).agg({**others, **dict.fromkeys(columns, "sum")}).reset_index()

@@ -22,8 +22,6 @@ from serving.experiments.ruleset import Ruleset, asked_by
 FILE: Final = "configs/experiments.json"
 # What every session has beside scores and features.
 OWN: Final = ("id", "session", "visitor", "consent", "declared", "events", "idle_seconds")
-# A goal that is no feature: how many events followed.
-EVENTS: Final = "events"
 # As far as GrowthBook's SDKs let weights be off.
 _WHOLE: Final = 0.01
 _SECTIONS: Final = ("attributes", "experiments", "features", "savedGroups", "contextualBandits")
@@ -52,8 +50,8 @@ class Configuration:
 
     Attributes
     ----------
-    ruleset: for GrowthBook's package; trials: by key, those that run; by_feature: the same by feature, in the order of
-    the rules.
+    definitions: of all experiments, by key; ruleset: for GrowthBook's package; trials: by key, those that run;
+    by_feature: the same by feature, in the order of the rules.
     """
 
     def __init__(self, content: Mapping[str, Any], known: Collection[str], origin: str = FILE) -> None:
@@ -71,7 +69,7 @@ class Configuration:
         problems = list(_goal_problems(definitions, known))
         if problems:
             raise SettingsError(f"{origin}: {'; '.join(problems)}")
-        self.content = content
+        self.content, self.definitions = content, definitions
         self.trials: dict[str, Trial] = {}
         self.by_feature: dict[str, list[Trial]] = defaultdict(list)
         features = {}
@@ -213,18 +211,17 @@ def _trial(name: str, feature: str, number: int, rule: Mapping[str, Any], defini
     shown = [0 if arm in definition.killed else place for place, arm in enumerate(definition.arms)]
     variations = tuple(rule["variations"][place] for place in shown)
     score = getattr(plan.allocation, "score", "")
-    return Trial(
-        name, hash64(name), definition, plan, feature, number, variations, str(rule.get("seed") or name), score
-    )
+    seed = str(rule.get("seed") or name)
+    return Trial(name, hash64(name), definition, plan, feature, number, variations, seed, score)
 
 
 def _goal_problems(definitions: Mapping[str, Experiment], known: Collection[str]) -> Iterator[str]:
     for key, definition in definitions.items():
         for number, goal in enumerate(definition.goals):
-            if goal.column not in known and goal.column != EVENTS:
+            if goal.column not in known:
                 yield (
-                    f"$.experiments.{key}.goals[{number}].column: {goal.column!r} is no feature of a session; one such as "
-                    f"purchases, revenue or {EVENTS} is counted after the exposure (`lotse features list`)"
+                    f"$.experiments.{key}.goals[{number}].column: {goal.column!r} is no feature of a session; name one "
+                    "that is counted, such as purchases, revenue or events (`lotse features list`)"
                 )
 
 

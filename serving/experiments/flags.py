@@ -68,8 +68,7 @@ class Evaluator:
         asked = configuration.ruleset.attributes
         self._features = [(name, places[name]) for name in asked if name in places]
         self._goals = {
-            key: [places.get(goal.column) for goal in trial.definition.goals]
-            for key, trial in configuration.trials.items()
+            key: [places[goal.column] for goal in trial.definition.goals] for key, trial in configuration.trials.items()
         }
         self._own: list[tuple[str, Callable[[Subject], Any]]] = [
             (name, make) for name, make in _OWN.items() if name in asked
@@ -155,9 +154,9 @@ def flags_without_session(
     return found
 
 
-def _before(subject: Subject, place: int | None) -> float:
-    """What a session has of a goal; a goal that is no feature is the number of events."""
-    value = float(subject.events) if place is None else float(subject.row[place])
+def _before(subject: Subject, place: int) -> float:
+    """What a session has of a goal."""
+    value = float(subject.row[place])
     return 0.0 if math.isnan(value) else value
 
 

@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pandas as pd
 import pytest
 
+from features.experiments import UNIT_COLUMNS
 from features.settings import SettingsError
+from features.units import units_of
 from serving.app import App
 from serving.experiments.assignments import FORCED, HOLDBACK, unpack
+from serving.requests import Request
 from serving.sessions import key_of
 from tests.serving.in_process import client, engine_of, start
 
@@ -295,3 +299,48 @@ def test_what_is_asked_wrongly(tmp_path: Path) -> None:
                 assert refused.status_code == 422 and "flags" in refused.json()["detail"]
 
     asyncio.run(run())
+
+
+def test_units_of_sessions_that_are_over(tmp_path: Path) -> None:
+    lasting = {
+        **OFFER,
+        "unit": "visitor",
+        "goals": [
+            {"name": "purchase", "column": "purchases", "primary": True},
+            {"name": "further", "kind": "numeric", "column": "events"},
+        ],
+    }
+    rule = HELP["features"]["help"]["rules"][1]
+    content = {"features": {"help": {"defaultValue": "none", "rules": [rule]}}, "experiments": {"offer": lasting}}
+    app = service(tmp_path, content)
+
+    async def run() -> pd.DataFrame:
+        engine, now = engine_of(app), 1_770_000_000_000
+        linked = {"consent": ["measure", "link"]}
+
+        async def at(minutes: int, visitor: str, *names: str, **more: Any) -> None:
+            events = [{"visitor": visitor, "name": name, **more} for name in names]
+            request = Request(json.dumps(events).encode(), flags=())
+            later = engine.take([request], now + minutes * 60_000)
+            if later is not None:
+                await later
+            assert request.problem is None
+
+        await at(0, "before", "purchase", "add_to_cart", value=5)  # it bought before it was exposed
+        await at(1, "after", "add_to_cart", "view_item", "purchase", value=5)
+        await at(2, "never", "page_view")
+        await at(3, "linked", "add_to_cart", **linked)
+        await at(4, "forgotten", "add_to_cart")
+        await at(120, "linked", "page_view", "purchase", value=7, **linked)
+        await at(121, "forgotten", "page_view", "purchase", value=7)
+        await engine.sweep(now + 600 * 60_000)
+        await engine.hand_over(now + 600 * 60_000)
+        return units_of(engine.closed._files(), engine.experiments.configuration.definitions)
+
+    units = asyncio.run(run())
+    assert list(units["purchases"]) == [0, 1, 1, 0]
+    assert list(units["events"]) == [0, 2, 2, 0]
+    assert list(units["age_events"]) == [2, 1, 1, 1]
+    assert set(units["arm"]) <= {"control", "banner", "chat"} and units["unit"].is_unique
+    assert list(units["unit"] == units["visitor"]) == [False, False, True, False]
+    assert list(units.columns) == [*UNIT_COLUMNS, "purchases", "events"]

@@ -32,7 +32,7 @@ def test_what_is_left_out_has_its_default() -> None:
 
 
 def test_an_allocation_keeps_the_keys_of_its_own() -> None:
-    one = Experiment.model_validate(GOOD | {"allocation": {"name": "thompson", "half_life_days": 7}})
+    one = Experiment.model_validate(GOOD | {"holdback": 0.1, "allocation": {"name": "thompson", "half_life_days": 7}})
     assert one.allocation.adaptive and one.allocation.model_dump()["half_life_days"] == 7
 
 
@@ -62,8 +62,8 @@ def test_a_bad_definition_is_refused_with_its_place(changed: dict[str, object], 
 
 
 def test_the_projects_own_file_is_good_and_other_keys_of_it_are_growthbooks() -> None:
-    (key,) = load_experiments(ROOT / "configs" / "experiments.json")
-    assert key == "cart_banner"
+    found = load_experiments(ROOT / "configs" / "experiments.json")
+    assert list(found) == ["leaving_soon", "cart_banner"] and {one.status for one in found.values()} == {"draft"}
 
 
 def test_files_that_cannot_be_read_say_so(tmp_path: Path) -> None:
