@@ -30,6 +30,7 @@ from features.sessions import (
 from serving.closed import ClosedFiles
 from serving.collect.carts import erasures_of
 from serving.decisions import noted
+from serving.experiments.assignments import unpack
 from serving.sessions import (
     STATE,
     STATE_BYTES,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from serving.settings import ServingSettings
 
 # Of rows and events, what is a moment.
-_MOMENTS: Final = frozenset({"time", "started_at", "ended_at", "at"})
+_MOMENTS: Final = frozenset({"time", "started_at", "ended_at", "at", "exposed_at"})
 _ROW: Final = {
     "visitor": "pseudonym",
     "field_digest": "which fields these are",
@@ -57,6 +58,7 @@ _ROW: Final = {
     "ended_at": "latest event of the session",
     "events": "events of the session",
     "consent": "what may be done with it",
+    "assignments": "what experiments have assigned: which (a hash), arm, probability, scores and age of the session then",
 }
 
 
@@ -161,6 +163,7 @@ class Held:
             for name, (dtype, offset) in places.items()
         }
         return told | {
+            "assignments": [_row(one._asdict()) for one in unpack(sessions.assigned(value))],
             "session": {name: number for name, number in values.items() if name not in history},
             "history": {name: number for name, number in values.items() if name in history},
         }
@@ -212,6 +215,8 @@ def _row(row: Any) -> dict[str, Any]:
             told[name] = _consents(value)
         elif name == "name":
             told[name] = EVENT_NAMES[value]
+        elif name == "assignments":
+            told[name] = [_row(one) for one in value]
         else:
             told[name] = _number(value)
     return told

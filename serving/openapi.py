@@ -9,9 +9,12 @@ import msgspec
 
 from features.events import CHANNELS, CONSENTS, DEVICES, EVENT_NAMES
 from features.sessions import STATUS_NAMES
+from serving import openapi_flags
 from serving.bulk import ARROW, NDJSON
+from serving.http import ofrep
 from serving.http.visitors import Decisions, Erased, Named
 from serving.intake import TEXT_LIMIT, EventIn
+from serving.openapi_flags import FLAGS_PARAMETER, KEY_PARAMETER, TAG_PARAMETER
 from serving.openapi_parts import (
     ANSWER,
     DESCRIPTION,
@@ -86,6 +89,8 @@ def document(engine: Engine) -> Tree:
             "post": _named("export", "All that is held of a visitor, by the tracker's id.", "Held")
         },
         "/v1/visitors/erase": {"post": _named("erase", "Erase it.", "Erased")},
+        ofrep.FLAGS: {"post": _flags("flags", "All flags of a session, by OFREP.", "IfNoneMatch")},
+        ofrep.FLAG: {"post": _flags("flag", "One flag of a session, by OFREP.", "FlagKey")},
         "/v1/openapi.json": {"get": _operation("openapi", "This document.", _json({"type": "object"}))},
         "/metrics": {"get": _operation("metrics", "Prometheus metrics of all workers.", _text(), errors=(500, 503))},
     }
@@ -122,7 +127,8 @@ def document(engine: Engine) -> Tree:
         "paths": paths,
         "components": {
             "schemas": schemas,
-            "parameters": PARAMETERS,
+            "parameters": PARAMETERS
+            | {"Flags": FLAGS_PARAMETER, "FlagKey": KEY_PARAMETER, "IfNoneMatch": TAG_PARAMETER},
             "headers": HEADERS,
             "responses": {f"Problem{status}": _problem(status) for status in TITLES},
             "securitySchemes": _SECURITY_SCHEMES,
@@ -135,7 +141,7 @@ def _schemas(engine: Engine) -> tuple[Tree, Tree, Tree]:
     (event, answer, *_), schemas = msgspec.json.schema_components(
         [EventIn, Answer, Erased, Decisions, Named], ref_template="#/components/schemas/{name}"
     )
-    schemas["Held"] = HELD
+    schemas |= {"Held": HELD, **openapi_flags.SCHEMAS}
     wire = schemas["EventIn"]["properties"]
     wire["name"] |= {
         "description": "An event name of GA4 or one mapped in configs/shop.toml.",
@@ -167,6 +173,7 @@ def _schemas(engine: Engine) -> tuple[Tree, Tree, Tree]:
     said["reason"]["description"] = (
         "store_unreachable: the events are kept and will be counted, but the scores know those of this request only."
     )
+    said["flags"]["description"] = "With flags=...: of each feature its value, the variant of an experiment, and why."
     said["explanations"]["description"] = "With explain=true: of each head whose model was asked."
     schemas["Answer"]["examples"] = [ANSWER]
     schemas["Explanation"]["description"] = (
@@ -196,7 +203,7 @@ def _events(event: Tree, answer: Tree, limit: int) -> Tree:
         _json({"anyOf": [answer, results]}, {"one": ANSWER, "several": {"results": [ANSWER]}}),
         body=_json({"oneOf": [event, many]}, {"one": EVENT, "several": [EVENT]})
         | {"text/plain": {"schema": {"type": "string"}, "example": '{"visitor": "v-1", "name": "page_view"}'}},
-        parameters=("Scores", "Explain", "IdempotencyKey", "ContentEncoding"),
+        parameters=("Scores", "Explain", "Flags", "IdempotencyKey", "ContentEncoding"),
         errors=(400, 409, 413, 415, 422, 500, 503),
     )
     success = operation["responses"]["200"]
@@ -206,6 +213,18 @@ def _events(event: Tree, answer: Tree, limit: int) -> Tree:
         for name in ("session", "mine", "decisions", "eraseMine")
     }
     return operation
+
+
+def _flags(name: str, summary: str, parameter: str) -> Tree:
+    operation = _operation(
+        name,
+        summary,
+        _json({}),
+        body=openapi_flags.BODY,
+        parameters=(parameter, "ContentEncoding"),
+        errors=(400, 413, 415, 500, 503),
+    )
+    return openapi_flags.one(operation) if name == "flag" else openapi_flags.many(operation)
 
 
 def _session(answer: Tree) -> Tree:

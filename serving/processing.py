@@ -19,6 +19,7 @@ from features.definitions import CATALOGUE
 from features.events import COLUMNS, CONSENTS
 from features.sessions import HEADER_WORDS, RECENT_IDS
 from serving.decisions import Decision
+from serving.experiments.assignments import MOST
 from serving.http.idempotency import LEASE_MS
 from serving.tails import BATCH_IDS
 
@@ -237,6 +238,7 @@ def closed_columns() -> dict[str, str]:
         "events": "number of events",
         "consent": "bit set of CONSENTS; 8: objects to automated decisions",
         **{name: _meaning(field) for name, field in CATALOGUE.fields.items()},
+        "assignments": "of experiments: which, arm, probability of the arm, when, scores and age of the session then",
         "record": "the record as it is, of a release whose fields are not known any more",
     }
 
@@ -254,6 +256,8 @@ def _record() -> dict[str, str]:
         "late": "events that came too late",
         "consent": "bit set of CONSENTS; 8: objects to automated decisions",
         f"recent_1 to recent_{RECENT_IDS}": "hashes of the latest event ids",
+        "assignments": f"up to {MOST} lines of experiments: which, arm, probability of the arm, when, scores and age of "
+        "the session then, what it had of the goals; of later sessions only with consent to link",
         "writes": "up to 8 random tokens of writes that may be tried again",
         "batches": f"hashes of up to {BATCH_IDS:,} ids of events that came more than {RECENT_IDS} together, until the "
         "session is over",
