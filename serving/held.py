@@ -58,7 +58,7 @@ _ROW: Final = {
     "ended_at": "latest event of the session",
     "events": "events of the session",
     "consent": "what may be done with it",
-    "assignments": "what experiments have assigned: which (a hash), arm, probability, scores and age of the session then",
+    "assignments": "what experiments have assigned: which (a hash), arm, probability, scores then",
 }
 
 
