@@ -1,6 +1,6 @@
 """Uplift on the e-mail test of Hillstrom 2008 beside scikit-uplift's and EconML's learners, in one run.
 
-`python -m benchmarks.uplift [splits] [folder]` with `pip install scikit-uplift econml`. Reads `hillstrom.csv.gz` in
+`python -m benchmarks.uplift [splits] [folder]` with the extra `rivals`. Reads `hillstrom.csv.gz` in
 `../shared/data/hillstrom_email_2008` in place. Customers are split in halves at random, once a seed: every learner
 learns from one and is measured on the other, by scikit-uplift's metrics. All rivals have the same LightGBM with the
 parameters of our outcome models; figures are means over splits with the standard deviation of a split.

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.uplift import FOLDER, read, units_of
 from features.compiler import compile_fold
 from serving.heads import GOLDEN_TOLERANCE, Head
-from tests.workspace import lotse, workspace
+from tests.workspace import Service, lotse, workspace
 from training.experiments.qini import evaluate_uplift, gain_curve
 from training.experiments.uplift import Units, fit_uplift, pseudo_outcomes
 
@@ -160,6 +160,14 @@ def test_train_makes_a_head_that_the_service_scores_with(table: Path, tmp_path: 
     low, high = head.scores(matrix)
     assert abs(low) < 0.06
     assert 0.1 < high < 0.25
+    service = Service(tmp_path, 'models.heads=["uplift"]').start()
+    try:
+        answer = service.http.post("/v1/events", json={"visitor": "me", "name": "page_view", "page": "/"}).json()
+        assert answer["models"] == {"uplift": "1"}
+        assert answer["scores"]["uplift"] == pytest.approx(low, abs=0.02)
+        assert not answer.get("reasons")
+    finally:
+        service.stop()
 
 
 def test_what_an_uplift_cannot_be_learned_from_is_told(table: Path, tmp_path: Path) -> None:

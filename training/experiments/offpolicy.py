@@ -214,7 +214,10 @@ def _estimate(name: str, logged: Logged, value: float, influence: np.ndarray, co
     effective = float(weight.sum() ** 2 / max((weight**2).sum(), 1e-300))
     half = float(student.ppf(0.5 + confidence / 2, max(clusters - 1, 1))) * error
     heaviest = float(weight.max() / max(weight.sum(), 1e-300))
-    return Estimate(name, value, value - half, value + half, error, len(logged), effective, heaviest)
+    # no mean lies beyond what one outcome can be
+    low = max(value - half, 0.0) if logged.outcome.min() >= 0 else value - half
+    high = min(value + half, 1.0) if np.isin(logged.outcome, (0.0, 1.0)).all() else value + half
+    return Estimate(name, value, low, high, error, len(logged), effective, heaviest)
 
 
 def _design(covariates: np.ndarray, arm: np.ndarray) -> np.ndarray:
