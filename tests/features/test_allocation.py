@@ -109,7 +109,9 @@ def test_the_logged_propensity_is_how_often_an_arm_is_chosen(name: str) -> None:
 def test_every_allocation_and_its_options_are_documented(name: str) -> None:
     page = (ROOT / "docs" / "allocation.md").read_text()
     assert f"| `{name}` |" in page
-    for option in set(type(allocation_of({"name": name})).model_fields) - ({"edges"} if name != "contextual" else set()):
+    for option in set(type(allocation_of({"name": name})).model_fields) - (
+        {"edges"} if name != "contextual" else set()
+    ):
         assert f"| `{option}` |" in page, option
 
 
