@@ -62,7 +62,7 @@ def lightgbm(regression: bool = False) -> Any:
 
 
 def ours(learned: Units, asked: np.ndarray) -> np.ndarray:
-    """Lotse's DR-learner."""
+    """Lotse's learner."""
     return fit_uplift(learned).score(asked)
 
 
@@ -95,7 +95,7 @@ def learners() -> dict[str, Callable[[Units, np.ndarray], np.ndarray]]:
 
     fair = DummyClassifier(strategy="prior")
     return {
-        "Lotse (DR)": ours,
+        "Lotse": ours,
         "scikit-uplift SoloModel (S)": of_sklift(lambda: SoloModel(lightgbm())),
         "scikit-uplift SoloModel, interactions": of_sklift(
             lambda: SoloModel(lightgbm(), method="treatment_interaction")
@@ -134,19 +134,19 @@ def main(splits: int, folder: Path) -> None:
                 took = time.perf_counter() - begin
                 at = [uplift_at_k(tested.outcome, score, treated, strategy="overall", k=k) for k in (0.1, 0.3)]
                 found[name].append((*at, qini_auc_score(tested.outcome, score, treated), took))
-                if seed == 0 and name == "Lotse (DR)":
+                if seed == 0 and name == "Lotse":
                     mine = evaluate_uplift(tested, score, resamples=200)
                     share, gain = gain_curve(tested, score)
                     number, theirs = uplift_curve(tested.outcome, score, treated)
                     assert np.allclose(np.interp(number / len(tested), share, gain), theirs / len(tested), atol=1e-9)
             console.print(f"{arm}, {outcome}: split {seed}", style="dim")
         lines = []
-        best = np.array([row[2] for row in found["Lotse (DR)"]])
+        best = np.array([row[2] for row in found["Lotse"]])
         for name, rows in found.items():
             values = np.array(rows)
             mean, spread = values.mean(axis=0), values.std(axis=0, ddof=1)
             gap = best - values[:, 2]
-            better = f"{int((gap > 0).sum())} of {splits}" if name != "Lotse (DR)" else ""
+            better = f"{int((gap > 0).sum())} of {splits}" if name != "Lotse" else ""
             lines.append(
                 [
                     name,
