@@ -110,6 +110,10 @@ def test_units_of_equal_score_come_together() -> None:
 
 
 def test_few_units_are_not_evaluated() -> None:
+    units, _ = simulated(400, 6)
+    found = evaluate_uplift(units, np.arange(400.0), resamples=20)
+    assert set(found.at) == {0.3}
+    assert found.fifths == ()
     units, _ = simulated(90, 6)
     with pytest.raises(ValueError, match="units are .*; an evaluation needs 50 of each"):
         evaluate_uplift(units, np.zeros(90))
