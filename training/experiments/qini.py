@@ -43,7 +43,8 @@ class UpliftEvaluation:
 
     Attributes
     ----------
-    average: the effect on all; at: by share k, the effect on the k with the highest scores; no k with fewer than 50 units of an arm.
+    average: the effect on all; at: by share k, the effect on the k with the highest scores; no k with fewer than 50
+    units of an arm.
     auuc: area under the gain curve: what is gained a unit when units are given the arm in the order of their scores,
     averaged over how many are given it; qini: the same less that of a random order.
     fifths: lowest scores first, none of fewer than 50 units of an arm.
