@@ -3,7 +3,7 @@
 `python -m benchmarks.allocation [runs]`. Each day some units come, are assigned by the probabilities of the evening
 before, and their outcomes are known in the next night: a batch a day, as from the log of closed sessions. Regret is the
 outcome expected under the truth that was missed beside the best arm for each unit, per 1,000 units. MABWiser
-(`pip install mabwiser`) gets the same units, the same batches and the same bins, one-hot, where it can see a context.
+(extra `rivals`) gets the same units, the same batches and the same bins, one-hot, where it can see a context.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ def main(runs: int) -> None:
         rivals = True
     except ImportError:
         rivals = False
-        console.print("MABWiser is not installed: pip install mabwiser")
+        console.print("MABWiser is not installed: pip install 'lotse[rivals]'")
     for shop in SHOPS:
         lines = []
         for name, call in candidates(shop, rivals).items():

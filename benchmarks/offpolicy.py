@@ -1,10 +1,10 @@
 """Off-policy estimates on Open Bandit Data, and Open Bandit Pipeline's beside them on the same arrays.
 
 `python -m benchmarks.offpolicy [obp-python] [folder]`. Reads `../shared/data/open_bandit` in place: 10,000 impressions
-a file, assigned at random or by Bernoulli Thompson sampling (bts), of the men's and the women's campaign. What one policy
-brought is estimated from the other's log, and compared with what it brought in its own. obp 0.5.7 cannot be installed
-beside our lock (it wants torch 1.12, which has no build for Python 3.11; its other old bounds are not ours); the
-interpreter of a throwaway environment is given instead:
+a file, assigned at random or by Bernoulli Thompson sampling (bts), of the men's and the women's campaign. What one
+policy brought is estimated from the other's log, and compared with what it brought in its own. obp 0.5.7 cannot be
+installed beside our lock (it wants torch 1.12, which has no build for Python 3.11; its other old bounds are not ours);
+the interpreter of a throwaway environment is given instead:
 
     uv venv --python 3.11 obp && uv pip install --python obp "numpy<2" "pandas<2.2" "scikit-learn<1.4" "scipy<1.12" \\
         matplotlib seaborn pyyaml tqdm pyieoe torch==2.0.1 && uv pip install --python obp --no-deps obp==0.5.7

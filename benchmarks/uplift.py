@@ -1,6 +1,6 @@
 """Uplift on the e-mail test of Hillstrom 2008 beside scikit-uplift's and EconML's learners, in one run.
 
-`python -m benchmarks.uplift [splits] [folder]` with `pip install scikit-uplift econml`. Reads `hillstrom.csv.gz` in
+`python -m benchmarks.uplift [splits] [folder]` with the extra `rivals`. Reads `hillstrom.csv.gz` in
 `../shared/data/hillstrom_email_2008` in place. Customers are split in halves at random, once a seed: every learner
 learns from one and is measured on the other, by scikit-uplift's metrics. All rivals have the same LightGBM with the
 parameters of our outcome models; figures are means over splits with the standard deviation of a split.
@@ -62,7 +62,7 @@ def lightgbm(regression: bool = False) -> Any:
 
 
 def ours(learned: Units, asked: np.ndarray) -> np.ndarray:
-    """Lotse's DR-learner."""
+    """Lotse's learner."""
     return fit_uplift(learned).score(asked)
 
 
@@ -95,7 +95,7 @@ def learners() -> dict[str, Callable[[Units, np.ndarray], np.ndarray]]:
 
     fair = DummyClassifier(strategy="prior")
     return {
-        "Lotse (DR)": ours,
+        "Lotse": ours,
         "scikit-uplift SoloModel (S)": of_sklift(lambda: SoloModel(lightgbm())),
         "scikit-uplift SoloModel, interactions": of_sklift(
             lambda: SoloModel(lightgbm(), method="treatment_interaction")
@@ -134,19 +134,19 @@ def main(splits: int, folder: Path) -> None:
                 took = time.perf_counter() - begin
                 at = [uplift_at_k(tested.outcome, score, treated, strategy="overall", k=k) for k in (0.1, 0.3)]
                 found[name].append((*at, qini_auc_score(tested.outcome, score, treated), took))
-                if seed == 0 and name == "Lotse (DR)":
+                if seed == 0 and name == "Lotse":
                     mine = evaluate_uplift(tested, score, resamples=200)
                     share, gain = gain_curve(tested, score)
                     number, theirs = uplift_curve(tested.outcome, score, treated)
                     assert np.allclose(np.interp(number / len(tested), share, gain), theirs / len(tested), atol=1e-9)
             console.print(f"{arm}, {outcome}: split {seed}", style="dim")
         lines = []
-        best = np.array([row[2] for row in found["Lotse (DR)"]])
+        best = np.array([row[2] for row in found["Lotse"]])
         for name, rows in found.items():
             values = np.array(rows)
             mean, spread = values.mean(axis=0), values.std(axis=0, ddof=1)
             gap = best - values[:, 2]
-            better = f"{int((gap > 0).sum())} of {splits}" if name != "Lotse (DR)" else ""
+            better = f"{int((gap > 0).sum())} of {splits}" if name != "Lotse" else ""
             lines.append(
                 [
                     name,

@@ -35,7 +35,7 @@ UNIT_COLUMNS: Final[dict[str, tuple[str, str]]] = {
 }
 # Scores at the trigger: covariates, and what units are grouped by.
 SCORES: Final = ("bounce", "conversion", "exit")
-# What there was of each before the exposure is noted with it.
+# Of so many the service notes with an exposure what there was of them before.
 MOST_GOALS: Final = 4
 # No group of fewer units is told of.
 LEAST_UNITS: Final = 50
@@ -117,7 +117,7 @@ class Experiment(Settings):
     shares: tuple[float, ...] = ()
     holdback: float = Field(0.0, ge=0, le=1)
     minimum_share: float = Field(0.0, ge=0, lt=1)
-    goals: tuple[Goal, ...] = Field(min_length=1, max_length=MOST_GOALS)
+    goals: tuple[Goal, ...] = Field(min_length=1)
     guardrails: tuple[Guardrail, ...] = ()
     allocation: Allocation = Allocation()
     status: Literal["draft", "running", "stopped"] = "running"

@@ -166,7 +166,9 @@ def _schemas(engine: Engine) -> tuple[Tree, Tree, Tree]:
     said["session"]["description"] = "The session's token, the access right to it; not with scores=none."
     said["status"]["enum"] = [*STATUS_NAMES, "read"]
     said["events"] |= {"description": "Events of the session so far.", "minimum": 0}
-    said["scores"]["description"] = "Of each head a probability, or an expected amount; nothing with scores=none."
+    said["scores"]["description"] = (
+        "Of each head a probability, an expected amount, or an effect (uplift); nothing with scores=none."
+    )
     said["models"]["description"] = "The version of each head's model."
     said["decided"]["description"] = "Heads whose answer was known already."
     said["reasons"]["description"] = "Why a head has no score, or only its prior."

@@ -256,8 +256,8 @@ def _record() -> dict[str, str]:
         "late": "events that came too late",
         "consent": "bit set of CONSENTS; 8: objects to automated decisions",
         f"recent_1 to recent_{RECENT_IDS}": "hashes of the latest event ids",
-        "assignments": f"up to {MOST} lines of experiments: which, arm, its probability, when, scores and age of the session "
-        "then, what it had of the goals; of later sessions only with consent to link",
+        "assignments": f"up to {MOST} lines of experiments: which, arm, its probability, when, scores and age of the "
+        "session then, what it had of the goals; of later sessions only with consent to link",
         "writes": "up to 8 random tokens of writes that may be tried again",
         "batches": f"hashes of up to {BATCH_IDS:,} ids of events that came more than {RECENT_IDS} together, until the "
         "session is over",

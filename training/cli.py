@@ -114,7 +114,7 @@ def _train_uplift(units: Path, question: tuple[str, str, str, str], settings: Tr
     experiment, arm, goal, control = question
     done = train_uplift(units, Question(experiment, arm, goal, control), settings)
     found, console = done.evaluation, Console()
-    console.print(f"uplift v{done.version}: {arm} instead of {control}, on {goal}; {done.model.rounds} trees")
+    console.print(f"uplift v{done.version}: {arm} instead of {control}, on {goal}")
     lines = {"all": found.average, **{f"the first {share:.0%}": figure for share, figure in found.at.items()}}
     for name, one in lines.items():
         console.print(f"  effect on {name:<15} {one.value:+.4f} ({one.low:+.4f} to {one.high:+.4f})")

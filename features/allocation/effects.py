@@ -4,7 +4,7 @@ In: sums of outcomes by period, bin and arm. An outcome is taken to be the mean 
 effect there, plus noise. The means of periods and bins are left free, so that arms are compared within them only:
 shares change from period to period because of what was seen, and so does the shop, and to compare sums over all periods
 would credit an arm with the days on which it was shown most. (To weigh by inverse propensities mends that, too; it
-missed 1.5 times as much on the simulated shops because one unit of a small share then counts as many.) Effects are
+missed more on the simulated shops because one unit of a small share then counts as many.) Effects are
 in standard deviations of the outcome, so that conversions, bounces and revenue share one normal prior. The posterior is
 normal in closed form (the sums of many outcomes are normal whatever one outcome is); forgetting is a power prior
 (Ibrahim and Chen 2000): the likelihood of an older period to the power of its share.

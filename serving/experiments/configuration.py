@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from features.allocation import Goal, Plan, Table, allocation_of
 from features.events import hash64
-from features.experiments import Experiment, parse_experiments
+from features.experiments import MOST_GOALS, Experiment, parse_experiments
 from features.settings import SettingsError
 from serving.experiments.ruleset import Ruleset, asked_by
 
@@ -217,6 +217,8 @@ def _trial(name: str, feature: str, number: int, rule: Mapping[str, Any], defini
 
 def _goal_problems(definitions: Mapping[str, Experiment], known: Collection[str]) -> Iterator[str]:
     for key, definition in definitions.items():
+        if len(definition.goals) > MOST_GOALS:
+            yield f"$.experiments.{key}.goals: {len(definition.goals)} are too many; a session notes up to {MOST_GOALS}"
         for number, goal in enumerate(definition.goals):
             if goal.column not in known:
                 yield (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ from features.allocation import (
     allocation_of,
 )
 from features.allocation.adaptive import Adaptive
-from features.settings import SettingsError
+from features.settings import Settings, SettingsError
+from tests.workspace import ROOT
 
 ARMS = ("control", "banner", "chat")
 EVEN = (1 / 3, 1 / 3, 1 / 3)
@@ -101,6 +103,26 @@ def test_the_logged_propensity_is_how_often_an_arm_is_chosen(name: str) -> None:
         for arm, propensity in set(chosen):
             assert propensity == table.of(score)[arm]
             assert (arms == arm).mean() == pytest.approx(propensity, abs=2e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_allocation_and_its_options_are_documented(name: str) -> None:
+    page = (ROOT / "docs" / "allocation.md").read_text()
+    assert f"| `{name}` |" in page
+    for option in set(type(allocation_of({"name": name})).model_fields) - (
+        {"edges"} if name != "contextual" else set()
+    ):
+        assert f"| `{option}` |" in page, option
+
+
+def test_the_recipe_of_the_documentation_works() -> None:
+    page = (ROOT / "docs" / "allocation.md").read_text()
+    (recipe,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "class " in block)
+    names: dict[str, object] = {"np": np, "Settings": Settings, "State": State, "Goal": Goal}
+    exec(compile("from __future__ import annotations\n" + recipe, "recipe", "exec", dont_inherit=True), names)
+    plan = plan_of(names["EpsilonGreedy"]())  # type: ignore[operator]
+    assert plan.table(plan.nothing(), 0).of() == pytest.approx(EVEN)
+    assert int(np.argmax(plan.table(seen(plan, np.array([[0.1, 0.3, 0.1]])), 0).of())) == 1
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.uplift import FOLDER, read, units_of
 from features.compiler import compile_fold
 from serving.heads import GOLDEN_TOLERANCE, Head
-from tests.workspace import lotse, workspace
+from tests.workspace import Service, lotse, workspace
 from training.experiments.qini import evaluate_uplift, gain_curve
 from training.experiments.uplift import Units, fit_uplift, pseudo_outcomes
 
@@ -110,6 +110,10 @@ def test_units_of_equal_score_come_together() -> None:
 
 
 def test_few_units_are_not_evaluated() -> None:
+    units, _ = simulated(400, 6)
+    found = evaluate_uplift(units, np.arange(400.0), resamples=20)
+    assert set(found.at) == {0.3}
+    assert found.fifths == ()
     units, _ = simulated(90, 6)
     with pytest.raises(ValueError, match="units are .*; an evaluation needs 50 of each"):
         evaluate_uplift(units, np.zeros(90))
@@ -160,6 +164,17 @@ def test_train_makes_a_head_that_the_service_scores_with(table: Path, tmp_path: 
     low, high = head.scores(matrix)
     assert abs(low) < 0.06
     assert 0.1 < high < 0.25
+    for name, value in (("cart_units", 0), ("page_views", 1), ("searches", 0)):
+        matrix[:, about["features"].index(name)] = value
+    of_one_view = head.scores(matrix)[0]
+    service = Service(tmp_path, 'models.heads=["uplift"]').start()
+    try:
+        answer = service.http.post("/v1/events", json={"visitor": "me", "name": "page_view", "page": "/"}).json()
+        assert answer["models"] == {"uplift": "1"}
+        assert answer["scores"]["uplift"] == pytest.approx(of_one_view, abs=1e-6)
+        assert not answer.get("reasons")
+    finally:
+        service.stop()
 
 
 def test_what_an_uplift_cannot_be_learned_from_is_told(table: Path, tmp_path: Path) -> None:

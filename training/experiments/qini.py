@@ -43,7 +43,8 @@ class UpliftEvaluation:
 
     Attributes
     ----------
-    average: the effect on all; at: by share k, the effect on the k with the highest scores.
+    average: the effect on all; at: by share k, the effect on the k with the highest scores; no k with fewer than 50
+    units of an arm.
     auuc: area under the gain curve: what is gained a unit when units are given the arm in the order of their scores,
     averaged over how many are given it; qini: the same less that of a random order.
     fifths: lowest scores first, none of fewer than 50 units of an arm.
@@ -97,9 +98,14 @@ def evaluate_uplift(
     fifths = tuple(
         Fifth(int(group.sum()), float(score[group].mean()), figures[3 + names + place])
         for place, group in enumerate(groups)
-        if min(units.treated[group].sum(), units.control[group].sum()) >= SMALLEST
+        if _least(units.take(group)) >= SMALLEST
     )
-    at = dict(zip(shares, figures[3 : 3 + names], strict=True))
+    ranked = np.argsort(-score, kind="stable")
+    at = {
+        share: figure
+        for share, figure in zip(shares, figures[3 : 3 + names], strict=True)
+        if _least(units.take(ranked[: int(share * len(units))])) >= SMALLEST
+    }
     return UpliftEvaluation(len(units), figures[0], at, figures[1], figures[2], fifths)
 
 
@@ -120,6 +126,11 @@ class _Arms:
         ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
         weight = 1.0 / units.propensity[order].astype(np.float64)
         return cls(order, ends, weight * units.treated[order], weight * units.control[order], units.outcome[order])
+
+
+def _least(units: Units) -> int:
+    """Units of the arm or of the control, whichever are fewer."""
+    return int(min(units.treated.sum(), units.control.sum()))
 
 
 def _interval(resampled: np.ndarray) -> tuple[float, float]:

@@ -92,7 +92,9 @@ def train_uplift(path: Path, question: Question, settings: TrainingSettings) -> 
     tags = provenance(settings, times, fold.digest, question.experiment)
     with mlflow.start_run(run_name=f"train-{HEAD}-{question.experiment}") as run:
         mlflow.set_tags(tags)
-        mlflow.log_params({"head": HEAD, **asdict(question), "trees": model.rounds, "units": len(past)})
+        mlflow.log_params(
+            {"head": HEAD, **asdict(question), "slope": model.slope, "corrections": model.rounds, "units": len(past)}
+        )
         mlflow.log_metrics(_metrics(model, evaluation))
         mlflow.log_text(_fifths(evaluation).to_csv(index=False), "fifths.csv")
         version = registry.register(
