@@ -141,8 +141,10 @@ def _of_rule(
     if not isinstance(rule, dict):
         yield f"{place}: expected an object"
         return
+    named = content.get("experiments", {}).get(rule.get("key") or feature)
+    draft = "variations" in rule and isinstance(named, dict) and named.get("status") == "draft"
     for name in asked_by(rule):
-        if name not in known:
+        if name not in known and not draft:
             yield (
                 f"{place}: unknown attribute {name!r}; known are the scores, every feature (`lotse features list`), "
                 f"{', '.join(OWN)}, and what is named in $.attributes"
