@@ -59,6 +59,7 @@ class Request:
     each event, what its scores were made of.
     key: the Idempotency-Key, by which records know its writes again.
     objected: whether the browser objects (GPC, DNT), which narrows the consent of the body's events.
+    unlinked: lasting keys of visitors without consent to link who have no event of their own in it.
     wires: its events if a tracker's adapter has read them; then a bad one does not keep the others out, and `dropped`
     holds why it was.
     answer, problem: what came of it, one of them.
@@ -78,6 +79,7 @@ class Request:
         "raws",
         "scored",
         "seats",
+        "unlinked",
         "wires",
     )
 
@@ -86,6 +88,7 @@ class Request:
     ) -> None:
         self.body, self.objected, self.many = body, objected, False
         self.wires: Sequence[EventIn] | None = None
+        self.unlinked: Sequence[bytes] = ()
         self.dropped: list[str] = []
         self.scored, self.explained, self.key = scored, explained, key
         self.asked: list[list[Asked]] = []
