@@ -407,3 +407,26 @@ def test_what_is_linked_before_the_refusal_is_replayed_and_erased(tmp_path: Path
             await engine.close()
 
     asyncio.run(test())
+
+
+def test_a_refusal_whose_day_has_no_key_any_more_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """After more than 48 hours nobody can tell whose it is."""
+
+    async def test() -> None:
+        with redis_server() as redis:
+            overrides = [f"store.url={redis.url}", "store.deadline_seconds=1", "store.retry_seconds=0.05"]
+            app = start(tmp_path, *overrides)
+            await two_customers(app, "segment")
+            redis.pause()
+            await send(app, segment("jane", NO))
+            await engine_of(app).close()
+            await asyncio.to_thread(redis.resume)
+            for path in tmp_path.glob("day-*.key"):
+                path.unlink()
+            engine = engine_of(start(tmp_path, *overrides))
+            await replayed(engine)
+            assert "1 withdrawals waited for the store" in caplog.text and "jane" not in caplog.text
+            assert await left(engine, "jane") == [True, True]
+            await engine.close()
+
+    asyncio.run(test())
