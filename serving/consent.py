@@ -28,6 +28,7 @@ _TCF_CHARACTERS: Final = 32
 # Google's letters: granted by default, after a denial by default, by update only, both times. `l`: not set.
 _SIGNALS: Final = 4
 _GRANTED: Final = frozenset("trnv")
+_BY_DEFAULT: Final = "p"
 _TCF_PURPOSES: Final = 25  # the character in which bit 152 is, where the purposes begin
 _REMEMBERED: Final = 10_000
 
@@ -44,6 +45,10 @@ class Consent:
         if found and self.objects(headers):
             found = [name for name in found if name not in _NARROWED]
         return found
+
+    def refuses_link(self, headers: Mapping[bytes, bytes], granted: Iterable[str] | None) -> bool:
+        """Whether it is said that visits may not be linked; granted: as of `of`. Who says nothing refuses nothing."""
+        return self.objects(headers) or (granted is not None and "link" not in granted)
 
     def objects(self, headers: Mapping[bytes, bytes]) -> bool:
         """Whether the browser says that its user objects."""
@@ -93,10 +98,7 @@ def of_consent_mode(gcs: str, gcd: str, npa: str) -> tuple[str, ...] | None:
     >>> of_consent_mode("", "", "") is None
     True
     """
-    letters = [each for each in gcd if each.isalpha()][:_SIGNALS]
-    if len(letters) < _SIGNALS:
-        letters = ["l"] * _SIGNALS
-    storage, personal = letters[1], letters[3]
+    storage, personal = _signals(gcd)
     if storage == "l":
         if gcs[:2] != "G1" or gcs[3:4] not in ("0", "1"):
             return None
@@ -107,3 +109,18 @@ def of_consent_mode(gcs: str, gcd: str, npa: str) -> tuple[str, ...] | None:
     if personal in _GRANTED and npa != "1":
         found.append("personalise")
     return tuple(found)
+
+
+def is_unanswered(gcd: str) -> bool:
+    """Whether analytics_storage is denied by the page's default, and nobody was asked yet, by Consent Mode's `gcd`.
+
+    >>> is_unanswered("13p3p3p3p5l1"), is_unanswered("13q3q3q3q5l1")
+    (True, False)
+    """
+    return _signals(gcd)[0] == _BY_DEFAULT
+
+
+def _signals(gcd: str) -> tuple[str, str]:
+    """The letters of analytics_storage and ad_personalization."""
+    letters = [each for each in gcd if each.isalpha()][:_SIGNALS]
+    return (letters[1], letters[3]) if len(letters) == _SIGNALS else ("l", "l")

@@ -11,7 +11,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -126,11 +126,12 @@ class Engine:
         awaitable where the store takes time.
         """
         received = time.time_ns() // 1_000_000 if received_ms is None else received_ms
-        count = 0
+        count = work = 0
         for request in requests:
             try:
                 self._reader.read(request, received)
                 count += len(request.events)
+                work += len(request.events) + len(request.unlinked)
             except Exception as problem:
                 request.problem = problem
         # a store that does not wait has done it or not, and nobody asks the record whether it was; only a disk that
@@ -138,19 +139,17 @@ class Engine:
         write = _drawn() if self.store.waits else 0
         if requests and requests[0].key:  # then it is the only one
             write = hash64(requests[0].key)
-        if count and self.outage.active:
+        if work and self.outage.active:
             return self._answer_without(requests, count, received, write or _drawn())
-        turn = Turn(self.lineup, count, received, self._earlier, write)
-        for request in requests:
-            request.seats = turn.add(request.events, request.raws)
-        if count and self.store.waits:
+        turn = self._turn(requests, count, received, write)
+        if work and self.store.waits:
             return self._answer_later(requests, turn, received, write)
         try:
             if count:
                 self.store.apply(list(turn.visits.values()), turn.advance, alone=True)
-                if erasures := _left_by(turn):
-                    self.store.apply(erasures, alone=True)
-                    self._note_erased(turn, erasures)
+            if work and (erasures := _left_by(turn)):
+                self.store.apply(erasures, alone=True)
+                self._note_erased(turn, erasures)
         except StoreError as error:
             self.outage.failed(_EVENTS, error)
             return self._answer_without(requests, count, received, write or _drawn())
@@ -169,8 +168,7 @@ class Engine:
     async def _answer_later(self, requests: Sequence[Request], turn: Turn, received: int, write: int) -> None:
         if not self.outage.active:
             try:
-                await self.outage.ask(lambda: self.store.apply(list(turn.visits.values()), turn.advance))
-                await self.erase_left(turn)
+                await self.fold_turn(turn)
             except StoreError as error:
                 self.outage.failed(_EVENTS, error)
             else:
@@ -182,10 +180,17 @@ class Engine:
                 return
         await self._answer_without(requests, sum(len(request.events) for request in requests), received, write)
 
-    async def erase_left(self, turn: Turn) -> None:
-        """Erase what visitors without consent to link have left under their lasting keys: records that nobody looked
-        for, and carts.
+    async def fold_turn(self, turn: Turn) -> None:
+        """Have the store fold a turn, and erase what visitors without consent to link have left under their lasting
+        keys: records that nobody looked for, and carts.
+
+        Raises
+        ------
+        StoreError
+            It may have done some of it.
         """
+        if turn.visits:
+            await self.outage.ask(lambda: self.store.apply(list(turn.visits.values()), turn.advance))
         if erasures := _left_by(turn):
             await self.outage.ask(lambda: self.store.apply(erasures))
             self._note_erased(turn, erasures)
@@ -193,22 +198,20 @@ class Engine:
     def _note_erased(self, turn: Turn, erasures: Sequence[Erasure]) -> None:
         """Have handed-on rows of visitors who withdrew unlinked."""
         found = {erasure.key for erasure in erasures if erasure.found}
-        self.closed.unlink(visitor_of(key) for key in turn.doubtful if key in found)
+        self.closed.unlink(visitor_of(key) for key in (*turn.doubtful, *turn.unlinked) if key in found)
 
     async def _answer_without(self, requests: Sequence[Request], count: int, received: int, write: int) -> None:
         """Keep the events until the store is back, and score them as if there were none before.
 
         The turn that failed is left as it is: a thread of the store may still be at it.
         """
-        turn = Turn(self.lineup, count, received, self._earlier, write)
-        for request in requests:
-            request.seats = turn.add(request.events, request.raws)
+        turn = self._turn(requests, count, received, write)
         try:
             await self.outage.keep(turn, received)
         except StoreError as error:
             logger.error("events are refused: %s", error)
             for request in requests:
-                if request.events and request.problem is None:
+                if (request.events or request.unlinked) and request.problem is None:
                     request.problem = Problem(
                         503, "the store does not answer, and the events cannot be buffered", retry_after_seconds=1
                     )
@@ -262,6 +265,15 @@ class Engine:
         if turn.lineup is not self.lineup:
             self.metrics.scored(turn.lineup.tally())
         return assignings
+
+    def _turn(self, requests: Sequence[Request], count: int, received: int, write: int) -> Turn:
+        """The turn of some requests, so many events."""
+        turn = Turn(self.lineup, count, received, self._earlier, write)
+        for request in requests:
+            request.seats = turn.add(request.events, request.raws)
+            if request.unlinked and request.problem is None:
+                turn.unlinked += request.unlinked
+        return turn
 
     def _earlier(self, raw: str, linked: bool, now_ms: int) -> list[bytes]:
         """Keys under which a visitor's open session may lie; raw ids live as long as the request."""
@@ -364,6 +376,14 @@ class Engine:
         """Keys of a visitor's record: where it belongs now, and where one may lie that began earlier."""
         now = time.time_ns() // 1_000_000
         return [key_of(self.pseudonyms.at(now)(raw, linked)), *self._earlier(raw, linked, now)]
+
+    def lasting_keys(self, raws: Iterable[str]) -> list[bytes]:
+        """Keys of the records that visitors have with consent to link."""
+        pseudonym, found = self.pseudonyms.at(time.time_ns() // 1_000_000), []
+        for raw in raws:
+            with suppress(UnicodeEncodeError):  # half a character: no visitor has it
+                found.append(key_of(pseudonym(raw, True)))
+        return found
 
     async def end(self, raw: str, unless: str, *, linked: bool) -> None:
         """End a visitor's session, because the tracker says so; unless: an event that may have begun it already."""
@@ -502,8 +522,10 @@ def _left_by(turn: Turn) -> list[Erasure]:
 
     The turn itself took the records of those who withdrew, and may have written new ones since.
     """
-    carts = [Erasure(cart_key(key_of(visitor))) for visitor in turn.withdrawn]
-    return [erasure for key in turn.doubtful for erasure in erasures_of(key)] + carts
+    erasures = [Erasure(cart_key(key_of(visitor))) for visitor in turn.withdrawn]
+    for key in (*turn.doubtful, *turn.unlinked):
+        erasures += erasures_of(key)
+    return list({erasure.key: erasure for erasure in erasures}.values()) if turn.unlinked else erasures
 
 
 def _drawn() -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +22,7 @@ from pybreaker import CircuitBreaker, CircuitBreakerError
 
 from serving.group import EVENT
 from serving.spool import Addition, Spool, SpooledTurn, SpooledVisit, new_spool, of_others, orphans
-from serving.stores import StoreError
+from serving.stores import KEY_BYTES, StoreError
 from serving.stores.encryption import seal_from_environment
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Outage:
             SpooledVisit(_packed(visit), self._veil(visit.key, visit.others(), received_ms), visit.token)
             for visit in turn.visits.values()
         ]
-        spooled = SpooledTurn(received_ms, visits)
+        spooled = SpooledTurn(received_ms, visits, self._veiled(turn.unlinked, received_ms))
         own = self._own
         if own is None:
             own = self._own = new_spool(self._folder, **self._how())
@@ -132,6 +133,16 @@ class Outage:
             addition.withdraw()
             self._noted()
             raise
+
+    def _veiled(self, keys: Sequence[bytes], received_ms: int) -> list[bytes]:
+        """Keys as they may lie on a disk beside those of a day, and before them what they are veiled with."""
+        if not keys:
+            return []
+        drawn = secrets.token_bytes(KEY_BYTES)
+        veiled = self._veil(drawn, keys, received_ms)
+        if not veiled:
+            raise StoreError("today's key cannot be written, so neither can what it veils")
+        return [drawn, *veiled]
 
     async def _written(self, addition: Addition) -> None:
         """Written and synced, in a thread and within the deadline."""

@@ -141,7 +141,10 @@ def holdings(settings: ServingSettings) -> list[Holding]:
             where=store.spool,
             files=[f"{store.spool}/*/{name}" for name in ("data.mdb", "lock.mdb", "owner", "boot")],
             holds={name: column.meaning for name, column in COLUMNS.items()}
-            | {"others": "veiled keys of the record before midnight or before a change of consent"},
+            | {
+                "others": "veiled keys of the record before midnight or before a change of consent",
+                "unlinked": "veiled keys of accounts that refused to be linked",
+            },
             whose="visitors of a time in which the store was away, by pseudonym",
             why="nothing that was acknowledged is lost",
             kept="until the store is back; then the folder is deleted",

@@ -69,8 +69,9 @@ class Reader:
         TooManyError
             There are too many of them; then none is taken.
         """
-        if len(wires) > self._server.batch_limit:
-            raise TooManyError(len(wires), self._server.batch_limit)
+        count = max(len(wires), len(request.unlinked))
+        if count > self._server.batch_limit:
+            raise TooManyError(count, self._server.batch_limit)
         take, pseudonym = self.intake.event, self._pseudonyms.at(received_ms)
         request.many = True
         for wire in wires:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from serving.turn import Turn
 if TYPE_CHECKING:
     from serving.engine import Engine
     from serving.spool import Spool, SpooledTurn
+
+logger = logging.getLogger("lotse.outages")
 
 
 async def replay(engine: Engine) -> int:
@@ -51,8 +54,14 @@ async def _fold(engine: Engine, spool: Spool, turns: Collection[SpooledTurn]) ->
     turn = Turn(engine.lineup, sum(map(len, events)), received, earlier)
     for place, (visit, theirs) in enumerate(zip(visits, events, strict=True)):
         turn.add(theirs, [str(place)] * len(theirs), visit.token)
-    await engine.outage.ask(lambda: engine.store.apply(list(turn.visits.values()), turn.advance))
-    await engine.erase_left(turn)
+    for one in turns:
+        if one.unlinked:
+            drawn, *veiled = one.unlinked
+            keys = engine.pseudonyms.veiled(drawn, veiled, one.received_ms)
+            if not keys:
+                logger.error("%d withdrawals waited for the store until nobody could tell whose they are", len(veiled))
+            turn.unlinked += keys
+    await engine.fold_turn(turn)
     engine.closed.unlink(turn.withdrawn)
     engine.metrics.retired_records += sum(group.retired for group in turn.groups.values())
     turn.close()

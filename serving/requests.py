@@ -67,6 +67,7 @@ class Request:
     key: the Idempotency-Key, by which records know its writes again.
     flags: keys of the flags that are asked for, all if it is empty; None if none are.
     objected: whether the browser objects (GPC, DNT), which narrows the consent of the body's events.
+    unlinked: lasting keys of visitors without consent to link who have no event of their own in it.
     wires: its events if a tracker's adapter has read them; then a bad one does not keep the others out, and `dropped`
     holds why it was.
     answer, problem: what came of it, one of them.
@@ -87,6 +88,7 @@ class Request:
         "raws",
         "scored",
         "seats",
+        "unlinked",
         "wires",
     )
 
@@ -102,6 +104,7 @@ class Request:
     ) -> None:
         self.body, self.objected, self.many = body, objected, False
         self.wires: Sequence[EventIn] | None = None
+        self.unlinked: Sequence[bytes] = ()
         self.dropped: list[str] = []
         self.scored, self.explained, self.key, self.flags = scored, explained, key, flags
         self.asked: list[list[Asked]] = []

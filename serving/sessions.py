@@ -234,6 +234,7 @@ class Erasure:
         del others
         self.found = value is not None
         if value is None:
+            self.entry = None  # nothing is written then
             return None
         self.entry = Entry(STATE.unpack_from(value)[0] >> 1, self.key)
         return Change(None)

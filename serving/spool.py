@@ -51,10 +51,14 @@ class SpooledVisit(msgspec.Struct, array_like=True, frozen=True):
 
 
 class SpooledTurn(msgspec.Struct, array_like=True, frozen=True):
-    """What came at the same time."""
+    """What came at the same time.
+
+    unlinked: lasting keys of visitors under which all is to be erased, veiled with the first of them, which is none.
+    """
 
     received_ms: int
     visits: list[SpooledVisit]
+    unlinked: list[bytes] = []
 
 
 class Spool:
@@ -187,7 +191,7 @@ class Spool:
                 turn = msgspec.msgpack.decode(self._opened(key, value), type=SpooledTurn)
                 kept = [visit for visit in turn.visits if self.events_of(visit)[0].visitor not in visitors]
                 if len(kept) < len(turn.visits):
-                    left = SpooledTurn(turn.received_ms, kept)
+                    left = msgspec.structs.replace(turn, visits=kept)
                     content = msgspec.msgpack.encode(left)
                     transaction.put(key, content if self._seal is None else self._seal.close(content, key))
                     count += _count_visits(turn, self._struct) - _count_visits(left, self._struct)

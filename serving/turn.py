@@ -26,6 +26,8 @@ class Turn:
     Attributes
     ----------
     lineup: what serves; visits: by visitor; groups: by who scores.
+    unlinked: lasting keys of visitors without consent to link whose events are not theirs (accounts). What comes at the
+    same time with consent is erased with the rest.
     """
 
     def __init__(self, lineup: Lineup, events: int, received_ms: int, earlier: Earlier, write: int = 0) -> None:
@@ -33,6 +35,7 @@ class Turn:
         self.lineup = lineup
         self.visits: dict[int, EventVisit] = {}
         self.groups: dict[Scorer, Group] = {}
+        self.unlinked: list[bytes] = []
         self._events, self._received, self._earlier, self._write = events, received_ms, earlier, write
         self._looked_on = lineup.newest.looked_on()
 

@@ -215,9 +215,13 @@ class SnowplowEvent:
         """Bits of CONSENTS that the event names: a choice, or the basis that stands beside it; None if it is silent."""
         if not self.event["entities"] and not self.chose():
             return None
-        choice = self.data if self.chose() else self.entity(_CHOICE)
-        given = _CONSENT_GIVEN.get(str(choice.get("event_type")))
+        given = self.choice()
         return _BASES.get(str(self.entity(_BASIS).get("basis_for_processing"))) if given is None else given
+
+    def choice(self) -> int | None:
+        """Bits of CONSENTS that the visitor's choice grants, the event itself or beside it; None without one."""
+        choice = self.data if self.chose() else self.entity(_CHOICE)
+        return _CONSENT_GIVEN.get(str(choice.get("event_type")))
 
     def chose(self) -> bool:
         """Whether it is the visitor's choice itself."""

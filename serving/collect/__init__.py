@@ -17,6 +17,7 @@ import msgspec
 
 from features.settings import SettingsError
 from serving.http.call import Reply
+from serving.intake import TEXT_LIMIT
 
 if TYPE_CHECKING:
     from features.shop import ShopSettings
@@ -64,12 +65,19 @@ class Collected(msgspec.Struct):
     about: what the endpoint's answer has to know.
     objected: whether the request tells an opt-out, where the consent of its events does not; then it goes on to the
     original collector only if that is configured. Not of a request that is there to tell the original so.
+    unlinked: raw ids of visitors of whom the request says that their visits may not be linked, though its events, if
+    there are any, are not theirs: accounts, whose devices' events they are. What is linked of them is erased.
     """
 
     events: list[EventIn] = []
     dropped: list[str] = []
     about: Any = None
     objected: bool = False
+    unlinked: set[str] = set()
+
+    def unlink(self, *raws: str) -> None:
+        """Note them in `unlinked`, but for empty ones."""
+        self.unlinked.update(raw[:TEXT_LIMIT] for raw in raws if raw)
 
 
 class Refused(Exception):  # noqa: N818  (it is no error of ours)

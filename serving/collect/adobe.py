@@ -138,12 +138,17 @@ class Adobe:
         about.state = about.state._replace(granted=granted)
         if organisation := about.state.organisation:
             about.store.append(consent_entry(organisation, granted))
+        collected = Collected(about=about)
+        if self._tools.consent.refuses_link(hit.headers, granted):
+            # the device's, too: who refuses everything is never told by its id again
+            accounts = map(account_in, (body.get("identityMap"), _object(body, "xdm").get("identityMap")))
+            collected.unlink(about.visitor, *accounts)
         if "measure" in granted:
             self._identify(hit, about, again=True)
         elif organisation:
             about.ecid = ""
             about.store.append(identity_entry(organisation, NOBODY, linked=False))
-        return Collected(about=about)
+        return collected
 
     def _begin(self, hit: Hit) -> tuple[dict[str, Any], _About]:
         """The body, and what the request says of its visitor.
@@ -213,14 +218,16 @@ class Adobe:
         granted, strings = about.state.granted, granted_in(xdm.get("consentStrings"))
         if strings is not None:
             granted = strings if granted is None else tuple(name for name in strings if name in granted)
+        device_id, account = about.visitor or ecid_in(xdm.get("identityMap")), account_in(xdm.get("identityMap"))
+        if self._tools.consent.refuses_link(hit.headers, granted):
+            collected.unlink(account)
         if granted is not None and "measure" not in granted:
             collected.dropped.append("no consent")
             collected.objected = True
+            collected.unlink(device_id)  # no event of it tells the fold
             return
         consent = self._tools.consent.of(hit.headers, granted)
-        visitor = about.visitor or ecid_in(xdm.get("identityMap"))
-        if "link" in consent:
-            visitor = account_in(xdm.get("identityMap")) or visitor
+        visitor = (account if "link" in consent else "") or device_id
         if not visitor:
             collected.dropped.append("no visitor")
             return

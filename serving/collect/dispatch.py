@@ -151,7 +151,9 @@ class Collector:
 
     def _fold(self, work: Work, collected: Collected) -> None:
         work.collected, work.request.wires = collected, collected.events
-        if collected.events:
+        if collected.unlinked:
+            work.request.unlinked = self._engine.lasting_keys(collected.unlinked)
+        if collected.events or work.request.unlinked:
             self._events.take(self._engine, work.request, partial(self._answer, work))
         else:
             self._answer(work)

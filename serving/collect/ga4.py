@@ -29,7 +29,7 @@ from serving.collect.forms import fields
 from serving.collect.ga4_validation import MOST_EVENTS, name_problem, problems
 from serving.collect.records import BadValueError, amount, event_of
 from serving.collect.vocabulary import UnusableError, name_of, own_names, source_options, text
-from serving.consent import of_consent_mode
+from serving.consent import is_unanswered, of_consent_mode
 from serving.http.call import Reply
 from serving.intake import EventIn
 from serving.requests import Answer
@@ -102,12 +102,12 @@ class Ga4:
         for place, line in enumerate(lines or [""]):
             found = {**shared, **fields(line, FIELDS)} if line else shared
             try:
-                collected.events += self._hit(hit, found, place, device)
+                collected.events += self._hit(hit, found, place, device, collected)
             except (UnusableError, BadValueError) as error:
                 collected.dropped.append(str(error))
         return collected
 
-    def _hit(self, hit: Hit, found: dict[str, str], place: int, device: str) -> list[EventIn]:
+    def _hit(self, hit: Hit, found: dict[str, str], place: int, device: str, collected: Collected) -> list[EventIn]:
         if found.get("version") != "2" or "measurement_id" not in found:
             raise UnusableError("no hit of version 2")
         get = found.get
@@ -117,6 +117,11 @@ class Ga4:
         # a request that comes again is told by its page, its number there and the place in it
         own = f"{client}/{session}/{page}/{hits}/{place}" if page and hits else ""
         account = get("user_id", "")
+        if account:
+            # what a page denies by default, before anybody was asked, takes nothing back that was granted elsewhere
+            said = None if is_unanswered(get("gcd", "")) else granted
+            if self._tools.consent.refuses_link(hit.headers, said):
+                collected.unlink(account)
         if granted is not None and "link" not in granted:
             # without storage the ids are made up for a page, and no export has them
             client, session, account = self._tools.anonymous.visitor(hit, found["measurement_id"]), "", ""
@@ -137,6 +142,8 @@ class Ga4:
         if len(events) > MOST_EVENTS:
             return Collected(dropped=[f"more than {MOST_EVENTS} events in a request"])
         collected = Collected()
+        if self._tools.consent.refuses_link(hit.headers, None):  # nothing else tells
+            collected.unlink(text(body.get("user_id")))
         for place, event in enumerate(events):
             try:
                 collected.events += self._measurement(hit, body, event, place)

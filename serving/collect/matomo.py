@@ -124,7 +124,7 @@ class Matomo:
         collected, steps = Collected(about=about), list[EventIn | Step]()
         for place, parameters in enumerate(sent.requests):
             try:
-                steps.append(self._read(hit, parameters, about))
+                steps.append(self._read(hit, parameters, collected))
             except UselessError as error:
                 if error.invalid and not sent.many:
                     raise Refused(error.reason, _image(400, silent=sent.silent)) from None
@@ -154,7 +154,7 @@ class Matomo:
         about: _About = collected.about
         return broken(TOO_MANY).reply if about.many else _image(400, silent=about.silent)
 
-    def _read(self, hit: Hit, sent: Parameters, about: _About) -> EventIn | Step:
+    def _read(self, hit: Hit, sent: Parameters, collected: Collected) -> EventIn | Step:
         """One request.
 
         Raises
@@ -162,6 +162,7 @@ class Matomo:
         UselessError
             It gives no event.
         """
+        about: _About = collected.about
         site = text_of(sent, "idsite")
         if not site or (self._options.sites and site not in self._options.sites):
             raise UselessError("unknown idsite" if site else "no idsite", invalid=True)
@@ -180,7 +181,7 @@ class Matomo:
             if not about.trusted and sent.get("bots") != "1":
                 raise UselessError("a program")
             device = "unknown"
-        consent = self._tools.consent.of(hit.headers, self._options.consent if sent.get("consent") == "1" else None)
+        consent = self._consent(hit, sent, collected)
         linked = "link" in consent
         visitor = self._visitor(hit, sent, agent, site, linked=linked, trusted=about.trusted)
         entry = self._entry(url, text_of(sent, "urlref", _LONGEST))
@@ -211,6 +212,13 @@ class Matomo:
             event.session = event.id or f"{hit.received_ms}"
             return partial(self._begun, event, step)
         return step
+
+    def _consent(self, hit: Hit, sent: Parameters, collected: Collected) -> list[str]:
+        """What holds for a request; a refusal counts for the account that it names, too."""
+        rules, said = self._tools.consent, sent.get("consent")
+        if "uid" in sent and rules.refuses_link(hit.headers, () if said == "0" else None):
+            collected.unlink(_account(sent))
+        return rules.of(hit.headers, self._options.consent if said == "1" else None)
 
     def _kind(self, sent: Parameters, url: str) -> str:
         """What a request tells, in the words of `KINDS` where it is one of them."""
@@ -266,9 +274,8 @@ class Matomo:
         UselessError
             Nothing tells visitors apart.
         """
-        account = text_of(sent, "uid") if linked else ""
-        if account:  # Matomo's own visitor id of an account, which its history has
-            return hashlib.sha1(account.encode(), usedforsecurity=False).hexdigest()[:16]
+        if linked and (account := _account(sent)):
+            return account
         if device := text_of(sent, "cid") or text_of(sent, "_id"):
             return device
         known = agent
@@ -372,6 +379,12 @@ async def _taken(steps: Sequence[EventIn | Step], collected: Collected) -> Colle
         except StoreError:
             collected.dropped.append("the store does not answer")
     return collected
+
+
+def _account(sent: Parameters) -> str:
+    """Matomo's own visitor id of an account, which its history has; empty if nobody is logged in."""
+    account = text_of(sent, "uid")
+    return hashlib.sha1(account.encode(), usedforsecurity=False).hexdigest()[:16] if account else ""
 
 
 def _id(sent: Parameters) -> str:

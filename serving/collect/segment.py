@@ -164,16 +164,19 @@ class Segment:
     def _take(self, call: Row, hit: Hit, sent_at: Any, collected: Collected) -> None:
         """Add a call's events, or why there are none."""
         dropped, kind = collected.dropped, call.get("type")
+        bits = self._calls.consent_of_call(call)
+        granted = None if bits is None else [name for name, bit in CONSENTS.items() if bits & bit]
+        device, account = first(call, "anonymousId"), first(call, "userId")
+        # also by a call that is nothing to be counted
+        if account is not None and self._consent.refuses_link(hit.headers, granted):
+            collected.unlink(_text(account))
         if kind not in STEPS:
             dropped.append(f"{kind}: {NO_STEP}" if kind in OTHERS else "unknown type")
             return
         if is_withheld(call):
             dropped.append(WITHHELD)
             return
-        bits = self._calls.consent_of_call(call)
-        granted = None if bits is None else [name for name, bit in CONSENTS.items() if bits & bit]
         consent = self._consent.of(hit.headers, granted)
-        device, account = first(call, "anonymousId"), first(call, "userId")
         visitor = visitor_of(device, account, linked="link" in consent)
         if visitor is None:
             dropped.append("no visitor" if account is None else NOT_LINKED)

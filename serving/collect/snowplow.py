@@ -155,12 +155,12 @@ class Snowplow:
         collected = Collected()
         for columns in events:
             try:
-                collected.events += self._events(hit, columns)
+                collected.events += self._events(hit, columns, collected)
             except (UnusableError, BadValueError) as error:
                 collected.dropped.append(str(error))
         return collected
 
-    def _events(self, hit: Hit, event: dict[str, Any]) -> list[EventIn]:
+    def _events(self, hit: Hit, event: dict[str, Any], collected: Collected) -> list[EventIn]:
         if self._apps and event.get("app_id") not in self._apps:
             raise UnusableError("another app_id")
         _complete(event)
@@ -171,6 +171,8 @@ class Snowplow:
         anonymous = b"sp-anonymous" in hit.headers
         found = SnowplowEvent(event, self._rules)
         account = event.get("user_id")
+        if account and self._tools.consent.refuses_link(hit.headers, _chosen(found)):
+            collected.unlink(account)
         if anonymous:
             found.known, found.visitor, account = None, found.session, None
         consent = self._consent(hit, found)
@@ -202,6 +204,12 @@ class Snowplow:
             return of(hit.headers)
         given = names_of(told)
         return [name for name in of(hit.headers) if name in given] if found.chose() else of(hit.headers, given)
+
+
+def _chosen(found: SnowplowEvent) -> list[str] | None:
+    """What the visitor's choice grants; None without one: another basis for processing an event is no refusal."""
+    chosen = found.choice()
+    return None if chosen is None else names_of(chosen)
 
 
 def _columns(wire: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from tests.serving.in_process import open_engine, post
 from tests.workspace import Service, lotse, wait_until
 
 DAY = 86_400_000
+ACCOUNT = b"account."
 
 
 def holding(record: dict[str, Any], name: str) -> dict[str, Any]:
@@ -107,7 +108,7 @@ def test_the_record_of_a_session_is_told_word_by_word() -> None:
 def test_columns_of_files_and_spools_are_those_that_are_written(tmp_path: Path) -> None:
     record = record_of(ServingSettings())
     told = holding(record, "events that wait for the store")["holds"]
-    assert set(told) == {*COLUMNS, "others"}
+    assert set(told) == {*COLUMNS, "others", "unlinked"}
 
     async def run() -> None:
         engine = open_engine(None, tmp_path)
@@ -117,7 +118,7 @@ def test_columns_of_files_and_spools_are_those_that_are_written(tmp_path: Path) 
         with lmdb.open(str(path.parent), max_dbs=2) as env, env.begin() as transaction:
             about = transaction.get(b"columns", db=env.open_db(b"about", transaction))
             (value,) = [value for _, value in transaction.cursor(env.open_db(b"turns", transaction))]
-        assert set(msgspec.json.decode(about)) | {"others"} == set(told)
+        assert set(msgspec.json.decode(about)) | {"others", "unlinked"} == set(told)
         turn = msgspec.msgpack.decode(value, type=SpooledTurn)
         # no key of the visitor's but the day's: others are veiled
         events = turn.visits[0].events
@@ -125,13 +126,17 @@ def test_columns_of_files_and_spools_are_those_that_are_written(tmp_path: Path) 
         assert lasting not in value and len(turn.visits[0].others) == 1 and turn.visits[0].others != [lasting]
         key = events[:8]
         assert engine.pseudonyms.veiled(key, turn.visits[0].others, 20_000 * DAY) == [lasting]
+        drawn, veiled = turn.unlinked
+        assert ACCOUNT not in value and engine.pseudonyms.veiled(drawn, [veiled], 20_000 * DAY) == [ACCOUNT]
         engine.pseudonyms.forget(20_004 * DAY)
         assert engine.pseudonyms.veiled(key, turn.visits[0].others, 20_000 * DAY) == []
+        assert engine.pseudonyms.veiled(drawn, [veiled], 20_000 * DAY) == []
         await engine.close()
 
     def _turn(engine: Any) -> Any:
         turn = Turn(engine.lineup, 1, 20_000 * DAY, engine._earlier)
         turn.add([Event(visitor=engine.pseudonyms.at(20_000 * DAY)("jane", False), time=20_000 * DAY)], ["jane"])
+        turn.unlinked.append(ACCOUNT)
         return turn
 
     asyncio.run(run())
