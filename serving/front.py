@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from serving.app import App
 
 _NO_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_OURS: Final = ("/v1/", "/ofrep/")
+# What proxies say of a client's address: uvicorn remembers 4,096 of them, and BentoML needs none.
+_FORWARDED: Final = b"x-forwarded-for"
 
 
 class Front:
@@ -29,7 +32,7 @@ class Front:
             path = scope["path"]
             return (
                 self._ours(scope, receive, send)
-                if path.startswith("/v1/") or path == "/metrics" or self._ours.tracked(path) is not None
+                if path.startswith(_OURS) or path == "/metrics" or self._ours.tracked(path) is not None
                 else self._guarded(scope, receive, send)
             )
         return self._theirs(scope, receive, send)
@@ -45,7 +48,8 @@ class Front:
             await send({"type": "http.response.start", "status": problem.status, "headers": headers})
             await send({"type": "http.response.body", "body": body})
             return
-        await self._theirs(scope, receive, send)
+        headers = [header for header in scope["headers"] if header[0] != _FORWARDED]
+        await self._theirs({**scope, "headers": headers}, receive, send)
 
     def _check_length(self, scope: dict[str, Any]) -> None:
         if scope["method"] in _NO_BODY:

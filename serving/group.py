@@ -434,6 +434,9 @@ class Group:
         """Everything was answered: the memory is for others."""
         self.scorer.give_back(self.sheet)
         self._memories.give_back(self.memory)
+        # visits know their group: a circle would keep visitors' ids until the garbage collector comes
+        for kept in (self._assigned, self._tails, self._unscheduled, self.doubtful):
+            kept.clear()
 
 
 def _is_linked(value: Value) -> bool:

@@ -197,6 +197,8 @@ def native() -> Iterator[Sent]:
                 put = [canary] if isinstance(value, list) else canary
                 yield plain._replace(body=json.dumps({**event, "consent": consent, name: put}).encode())
     yield from planted(plain)
+    for path in ("/readyz", "/", "/score"):  # BentoML's own
+        yield from planted(Sent("GET", path, "", {}, b""))
     for canary in CANARIES:
         place = quote(canary, safe="")
         yield plain._replace(body=canary.encode())

@@ -94,7 +94,8 @@ async def stored(trained: Path, folder: Path, days: Sequence[pd.DataFrame], peop
         mine = mine.drop_duplicates("person").set_index("person").sort_index()
         mine["hour_ms"] = mine["started_at"] - begin
         mine["name"] = mine["visitor"].map(named)
-        mine = mine.join(decisions, on="name").drop(columns=["name", "record", "started_at", "ended_at"])
+        assert not mine["assignments"].map(len).any()  # there are no experiments
+        mine = mine.join(decisions, on="name").drop(columns=["name", "record", "started_at", "ended_at", "assignments"])
         found.append(mine)
     both = found[0].index.intersection(found[1].index)
     return [one.loc[both] for one in found]
