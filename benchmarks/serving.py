@@ -2,7 +2,7 @@
 
     python -m benchmarks.serving [--seconds 4] [--runs 5] [--only WORD] [--variant "LABEL: key=value, key=value"]
 
-Needs `wrk`. Trains models from a simulated shop in a folder of its own, starts all services with one worker each, and
+Needs `wrk`. Trains models from a simulated shop in a folder of its own, starts all services, most with one worker, and
 lets wrk (one thread, loopback) ask them in turn; each figure is the median of its runs, the ratios are the result. A
 `--variant` is one more service with these settings, asked like the first: what a part of it costs. `--only` keeps the
 rows with the word. Also: bytes a live session takes, and the time from `lotse serve` to the first score.
@@ -51,6 +51,8 @@ ROWS: dict[str, Asked] = {
     "16 connections, durability disk": Asked("disk", "/v1/events"),
     "100 events of 100 sessions": Asked("lotse", "/v1/events", BATCHES, 4, 100),
     "100 events, scores=none": Asked("lotse", "/v1/events?scores=none", BATCHES, 4, 100),
+    "100 events, two workers": Asked("two", "/v1/events", BATCHES, 8, 100),
+    "100 events, scores=none, two workers": Asked("two", "/v1/events?scores=none", BATCHES, 8, 100),
 }
 
 
@@ -74,6 +76,7 @@ def services(folder: Path, names: set[str], variants: dict[str, list[str]], stac
 
     makes: dict[str, Callable[[], Running]] = {
         "lotse": lambda: stack.enter_context(lotse(folder)),
+        "two": lambda: stack.enter_context(lotse(folder, "server.workers=2")),
         "disk": lambda: stack.enter_context(lotse(folder, 'store.durability="disk"')),
         "stock": lambda: other("bentoml", "serve", "benchmarks.stock_service:Stock"),
         "bare": lambda: other("uvicorn", "benchmarks.bare:app", "--no-access-log", "--log-level", "warning"),
@@ -121,7 +124,7 @@ def main() -> None:
                 console.print(f"  turn {turn}: {label} {rate * row.events:,.0f}/s, p99 {p99:.1f} ms", style="dim")
         size, records = bytes_per_session(first.store)
     report(
-        "One worker, wrk, closed loop",
+        "One worker unless it is said, wrk, closed loop",
         ["what", "events/s", "p99 ms", "beside", "ratio", f"{OURS} / this"],
         [_line(label, row, rates, worst) for label, row in rows.items()],
     )
