@@ -20,7 +20,7 @@ from serving.bulk import ARROW, NDJSON, Bulk
 from serving.collect.dispatch import Collector, Tracked, open_collector
 from serving.explain import explain
 from serving.gate import open_gate
-from serving.http import ofrep, visitors
+from serving.http import growthbook, ofrep, visitors
 from serving.http.bodies import Receive
 from serving.http.call import Call, Handler, Reply, Scope, Send
 from serving.http.cors import Cors
@@ -78,6 +78,7 @@ class App:
             **{path: dict(methods) for path, methods in visitors.ROUTES.items()},
             ofrep.FLAGS: {"POST": ofrep.many},
             ofrep.FLAG: {"POST": ofrep.one},
+            growthbook.EVAL: {"POST": growthbook.evaluate},
         }
         for methods in self.routes.values():
             if "GET" in methods:
@@ -195,6 +196,8 @@ class App:
                 return label, token, self.routes[label]
         if path.startswith(_FLAG):
             return ofrep.FLAG, path[len(_FLAG) :], self.routes[ofrep.FLAG]
+        if path.startswith(growthbook.PREFIX):
+            return growthbook.EVAL, "", self.routes[growthbook.EVAL]
         tracked = self.tracked(path)
         return ("other", "", {}) if tracked is None else tracked.route
 

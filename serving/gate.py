@@ -27,6 +27,7 @@ _OPEN: Final = frozenset({"/livez", "/readyz", "/healthz", "/v1/openapi.json"})
 # No key of ours comes here: MLflow signs what it sends, visitors show a token that is signed; both are checked later.
 _ME: Final = "/v1/visitors/me"
 _OFREP: Final = "/ofrep/"
+_GROWTHBOOK: Final = "/api/eval/"
 _SIGNED: Final = frozenset({"/v1/models/refresh", _ME, f"{_ME}/decisions"})
 _EVENTS: Final = "/v1/events"
 _SESSIONS: Final = "/v1/sessions/"
@@ -92,6 +93,8 @@ class Gate:
             presented = presented[7:] if presented[:7].lower() == b"bearer " else b"-"
         elif b"x-api-key" in headers:  # as OFREP has it
             presented = headers[b"x-api-key"]
+        elif path.startswith(_GROWTHBOOK):
+            presented = path[len(_GROWTHBOOK) :].encode()
         elif b"key=" in scope["query_string"]:
             presented = _from_query(scope["query_string"])
         key = self.keys.find(presented) if presented else None
@@ -193,7 +196,7 @@ def _check_public(key: Key, path: str, method: str, headers: dict[bytes, bytes])
     """Raises 403 for what a public key does not open."""
     sends = path == _EVENTS and method == "POST"
     looks = method == "GET" and path.startswith(_SESSIONS)
-    if not sends and not looks and not path.startswith((_ME, _OFREP)):
+    if not sends and not looks and not path.startswith((_ME, _OFREP, _GROWTHBOOK)):
         raise Problem(
             403,
             "a public key only sends events (POST /v1/events) and reads sessions and flags by token; use a secret key",

@@ -11,7 +11,7 @@ from features.events import CHANNELS, CONSENTS, DEVICES, EVENT_NAMES
 from features.sessions import STATUS_NAMES
 from serving import openapi_flags
 from serving.bulk import ARROW, NDJSON
-from serving.http import ofrep
+from serving.http import growthbook, ofrep
 from serving.http.visitors import Decisions, Erased, Named
 from serving.intake import TEXT_LIMIT, EventIn
 from serving.openapi_flags import FLAGS_PARAMETER, KEY_PARAMETER, TAG_PARAMETER
@@ -91,6 +91,7 @@ def document(engine: Engine) -> Tree:
         "/v1/visitors/erase": {"post": _named("erase", "Erase it.", "Erased")},
         ofrep.FLAGS: {"post": _flags("flags", "All flags of a session, by OFREP.", "IfNoneMatch")},
         ofrep.FLAG: {"post": _flags("flag", "One flag of a session, by OFREP.", "FlagKey")},
+        growthbook.EVAL: {"post": _remote_evaluation()},
         "/v1/openapi.json": {"get": _operation("openapi", "This document.", _json({"type": "object"}))},
         "/metrics": {"get": _operation("metrics", "Prometheus metrics of all workers.", _text(), errors=(500, 503))},
     }
@@ -128,7 +129,8 @@ def document(engine: Engine) -> Tree:
         "components": {
             "schemas": schemas,
             "parameters": PARAMETERS
-            | {"Flags": FLAGS_PARAMETER, "FlagKey": KEY_PARAMETER, "IfNoneMatch": TAG_PARAMETER},
+            | {"Flags": FLAGS_PARAMETER, "FlagKey": KEY_PARAMETER, "IfNoneMatch": TAG_PARAMETER}
+            | {"ClientKey": openapi_flags.CLIENT_KEY},
             "headers": HEADERS,
             "responses": {f"Problem{status}": _problem(status) for status in TITLES},
             "securitySchemes": _SECURITY_SCHEMES,
@@ -227,6 +229,17 @@ def _flags(name: str, summary: str, parameter: str) -> Tree:
         errors=(400, 413, 415, 500, 503),
     )
     return openapi_flags.one(operation) if name == "flag" else openapi_flags.many(operation)
+
+
+def _remote_evaluation() -> Tree:
+    return _operation(
+        "evaluate",
+        "All flags of a session, for GrowthBook's SDKs with remote evaluation.",
+        _json(openapi_flags.REMOTE),
+        body=openapi_flags.ATTRIBUTES,
+        parameters=("ClientKey", "ContentEncoding"),
+        errors=(400, 413, 415, 422, 500, 503),
+    )
 
 
 def _session(answer: Tree) -> Tree:

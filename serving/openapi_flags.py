@@ -119,3 +119,35 @@ TAG_PARAMETER: Final[Tree] = {
     "description": "The ETag of an answer: 304 if nothing has changed.",
     "schema": {"type": "string"},
 }
+CLIENT_KEY: Final[Tree] = {
+    "name": "client_key",
+    "in": "path",
+    "required": True,
+    "description": "An API key; anything where no keys are needed.",
+    "schema": {"type": "string", "minLength": 1},
+    "example": "sdk-abc",
+}
+ATTRIBUTES: Final[Tree] = {
+    "application/json": {
+        "schema": {
+            "type": "object",
+            "properties": {"attributes": {"type": "object", "properties": {"id": {"type": "string"}}}},
+        },
+        "example": {"attributes": {"id": TOKEN_TEXT, "country": "DE"}},
+    }
+}
+REMOTE: Final[Tree] = {
+    "type": "object",
+    "properties": {
+        "status": {"const": 200},
+        "features": {
+            "type": "object",
+            "additionalProperties": {
+                "type": "object",
+                "properties": {"defaultValue": {}},
+                "required": ["defaultValue"],
+            },
+        },
+    },
+    "required": ["status", "features"],
+}

@@ -71,7 +71,6 @@ async def many(call: Call) -> Reply:
 
 
 async def _evaluated(call: Call, keys: Sequence[str]) -> tuple[dict[str, Flag], View | None]:
-    engine, secret = call.engine, call.admission.key is None or call.admission.key.kind == "secret"
     context = _context(await call.body())
     target = context.pop("targetingKey", None)
     if not isinstance(target, str) or not target:
@@ -81,16 +80,28 @@ async def _evaluated(call: Call, keys: Sequence[str]) -> tuple[dict[str, Flag], 
         )
     forced = context.pop(FORCED, None)
     if forced is not None:
-        _check_forced(forced, engine.experiments.configuration.trials, secret=secret)
-    now, view = time.time_ns() // 1_000_000, None
+        _check_forced(forced, call.engine.experiments.configuration.trials, secret=is_secret(call))
+    return await flags_for(call, target, context, keys, forced)
+
+
+async def flags_for(
+    call: Call, target: str, context: Mapping[str, Any], keys: Sequence[str], forced: Mapping[str, str] | None = None
+) -> tuple[dict[str, Flag], View | None]:
+    """Flags of whom a request names: a session by its token, with a secret key a visitor by the tracker's id."""
+    engine, view = call.engine, None
     try:
         view = await engine.view(*engine.opened(target))
     except Problem:
-        if secret:
+        if is_secret(call):
             view = await engine.look_at(target)
     if view is None:
         return engine.experiments.without_session(context, keys), None
-    return await engine.flags_of(view, keys, now, context, forced), view
+    return await engine.flags_of(view, keys, time.time_ns() // 1_000_000, context, forced), view
+
+
+def is_secret(call: Call) -> bool:
+    """Whether who asks may do everything: with a secret key, or where no keys are needed."""
+    return call.admission.key is None or call.admission.key.kind == "secret"
 
 
 def _context(body: bytes) -> dict[str, Any]:
