@@ -382,3 +382,39 @@ def test_growthbooks_sdk_evaluates_remotely(tmp_path: Path) -> None:
         assert asyncio.run(values(key, "nobody")) == {"help": "none", "price": 2.0}
     finally:
         service.stop()
+
+
+PAGE = "url=https%3A%2F%2Fshop.example%2F"
+PAGE_CALL = {"type": "page", "anonymousId": "anon-1", "messageId": "m1", "properties": {"path": "/"}}
+SEEN_BY_TRACKERS: dict[str, tuple[str, str, Any, str]] = {
+    "matomo": ("POST", f"/matomo.php?idsite=1&rec=1&{PAGE}&_id=79ad93e49e3f3a55", "", "79ad93e49e3f3a55"),
+    "ga4": (
+        "POST",
+        "/g/collect?v=2&tid=G-1&cid=55.66&sid=1770000000&en=page_view&dl=https%3A%2F%2Fa.b%2F",
+        "",
+        "55.66",
+    ),
+    "segment": ("POST", "/v1/p", PAGE_CALL, "anon-1"),
+    "snowplow": ("GET", f"/i?e=pv&p=web&{PAGE}&duid=6f1a&eid=2b8f0a3e-0000-4000-8000-000000000001", "", "6f1a"),
+}
+
+
+@pytest.mark.parametrize("tracker", SEEN_BY_TRACKERS)
+def test_a_server_names_the_visitor_as_its_tracker_does(tmp_path: Path, tracker: str) -> None:
+    content = {"features": {"seen": {"defaultValue": 0, "rules": [{"condition": {"events": {"$gte": 1}}, "force": 1}]}}}
+    app = service(tmp_path, content, f'collect.trackers=["{tracker}"]')
+    method, path, body, visitor = SEEN_BY_TRACKERS[tracker]
+
+    async def run() -> None:
+        async with client(app) as http:
+            before = await http.post("/ofrep/v1/evaluate/flags/seen", json={"context": {"targetingKey": visitor}})
+            assert before.json()["value"] == 0
+            headers = {"user-agent": "Mozilla/5.0 (X11; Linux x86_64) Chrome/156.0.0.0 Safari/537.36"}
+            sent = await http.request(method, path, content=json.dumps(body) if body else b"", headers=headers)
+            assert sent.status_code < 300, sent.text
+            after = await http.post("/ofrep/v1/evaluate/flags/seen", json={"context": {"targetingKey": visitor}})
+            assert after.json() == {"key": "seen", "value": 1, "reason": "TARGETING_MATCH"}
+            sdk = await http.post("/api/eval/x", json={"attributes": {"id": visitor}})
+            assert sdk.json()["features"] == {"seen": {"defaultValue": 1}}
+
+    asyncio.run(run())
