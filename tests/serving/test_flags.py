@@ -390,7 +390,7 @@ SEEN_BY_TRACKERS: dict[str, tuple[str, str, Any, str]] = {
     "matomo": ("POST", f"/matomo.php?idsite=1&rec=1&{PAGE}&_id=79ad93e49e3f3a55", "", "79ad93e49e3f3a55"),
     "ga4": (
         "POST",
-        "/g/collect?v=2&tid=G-1&cid=55.66&sid=1770000000&en=page_view&dl=https%3A%2F%2Fa.b%2F",
+        "/g/collect?v=2&tid=G-1&cid=55.66&sid=17&en=page_view&dl=https%3A%2F%2Fa.b%2F",
         "",
         "55.66",
     ),
