@@ -37,6 +37,10 @@ UNIT_COLUMNS: Final[dict[str, tuple[str, str]]] = {
 SCORES: Final = ("bounce", "conversion", "exit")
 # Of so many the service notes with an exposure what there was of them before.
 MOST_GOALS: Final = 4
+# Flags of an assignment: it holds for the visitor's later sessions, too; the fixed shares decided; a person did.
+VISITOR: Final = 1
+HOLDBACK: Final = 2
+FORCED: Final = 4
 # No group of fewer units is told of.
 LEAST_UNITS: Final = 50
 

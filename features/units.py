@@ -17,12 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features.events import hash64
-from features.experiments import UNIT_COLUMNS, Experiment
+from features.experiments import FORCED, HOLDBACK, MOST_GOALS, SCORES, UNIT_COLUMNS, VISITOR, Experiment
 
-# Flags of an assignment, as the service packs them.
-VISITOR: Final = 1
-HOLDBACK: Final = 2
-FORCED: Final = 4
 _SESSION: Final = ("visitor", "started_at", "events")
 _ASSIGNED: Final = "assignments"
 
@@ -73,7 +69,7 @@ def _of_experiment(rows: pd.DataFrame, definition: Experiment) -> pd.DataFrame:
         "unit": np.where(flags & VISITOR > 0, rows["visitor"], _named(rows)),
         "visitor": rows["visitor"],
         **{name: rows[name].astype("int64") for name in ("exposed_at", "age_events")},
-        **{name: rows[name].astype(float) for name in ("age_seconds", "bounce", "conversion", "exit")},
+        **{name: rows[name].astype(float) for name in ("age_seconds", *SCORES)},
     }
     # what it had before counts for the session of the exposure only; a later one of the visitor began anew
     first = (rows["started_at"] <= rows["exposed_at"]).to_numpy()
@@ -100,7 +96,7 @@ def _named(rows: pd.DataFrame) -> np.ndarray:
 
 def _empty(goals: Iterable[str]) -> pd.DataFrame:
     columns = {name: pd.Series(dtype=dtype) for name, (dtype, _) in UNIT_COLUMNS.items()}
-    more = ("started_at", "events", "flags", *(f"before_{number}" for number in range(1, 5)))
+    more = ("started_at", "events", "flags", *(f"before_{number}" for number in range(1, MOST_GOALS + 1)))
     return pd.DataFrame(
         {**columns, **{name: pd.Series(dtype=float) for name in (*more, *(f"goal {goal}" for goal in goals))}}
     )

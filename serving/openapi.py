@@ -26,6 +26,7 @@ from serving.openapi_parts import (
     PROBLEM_IN_EVENTS,
     SCORES,
     Tree,
+    ref,
 )
 from serving.problems import TITLES
 from serving.requests import Answer
@@ -77,7 +78,7 @@ def document(engine: Engine) -> Tree:
         "/v1/sessions/{token}/events": {"get": _stream(engine.settings.models.heads)},
         "/v1/score": {"post": _score(limit)},
         "/v1/features": {
-            "get": _operation("features", "Heads, versions and feature names.", _json(_ref("Description")))
+            "get": _operation("features", "Heads, versions and feature names.", _json(ref("Description")))
         },
         "/v1/models/refresh": {"post": _refresh()},
         "/v1/visitors/me": {
@@ -275,7 +276,7 @@ def _stream(heads: Sequence[str]) -> Tree:
 def _score(limit: int) -> Tree:
     rows = {
         "type": "object",
-        "properties": {"rows": {"type": "array", "items": _ref("Row"), "minItems": 1, "maxItems": limit}},
+        "properties": {"rows": {"type": "array", "items": ref("Row"), "minItems": 1, "maxItems": limit}},
         "required": ["rows"],
     }
     bulk = {
@@ -289,7 +290,7 @@ def _score(limit: int) -> Tree:
     operation = _operation(
         "score",
         "Score given feature vectors: some as JSON, many as NDJSON or as an Arrow stream.",
-        _json(_ref("Scores")) | answered,
+        _json(ref("Scores")) | answered,
         body=_json(rows) | bulk,
         parameters=("ContentEncoding",),
         errors=(400, 413, 415, 422, 500, 503),
@@ -313,9 +314,7 @@ def _refresh() -> Tree:
 
 
 def _of_visitor(name: str, summary: str, schema: str) -> Tree:
-    operation = _operation(
-        name, summary, _json(_ref(schema)), parameters=("SessionToken",), errors=(401, 422, 500, 503)
-    )
+    operation = _operation(name, summary, _json(ref(schema)), parameters=("SessionToken",), errors=(401, 422, 500, 503))
     operation["security"] = _OF_VISITORS
     return operation
 
@@ -324,8 +323,8 @@ def _decisions() -> Tree:
     operation = _operation(
         "decisions",
         "Object to automated decisions, or take that back: scores are the priors meanwhile, with the reason opted_out.",
-        _json(_ref("Decisions"), {"one": {"automated": False}}),
-        body=_json(_ref("Decisions"), {"one": {"automated": False}}),
+        _json(ref("Decisions"), {"one": {"automated": False}}),
+        body=_json(ref("Decisions"), {"one": {"automated": False}}),
         parameters=("SessionToken", "ContentEncoding"),
         errors=(400, 401, 404, 413, 415, 422, 500, 503),
     )
@@ -337,8 +336,8 @@ def _named(name: str, summary: str, schema: str) -> Tree:
     return _operation(
         name,
         summary,
-        _json(_ref(schema)),
-        body=_json(_ref("Named"), {"one": {"visitor": "v-1"}}),
+        _json(ref(schema)),
+        body=_json(ref("Named"), {"one": {"visitor": "v-1"}}),
         parameters=("ContentEncoding",),
         errors=(400, 413, 415, 422, 500, 503),
     )
@@ -386,14 +385,10 @@ def _problem(status: int) -> Tree:
         headers["Retry-After"] = {"$ref": "#/components/headers/RetryAfter"}
     if status == 415:
         headers["Accept-Encoding"] = {"$ref": "#/components/headers/AcceptEncoding"}
-    content: Tree = {"schema": _ref("Problem")}
+    content: Tree = {"schema": ref("Problem")}
     if status == 422:
         content["example"] = PROBLEM_IN_EVENTS
     return {"description": TITLES[status], "headers": headers, "content": {_PROBLEM_TYPE: content}}
-
-
-def _ref(name: str) -> Tree:
-    return {"$ref": f"#/components/schemas/{name}"}
 
 
 def _json(schema: Tree, examples: Tree | None = None) -> Tree:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from serving.openapi_parts import TOKEN_TEXT
+from serving.openapi_parts import TOKEN_TEXT, ref
 
 Tree = dict[str, Any]
 
@@ -55,19 +55,15 @@ _CONTEXT: Final[Tree] = {
 SCHEMAS: Final[Tree] = {"Evaluated": _EVALUATED, "NotEvaluated": _FAILED, "EvaluationContext": _CONTEXT}
 
 
-def _ref(name: str) -> Tree:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
 def _evaluation(operation: Tree, success: Tree, refused: tuple[str, ...]) -> Tree:
     """An operation with OFREP's own answers for what cannot be evaluated."""
     responses = operation["responses"]
     headers = responses["200"]["headers"]
     for status in refused:
         told = "The flag is not defined." if status == "404" else "The request or its context cannot be used."
-        content = {"application/json": {"schema": _ref("NotEvaluated")}}
+        content = {"application/json": {"schema": ref("NotEvaluated")}}
         if status in responses:
-            content |= {"application/problem+json": {"schema": _ref("Problem")}}
+            content |= {"application/problem+json": {"schema": ref("Problem")}}
         responses[status] = {"description": told, "headers": headers, "content": content}
     responses["200"]["content"] = {"application/json": {"schema": success}}
     return operation
@@ -75,7 +71,7 @@ def _evaluation(operation: Tree, success: Tree, refused: tuple[str, ...]) -> Tre
 
 def one(operation: Tree) -> Tree:
     """POST /ofrep/v1/evaluate/flags/{key}."""
-    return _evaluation(operation, _ref("Evaluated"), ("400", "404"))
+    return _evaluation(operation, ref("Evaluated"), ("400", "404"))
 
 
 def many(operation: Tree) -> Tree:
@@ -83,7 +79,7 @@ def many(operation: Tree) -> Tree:
     success: Tree = {
         "type": "object",
         "properties": {
-            "flags": {"type": "array", "items": _ref("Evaluated")},
+            "flags": {"type": "array", "items": ref("Evaluated")},
             "metadata": {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}},
         },
         "required": ["flags"],
@@ -101,7 +97,7 @@ def many(operation: Tree) -> Tree:
 
 BODY: Final[Tree] = {
     "application/json": {
-        "schema": _ref("EvaluationContext"),
+        "schema": ref("EvaluationContext"),
         "example": {"context": {"targetingKey": TOKEN_TEXT, "country": "DE"}},
     }
 }

@@ -9,6 +9,12 @@ from serving.problems import TITLES
 
 Tree = dict[str, Any]
 
+
+def ref(name: str) -> Tree:
+    """Where the schema of this name is."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
 TOKEN_TEXT: Final = "ZJ6U4nYyTqOgAQAAAAAAAHqs0cYnV1FZk2mR8gVb4xE"
 PROBLEM_IN_EVENTS: Final = {
     "type": "about:blank",

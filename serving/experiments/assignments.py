@@ -10,15 +10,11 @@ from collections.abc import Iterable
 from struct import Struct
 from typing import Final, NamedTuple
 
-from features.experiments import MOST_GOALS
+from features.experiments import MOST_GOALS, VISITOR
 
 _LINE: Final = Struct(f"<qqfffffIHHB3x{MOST_GOALS}f")
 ASSIGNMENT_BYTES: Final = _LINE.size
 MOST: Final = 15
-# Flags: it holds for the visitor's later sessions, too; the fixed shares decided; a person did.
-VISITOR: Final = 1
-HOLDBACK: Final = 2
-FORCED: Final = 4
 
 
 class Assignment(NamedTuple):

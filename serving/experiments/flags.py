@@ -18,7 +18,8 @@ from growthbook.core import gbhash
 
 from features.allocation import Table
 from features.events import CONSENT_LINK, CONSENTS
-from serving.experiments.assignments import FORCED, HOLDBACK, VISITOR, Assignment
+from features.experiments import FORCED, HOLDBACK, SCORES, VISITOR
+from serving.experiments.assignments import Assignment
 from serving.experiments.configuration import Configuration, Trial
 
 # GrowthBook's sources as OFREP's reasons.
@@ -53,13 +54,7 @@ class Subject(NamedTuple):
 
 
 class Evaluator:
-    """Evaluates by one configuration and one fold.
-
-    Raises
-    ------
-    KeyError
-        Of `evaluate`: no such feature.
-    """
+    """Evaluates by one configuration and one fold."""
 
     def __init__(self, configuration: Configuration, tables: Mapping[str, Table], names: Sequence[str]) -> None:
         self.configuration = configuration
@@ -135,7 +130,7 @@ class Evaluator:
             score = subject.scores.get(trial.score)
             arm, propensity = self._tables[trial.key].choose(_number(trial.seed, unit), score, held=held)
         before = [_before(subject, place) for place in self._goals[trial.key]]
-        bounce, conversion, leaving = (subject.scores.get(head, math.nan) for head in ("bounce", "conversion", "exit"))
+        bounce, conversion, leaving = (subject.scores.get(head, math.nan) for head in SCORES)
         return Assignment(
             trial.number, now_ms, propensity, subject.age_seconds, bounce, conversion, leaving,
             subject.events, arm, definition.phase, flags, *before,

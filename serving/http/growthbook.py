@@ -12,12 +12,11 @@ import msgspec
 
 from serving.http.call import Call, Reply
 from serving.http.events import JSON, encode
-from serving.http.ofrep import flags_for
+from serving.http.ofrep import MOST_ATTRIBUTES, flags_for
 from serving.problems import Problem
 
 PREFIX: Final = "/api/eval/"
 EVAL: Final = f"{PREFIX}{{client_key}}"
-_MOST_ATTRIBUTES: Final = 100
 
 
 class Evaluation(msgspec.Struct):
@@ -44,8 +43,8 @@ async def evaluate(call: Call) -> Reply:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(400, f"the body is not JSON: {error}") from None
     target = attributes.pop("id", "")
-    if not isinstance(target, str) or len(attributes) > _MOST_ATTRIBUTES:
-        raise Problem(422, f"attributes: expected the session's token as id, and at most {_MOST_ATTRIBUTES} others")
+    if not isinstance(target, str) or len(attributes) > MOST_ATTRIBUTES:
+        raise Problem(422, f"attributes: expected the session's token as id, and at most {MOST_ATTRIBUTES} others")
     flags, _ = await flags_for(call, target, attributes, ())
     features = {key: {"defaultValue": flag.value} for key, flag in flags.items()}
     return Reply(JSON, encode({"status": 200, "features": features}))

@@ -27,7 +27,7 @@ FLAG: Final = f"{FLAGS}/{{key}}"
 NOT_MODIFIED: Final = 304
 # Of the context: arms by experiment that a person tests; only with a secret key.
 FORCED: Final = "lotse.arms"
-_MOST_ATTRIBUTES: Final = 100
+MOST_ATTRIBUTES: Final = 100
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -110,8 +110,8 @@ def _context(body: bytes) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _BadContextError("PARSE_ERROR", f"the body is no JSON object: {error}") from None
     context = content.get("context", {})
-    if not isinstance(context, dict) or len(context) > _MOST_ATTRIBUTES:
-        raise _BadContextError("INVALID_CONTEXT", f"context: expected at most {_MOST_ATTRIBUTES} attributes")
+    if not isinstance(context, dict) or len(context) > MOST_ATTRIBUTES:
+        raise _BadContextError("INVALID_CONTEXT", f"context: expected at most {MOST_ATTRIBUTES} attributes")
     return context
 
 

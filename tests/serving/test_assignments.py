@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.events import hash64
+from features.experiments import FORCED, VISITOR
 from serving.engine import Engine
-from serving.experiments.assignments import FORCED, MOST, VISITOR, Assignment, pack, unpack
+from serving.experiments.assignments import MOST, Assignment, pack, unpack
 from serving.requests import Answer
 from serving.sessions import Assigning, key_of
 from tests.serving.in_process import open_engine, post

@@ -14,11 +14,11 @@ import pytest
 from growthbook import GrowthBookClient
 from growthbook.common_types import Options, UserContext
 
-from features.experiments import UNIT_COLUMNS
+from features.experiments import FORCED, HOLDBACK, UNIT_COLUMNS
 from features.settings import SettingsError
 from features.units import units_of
 from serving.app import App
-from serving.experiments.assignments import FORCED, HOLDBACK, unpack
+from serving.experiments.assignments import unpack
 from serving.requests import Request
 from serving.sessions import key_of
 from tests.serving.in_process import client, engine_of, start
