@@ -27,6 +27,8 @@ from serving.http.cors import Cors
 from serving.http.events import JSON, Events, encode
 from serving.http.query import switch
 from serving.http.request_ids import accepted, maker
+from serving.insight import PATH as JOURNEYS
+from serving.insight import Journeys
 from serving.problems import CONTENT_TYPE, Problem
 from serving.refresh import refresh
 from serving.stores import StoreError
@@ -73,6 +75,7 @@ class App:
             "/v1/score": {"POST": self._score},
             "/v1/features": {"GET": _features},
             "/v1/models/refresh": {"POST": _refresh},
+            JOURNEYS: {"GET": Journeys().get},
             "/v1/openapi.json": {"GET": _document},
             "/metrics": {"GET": _metrics},
             **{path: dict(methods) for path, methods in visitors.ROUTES.items()},

@@ -9,12 +9,13 @@ import msgspec
 
 from features.events import CHANNELS, CONSENTS, DEVICES, EVENT_NAMES
 from features.sessions import STATUS_NAMES
-from serving import openapi_flags
+from serving import insight, openapi_flags
 from serving.bulk import ARROW, NDJSON
 from serving.http import growthbook, ofrep
 from serving.http.visitors import Decisions, Erased, Named
 from serving.intake import TEXT_LIMIT, EventIn
 from serving.openapi_flags import FLAGS_PARAMETER, KEY_PARAMETER, TAG_PARAMETER
+from serving.openapi_insight import JOURNEYS_PARAMETERS
 from serving.openapi_parts import (
     ANSWER,
     DESCRIPTION,
@@ -90,6 +91,7 @@ def document(engine: Engine) -> Tree:
             "post": _named("export", "All that is held of a visitor, by the tracker's id.", "Held")
         },
         "/v1/visitors/erase": {"post": _named("erase", "Erase it.", "Erased")},
+        insight.PATH: {"get": _journeys()},
         ofrep.FLAGS: {"post": _flags("flags", "All flags of a session, by OFREP.", "IfNoneMatch")},
         ofrep.FLAG: {"post": _flags("flag", "One flag of a session, by OFREP.", "FlagKey")},
         growthbook.EVAL: {"post": _remote_evaluation()},
@@ -131,7 +133,7 @@ def document(engine: Engine) -> Tree:
             "schemas": schemas,
             "parameters": PARAMETERS
             | {"Flags": FLAGS_PARAMETER, "FlagKey": KEY_PARAMETER, "IfNoneMatch": TAG_PARAMETER}
-            | {"ClientKey": openapi_flags.CLIENT_KEY},
+            | {"ClientKey": openapi_flags.CLIENT_KEY, **JOURNEYS_PARAMETERS},
             "headers": HEADERS,
             "responses": {f"Problem{status}": _problem(status) for status in TITLES},
             "securitySchemes": _SECURITY_SCHEMES,
@@ -310,6 +312,18 @@ def _refresh() -> Tree:
     )
     operation["description"] = "No key of the API is needed but the signature of the body, which is not read otherwise."
     operation["security"] = [{}]
+    return operation
+
+
+def _journeys() -> Tree:
+    operation = _operation(
+        "journeys",
+        "Paths, funnels, endings and cohorts over the sessions that were handed on.",
+        _json({"type": "object"}),
+        parameters=tuple(JOURNEYS_PARAMETERS),
+        errors=(422, 500, 503),
+    )
+    operation["security"] = [{"key": []}, {}]
     return operation
 
 

@@ -58,7 +58,7 @@ def differences(sessions: Sessions, way: Walk, brief: np.ndarray, long: np.ndarr
     """What differs, those of the start first, the largest effect first; nothing without sessions on both sides."""
     if not brief.any() or not long.any():
         return []
-    found = [_share(name, True, members, brief, long) for name, members in _at_start(sessions, way)]
+    found: list[Trait | None] = [_share(name, True, members, brief, long) for name, members in _at_start(sessions, way)]
     for name, field in _IN_ITS_COURSE.items():
         found.append(_share(name, False, sessions[field] > 0, brief, long))
     found.append(_amount("events", sessions["events"], brief, long))

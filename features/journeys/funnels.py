@@ -110,3 +110,20 @@ def _at_most(way: Walk, codes: Sequence[int], funnel: Funnel, far: np.ndarray, s
         open_ = open_ & (there if funnel.mode == "strict" else (there | (far > number)))
         found = np.where(open_ & (found == number), number + 1, found)
     return found
+
+
+def parsed(text: str) -> Funnel:
+    """A funnel as people write it: `item > cart add` is loose, `item >> cart add` strict; `^` before the first step
+    asks for sessions that begin with it.
+
+    >>> parsed("^item >> cart add")
+    Funnel(steps=('item', 'cart add'), mode='strict', entry=True, name='')
+
+    Raises
+    ------
+    EventError
+        There is no such step, or both signs stand in it.
+    """
+    mode: Mode = "strict" if ">>" in text else "loose"
+    steps = tuple(step.strip() for step in text.strip().removeprefix("^").split(">>" if mode == "strict" else ">"))
+    return Funnel(steps, mode, text.strip().startswith("^"))

@@ -7,15 +7,15 @@ few visitors (`features.journeys.small`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 
 from features.journeys import cohorts
 from features.journeys.dwell import dwell
 from features.journeys.endings import endings, wilson
-from features.journeys.funnels import Funnel, reached
+from features.journeys.funnels import Funnel, Mode, reached
 from features.journeys.paths import Walk, backward, code_of, forward, walk
 from features.journeys.segments import VISITS, segments, visit
 from features.journeys.sessions import Sessions
@@ -23,8 +23,11 @@ from features.journeys.small import LEAST_VISITORS, hidden
 from features.journeys.told import Crowd, funnel_told, path_told
 from features.steps import KEPT_STEPS, STEPS
 
-_DAY_MS = 86_400_000
-SINCE = ("within a day", "1 to 7 days", "7 to 30 days", "over 30 days")
+_DAY_MS: Final = 86_400_000
+# Where a shop or a site that collects leads wants its visitors to come by.
+_TO_A_GOAL: Final = ("item", "cart add", "checkout", "payment", "purchase", "lead")
+_MODES: Final[tuple[Mode, ...]] = ("loose", "strict")
+SINCE: Final = ("within a day", "1 to 7 days", "7 to 30 days", "over 30 days")
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Asked:
 
     funnels: tuple[Funnel, ...] = ()
     begin: tuple[str, ...] = ()
-    goal: tuple[str, ...] = ("purchase",)
+    goal: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     depth: int = 6
     least_visitors: int = LEAST_VISITORS
@@ -77,6 +80,15 @@ def journeys(sessions: Sessions, asked: Asked = Asked()) -> dict[str, Any]:
         "returning": _returning(sessions, crowd),
         "cohorts": _cohorts(sessions, way, crowd, asked),
     }
+
+
+def usual(sessions: Sessions, asked: Asked) -> Asked:
+    """What is asked, with funnels along the steps to a goal that there are, and that goal, where none are given."""
+    seen = endings(sessions).seen
+    steps = tuple(step for step in _TO_A_GOAL if seen[code_of(step)])
+    goal = asked.goal or tuple(step for step in ("purchase", "lead") if step in steps)[:1]
+    funnels = asked.funnels or tuple(Funnel(steps, mode) for mode in _MODES if len(steps) > 1)
+    return replace(asked, funnels=funnels, goal=goal)
 
 
 def _backward(sessions: Sessions, way: Walk, crowd: Crowd, asked: Asked) -> dict[str, Any] | None:

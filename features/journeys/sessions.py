@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.compiler import Fold, compile_fold
 from features.declare import Catalogue
 from features.definitions import CATALOGUE
 from features.events import PAGE_KINDS
@@ -27,6 +26,8 @@ from features.steps import PATH_WORDS
 # a service has no tables, and starts a second sooner without pandas
 if TYPE_CHECKING:
     import pandas as pd
+
+    from features.compiler import Fold
 
 DWELL_KINDS: Final = tuple(kind for kind in PAGE_KINDS if kind not in ("none", "confirmation"))
 PATH_FIELDS: Final = tuple(f"path_{word}" for word in range(PATH_WORDS))
@@ -83,6 +84,8 @@ class Sessions:
 @cache
 def kept_fold() -> Fold:
     """A fold whose features are FIELDS as they are kept, as int64: the catalogue's own fields, compiled as ever."""
+    from features.compiler import compile_fold  # noqa: PLC0415  (numba comes with it, and closed sessions are folded)
+
     whole = Catalogue(dict(CATALOGUE.fields))
     for name in FIELDS:
         whole.expose(name)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +13,6 @@ from features.events import COLUMNS, Event
 from features.journeys.endings import endings
 from features.journeys.funnels import Funnel, reached
 from features.journeys.paths import PLACES, Picture, backward, forward, walk
-from features.journeys.report import Asked, journeys
 from features.journeys.sessions import Sessions, of_events, of_history
 from features.shop import load_shop
 from features.sources import read_events
@@ -97,10 +94,7 @@ def test_a_session_that_is_longer_than_what_is_kept(names: list[int]) -> None:
 @pytest.mark.parametrize("log", LOGS)
 def test_logs(log: str) -> None:
     where = LOGS[log]
-    if where is None:
-        events = simulate(events=60_000, seed=2).events
-    else:
-        events = read_events(log, where, load_shop())
+    events = read_events(log, where, load_shop()) if where else simulate(events=60_000, seed=2).events
     sessions = of_history([events[:7_000], events[7_000:]], keep_open=True)
     raw = [Event(*line) for line in events[list(COLUMNS)].itertuples(index=False)]
     assert_equal_to_raw_events(sessions, naive.visits_of(raw))

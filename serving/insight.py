@@ -1,0 +1,145 @@
+"""GET /v1/insight/journeys: paths, funnels, endings and the rest over the sessions that were handed on.
+
+In: a query. Out: the document of `features.journeys.report`, counted by a process of its own at low priority, one at a
+time, and kept for `insight.cache_seconds`. It needs a secret key, as everything that the gate does not open to others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import time
+from collections import OrderedDict
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+from features.errors import EventError
+from serving.http.call import Call, Reply
+from serving.problems import Problem
+
+if TYPE_CHECKING:
+    from serving.settings import ServingSettings
+
+logger = logging.getLogger("lotse.insight")
+
+PATH: Final = "/v1/insight/journeys"
+QUERY: Final = ("begin", "goal", "funnel", "without", "depth", "since_ms", "until_ms")
+_JSON: Final = b"application/json"
+_MOST_STEPS: Final = 10
+_MOST_FUNNELS: Final = 8
+_MOST_TEXT: Final = 300
+_MOST_DEPTH: Final = 12
+_KEPT: Final = 32
+_WAITING: Final = 8
+
+
+class Journeys:
+    """Answers, and those that are known still."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
+        self._one = asyncio.Lock()
+        self._waiting = 0
+
+    async def get(self, call: Call) -> Reply:
+        """The document.
+
+        Raises
+        ------
+        Problem
+            422: a parameter or a step that is not known; 503: too many ask, or it took too long.
+        """
+        settings = call.engine.settings
+        question = _question(call.query(*QUERY), settings)
+        known = self._fresh(question, settings.insight.cache_seconds)
+        if known is None:
+            if self._waiting >= _WAITING:
+                raise Problem(503, "others are asking for journeys; try again", retry_after_seconds=5)
+            self._waiting += 1
+            try:
+                async with self._one:
+                    known = self._fresh(question, settings.insight.cache_seconds)
+                    if known is None:
+                        known = await _counted(question, settings.insight.timeout_seconds)
+                        self._keep(question, known)
+            finally:
+                self._waiting -= 1
+        return Reply(_JSON, known)
+
+    def _fresh(self, question: bytes, seconds: float) -> bytes | None:
+        at, answer = self._known.get(question, (float("-inf"), b""))
+        return answer if time.monotonic() - at < seconds else None
+
+    def _keep(self, question: bytes, answer: bytes) -> None:
+        self._known[question] = (time.monotonic(), answer)
+        self._known.move_to_end(question)
+        while len(self._known) > _KEPT:
+            self._known.popitem(last=False)
+
+
+async def _counted(question: bytes, timeout_seconds: float) -> bytes:
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "features.journeys", stdin=pipe, stdout=pipe, stderr=pipe
+    )
+    try:
+        answer, told = await asyncio.wait_for(process.communicate(question), timeout_seconds)
+    except TimeoutError:
+        told_why = f"counting took longer than {timeout_seconds:g} s; ask for fewer days"
+        raise Problem(503, told_why, retry_after_seconds=60) from None
+    finally:
+        # also where nobody waits for the answer any more
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        logger.error("journeys could not be counted: %s", told.decode(errors="replace").strip().rpartition("\n")[2])
+        raise Problem(500, "an error of ours; the service's log tells more")
+    return answer
+
+
+def _question(found: dict[str, list[str]], settings: ServingSettings) -> bytes:
+    """What is asked, checked, as `features.journeys.__main__` reads it."""
+    from features.journeys.funnels import parsed  # noqa: PLC0415  (asked for once in a while)
+    from features.journeys.paths import code_of  # noqa: PLC0415
+    from features.journeys.report import Asked  # noqa: PLC0415
+
+    try:
+        begin, goal, without = (tuple(found.get(name, ())) for name in ("begin", "goal", "without"))
+        for given in (begin, goal, without):
+            if len(given) > _MOST_STEPS:
+                raise EventError(f"{len(given)} steps; at most {_MOST_STEPS}")
+            for step in given:
+                code_of(step)
+        texts = found.get("funnel", [])
+        if len(texts) > _MOST_FUNNELS or any(len(text) > _MOST_TEXT for text in texts):
+            raise EventError(f"at most {_MOST_FUNNELS} funnels of {_MOST_TEXT} characters")
+        funnels = tuple(parsed(text) for text in texts)
+        if any(len(one.steps) > _MOST_STEPS for one in funnels):
+            raise EventError(f"a funnel has at most {_MOST_STEPS} steps")
+    except EventError as error:
+        raise Problem(422, f"{error}"[:300]) from None
+    asked = Asked(
+        funnels=funnels,
+        depth=_number(found, "depth", 6, 1, _MOST_DEPTH),
+        least_visitors=settings.insight.least_visitors,
+        begin=begin,
+        goal=goal,
+        without=without,
+    )
+    question: dict[str, Any] = {
+        "folder": settings.store.closed,
+        "since_ms": _number(found, "since_ms", 0, 0, 2**53),
+        "until_ms": _number(found, "until_ms", 2**53, 0, 2**53),
+        "asked": asdict(asked),
+    }
+    return json.dumps(question).encode()
+
+
+def _number(found: dict[str, list[str]], name: str, usual: int, least: int, most: int) -> int:
+    text = found.get(name, [str(usual)])[-1]
+    if not text.isascii() or not text.isdigit() or len(text) > 16 or not least <= int(text) <= most:
+        raise Problem(422, f"query parameter {name}: found {text[:80]!r}, expected a number from {least} to {most}")
+    return int(text)
