@@ -103,32 +103,23 @@ async def _counted(question: bytes, timeout_seconds: float) -> bytes:
 def _question(found: dict[str, list[str]], settings: ServingSettings) -> bytes:
     """What is asked, checked, as `features.journeys.__main__` reads it."""
     from features.journeys.funnels import parsed  # noqa: PLC0415  (asked for once in a while)
-    from features.journeys.paths import code_of  # noqa: PLC0415
     from features.journeys.report import Asked  # noqa: PLC0415
 
+    depth = _number(found, "depth", 6, 1, _MOST_DEPTH)
+    begin, goal, without = (tuple(found.get(name, ())) for name in ("begin", "goal", "without"))
+    texts = found.get("funnel", [])
     try:
-        begin, goal, without = (tuple(found.get(name, ())) for name in ("begin", "goal", "without"))
-        for given in (begin, goal, without):
-            if len(given) > _MOST_STEPS:
-                raise EventError(f"{len(given)} steps; at most {_MOST_STEPS}")
-            for step in given:
-                code_of(step)
-        texts = found.get("funnel", [])
+        if max(len(begin), len(goal), len(without)) > _MOST_STEPS:
+            raise EventError(f"at most {_MOST_STEPS} steps")
         if len(texts) > _MOST_FUNNELS or any(len(text) > _MOST_TEXT for text in texts):
             raise EventError(f"at most {_MOST_FUNNELS} funnels of {_MOST_TEXT} characters")
-        funnels = tuple(parsed(text) for text in texts)
-        if any(len(one.steps) > _MOST_STEPS for one in funnels):
+        asked = Asked(
+            tuple(map(parsed, texts)), begin, goal, without, depth, least_visitors=settings.insight.least_visitors
+        )
+        if any(len(one.steps) > _MOST_STEPS for one in asked.funnels):
             raise EventError(f"a funnel has at most {_MOST_STEPS} steps")
     except EventError as error:
         raise Problem(422, f"{error}"[:300]) from None
-    asked = Asked(
-        funnels=funnels,
-        depth=_number(found, "depth", 6, 1, _MOST_DEPTH),
-        least_visitors=settings.insight.least_visitors,
-        begin=begin,
-        goal=goal,
-        without=without,
-    )
     question: dict[str, Any] = {
         "folder": settings.store.closed,
         "since_ms": _number(found, "since_ms", 0, 0, 2**53),

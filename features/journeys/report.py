@@ -33,7 +33,13 @@ SINCE: Final = ("within a day", "1 to 7 days", "7 to 30 days", "over 30 days")
 @dataclass(frozen=True)
 class Asked:
     """What to tell: the path from `begin` (any, if empty) and, if there is one, back from `goal`; funnels; steps that
-    are not looked at; moves a picture has; k; what is brief and what is long."""
+    are not looked at; moves a picture has; k; what is brief and what is long.
+
+    Raises
+    ------
+    EventError
+        A step is asked for that there is not.
+    """
 
     funnels: tuple[Funnel, ...] = ()
     begin: tuple[str, ...] = ()
@@ -44,15 +50,13 @@ class Asked:
     brief_seconds: float = cohorts.BRIEF_SECONDS
     long_seconds: float = cohorts.LONG_SECONDS
 
+    def __post_init__(self) -> None:
+        for step in (*self.begin, *self.goal, *self.without):
+            code_of(step)
+
 
 def journeys(sessions: Sessions, asked: Asked = Asked()) -> dict[str, Any]:
-    """The document.
-
-    Raises
-    ------
-    EventError
-        A step is asked for that there is not.
-    """
+    """The document."""
     way = walk(sessions, asked.without)
     crowd = Crowd(np.unique(sessions["visitor"], return_inverse=True)[1], asked.least_visitors)
     found: dict[str, Any] = {
