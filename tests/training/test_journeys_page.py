@@ -15,8 +15,10 @@ from tests.training.test_pages import CHROMIUM, Outline
 from tests.workspace import lotse, workspace
 from training.journeys_page import page
 
-SECTIONS = ["Paths", "Funnels", "Where sessions end", "Time on each kind of page", "Left within 10 s, or stayed over 300 s",
-            "Returning visitors", "How it is counted"]  # fmt: skip
+SECTIONS = [
+    "Paths", "Funnels", "Where sessions end", "Time on each kind of page", "Left within 10 s, or stayed over 300 s",
+    "Returning visitors", "How it is counted",
+]  # fmt: skip
 FUNNEL = ("--funnel", "item > cart add > purchase", "--funnel", "^item >> cart add")
 
 
