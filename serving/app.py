@@ -67,6 +67,7 @@ class App:
         self._concerns = _CONCERNS
         self.new_id = maker()
         self._bulk = Bulk()
+        self.journeys = Journeys()
         self.events = Events(self.streams)
         self.routes: dict[str, dict[str, Handler]] = {
             "/v1/events": {"POST": self.events.post},
@@ -75,7 +76,7 @@ class App:
             "/v1/score": {"POST": self._score},
             "/v1/features": {"GET": _features},
             "/v1/models/refresh": {"POST": _refresh},
-            JOURNEYS: {"GET": Journeys().get},
+            JOURNEYS: {"GET": self.journeys.get},
             "/v1/openapi.json": {"GET": _document},
             "/metrics": {"GET": _metrics},
             **{path: dict(methods) for path, methods in visitors.ROUTES.items()},

@@ -1,7 +1,8 @@
 """GET /v1/insight/journeys: paths, funnels, endings and the rest over the sessions that were handed on.
 
-In: a query. Out: the document of `features.journeys.report`, counted by a process of its own at low priority, one at a
-time, and kept for `insight.cache_seconds`. It needs a secret key, as everything that the gate does not open to others.
+In: a query. Out: the document of `features.journeys.report`, counted by a process beside the worker at low priority, one
+question at a time, and kept for `insight.cache_seconds`. It needs a secret key, as everything that the gate does not
+open to others.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import sys
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from features.errors import EventError
@@ -31,8 +35,13 @@ _MOST_STEPS: Final = 10
 _MOST_FUNNELS: Final = 8
 _MOST_TEXT: Final = 300
 _MOST_DEPTH: Final = 12
+# Answers that are known, and requests that wait for others.
 _KEPT: Final = 32
 _WAITING: Final = 8
+# An answer is tens of kilobytes.
+_MOST_BYTES: Final = 2**24
+# It holds the sessions that were asked for last in memory.
+_IDLE_SECONDS: Final = 60.0
 
 
 class Journeys:
@@ -40,6 +49,7 @@ class Journeys:
 
     def __init__(self) -> None:
         self._known: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
+        self._counter = Counter()
         self._one = asyncio.Lock()
         self._waiting = 0
 
@@ -62,11 +72,15 @@ class Journeys:
                 async with self._one:
                     known = self._fresh(question, settings.insight.cache_seconds)
                     if known is None:
-                        known = await _counted(question, settings.insight.timeout_seconds)
+                        known = await self._counter.ask(question, settings.insight.timeout_seconds)
                         self._keep(question, known)
             finally:
                 self._waiting -= 1
         return Reply(_JSON, known)
+
+    async def close(self) -> None:
+        """End the process that counts."""
+        await self._counter.close()
 
     def _fresh(self, question: bytes, seconds: float) -> bytes | None:
         at, answer = self._known.get(question, (float("-inf"), b""))
@@ -79,25 +93,77 @@ class Journeys:
             self._known.popitem(last=False)
 
 
-async def _counted(question: bytes, timeout_seconds: float) -> bytes:
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "features.journeys", stdin=pipe, stdout=pipe, stderr=pipe
-    )
-    try:
-        answer, told = await asyncio.wait_for(process.communicate(question), timeout_seconds)
-    except TimeoutError:
-        told_why = f"counting took longer than {timeout_seconds:g} s; ask for fewer days"
-        raise Problem(503, told_why, retry_after_seconds=60) from None
-    finally:
-        # also where nobody waits for the answer any more
-        if process.returncode is None:
-            process.kill()
+class Counter:
+    """`python -m features.journeys`, while there is something to ask; one question at a time."""
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+        self._idle: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    async def ask(self, question: bytes, timeout_seconds: float) -> bytes:
+        """The answer.
+
+        Raises
+        ------
+        Problem
+            503: it took too long, or the process ended.
+        """
+        if self._idle is not None:
+            self._idle.cancel()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                answer = await self._asked(question)
+        except TimeoutError:
+            await self.close()
+            said = f"counting took longer than {timeout_seconds:g} s; ask for fewer days"
+            raise Problem(503, said, retry_after_seconds=60) from None
+        except BaseException:
+            # an answer that comes later would be taken for the next one's
+            await self.close()
+            raise
+        if not answer.endswith(b"\n"):
+            logger.error("the process that counts journeys has ended")
+            await self.close()
+            raise Problem(503, "counting broke off; try again", retry_after_seconds=5)
+        self._idle = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._rest)
+        return answer
+
+    async def close(self) -> None:
+        """End it."""
+        process, self._process = self._process, None
+        if process is not None:
+            with suppress(ProcessLookupError):
+                process.kill()
             await process.wait()
-    if process.returncode:
-        logger.error("journeys could not be counted: %s", told.decode(errors="replace").strip().rpartition("\n")[2])
-        raise Problem(500, "an error of ours; the service's log tells more")
-    return answer
+
+    async def _asked(self, question: bytes) -> bytes:
+        if self._process is None:
+            self._process = await _started()
+        process = self._process
+        assert process.stdin is not None and process.stdout is not None
+        with suppress(ConnectionError):  # it has ended: there is no answer
+            process.stdin.write(question + b"\n")
+            await process.stdin.drain()
+        return await process.stdout.readline()
+
+    def _rest(self) -> None:
+        self._closing = asyncio.get_running_loop().create_task(self.close())
+
+
+async def _started() -> asyncio.subprocess.Process:
+    pipe = asyncio.subprocess.PIPE
+    # in a Bento our packages are beside the service, and nothing is installed
+    here = str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join((here, *os.environ.get("PYTHONPATH", "").split(os.pathsep))).rstrip(os.pathsep)
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "features.journeys"),
+        stdin=pipe,
+        stdout=pipe,
+        stderr=asyncio.subprocess.DEVNULL,
+        limit=_MOST_BYTES,
+        env={**os.environ, "PYTHONPATH": path},
+    )
 
 
 def _question(found: dict[str, list[str]], settings: ServingSettings) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from features.declare import Catalogue
 from features.events import EVENT_NAMES, Event
@@ -108,3 +109,24 @@ def came(path: list[str], steps: Sequence[str], mode: str, entry: bool) -> int:
         )
     rest = iter(path)
     return next((n for n, step in enumerate(steps) if step not in rest), len(steps))
+
+
+def worked_out(part: dict[str, Any], near: str, far: str) -> list[int]:
+    """Sessions that an attacker gets from a path that was told, beyond what is told: totals of steps less the moves
+    that are, and single moves where only one origin or one target of those that are not told is left."""
+    total = {(one["place"], one["step"]): one["sessions"] for one in part["steps"]}
+    found: list[int] = []
+    for place in {move["place"] for move in part["moves"]}:
+        moves = [move for move in part["moves"] if move["place"] == place]
+        out = {move[near]: total[place, move[near]] for move in moves}
+        into = {step: sessions for (at, step), sessions in total.items() if at == place + 1}
+        for move in moves:
+            if move[far] is not None:
+                out[move[near]] -= move["sessions"]
+                into[move[far]] -= move["sessions"]
+        assert all(out[move[near]] == move["sessions"] for move in moves if move[far] is None)
+        origins, targets = ([sessions for sessions in side.values() if sessions] for side in (out, into))
+        assert sum(origins) == sum(targets)
+        # with one origin, or one target, each move is what stands at its other end
+        found += [*origins, *targets]
+    return found

@@ -7,7 +7,6 @@ a dash.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from training import journeys_figures as drawn
@@ -44,7 +43,7 @@ def page(found: Mapping[str, Any], title: str) -> str:
 
 def _numbers(found: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield f"{found['sessions']:,}", f"sessions of {found['visitors']:,} visitors"
-    yield f"{_day(found['from_ms'])} – {_day(found['to_ms'])[5:]}", "UTC"
+    yield f"{found['from_day']} – {found['to_day'][5:]}", "UTC"
     brief, long = found["cohorts"]["brief"], found["cohorts"]["long"]
     if brief is not None:
         yield _percent(brief / found["sessions"]), f"left within {found['cohorts']['brief_seconds']:g} s"
@@ -198,19 +197,19 @@ def _returning(part: Mapping[str, Any]) -> list[str]:
 
 def _notes(found: Mapping[str, Any]) -> Iterable[str]:
     yield (
-        f"The first {found['kept_steps']} steps of a session are kept in order; {found['longer']:,} sessions are "
+        f"The first {found['kept_steps']} steps of a session are kept in order; {_some(found, 'longer')} sessions are "
         "longer. Of these the last step, the kinds of steps and how many there were are exact, too; a funnel that they "
         "may go on with after that is counted as undecided."
     )
     for one in found["funnels"]:
-        if any(one["undecided"]):
-            yield f"{one['title']} ({one['mode']}): undecided {', '.join(map(str, one['undecided']))}."
+        if any(count != 0 for count in one["undecided"]):
+            yield f"{one['title']} ({one['mode']}): undecided {', '.join(map(_count, one['undecided']))}."
     if found["open"]:
         yield f"{found['open']:,} sessions may go on after the end of the log and are left out."
     if found["without_path"]:
         yield f"{found['without_path']:,} sessions were handed on by a release that kept no paths, and are left out."
-    if found["without_steps"]:
-        yield f"{found['without_steps']:,} sessions have no step: heartbeats and scrolling alone."
+    if found["without_steps"] != 0:
+        yield f"{_some(found, 'without_steps')} sessions have no step: heartbeats and scrolling alone."
     if found["without"]:
         yield f"Not looked at: {', '.join(found['without'])}."
 
@@ -241,5 +240,6 @@ def _rate(reached: list[int | None]) -> str:
     return DASH if reached[-1] is None or not reached[0] else _percent(reached[-1] / reached[0])
 
 
-def _day(time_ms: int) -> str:
-    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d}"
+def _some(found: Mapping[str, Any], name: str) -> str:
+    """A number of sessions that may be too small to be told."""
+    return "few" if found[name] is None else f"{found[name]:,}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
@@ -71,10 +72,10 @@ def journeys(sessions: Sessions, asked: Asked = Asked()) -> dict[str, Any]:
     return found | {
         "sessions": len(sessions),
         "visitors": int(crowd.visitor.max()) + 1,
-        "from_ms": int(sessions["started_at"].min()),
-        "to_ms": int(sessions["last_at"].max()),
-        "without_steps": int((way.length == 0).sum()),
-        "longer": int(way.cut.sum()),
+        "from_day": _day(int(sessions["started_at"].min())),
+        "to_day": _day(int(sessions["last_at"].max())),
+        "without_steps": crowd.count(way.length == 0),
+        "longer": crowd.count(way.cut),
         "without": list(asked.without),
         "forward": {"begin": list(asked.begin), **path_told(first, crowd)},
         "backward": _backward(sessions, way, crowd, asked),
@@ -101,49 +102,47 @@ def _backward(sessions: Sessions, way: Walk, crowd: Crowd, asked: Asked) -> dict
     told = path_told(backward(way, asked.goal, asked.depth), crowd, backwards=True)
     goal = code_of(asked.goal[-1])
     later = way.cut & ((sessions["steps_seen_bits"] >> goal) & 1 == 1) & ~(way.steps == goal).any(axis=1)
-    return {"goal": list(asked.goal), "after_kept": int(later.sum()), **told}
+    return {"goal": list(asked.goal), "after_kept": crowd.count(later), **told}
 
 
 def _funnel(sessions: Sessions, way: Walk, crowd: Crowd, funnel: Funnel) -> dict[str, Any]:
     far = reached(way, funnel, sessions["steps_seen_bits"])
-    steps = len(funnel.steps)
     lost = []
     for number, name in enumerate(funnel.steps[:-1], start=1):
         there = (far.reached == number) & (far.at_most == number)
         ended = there & (sessions["last_step"] == code_of(name))
-        cells = crowd.by(np.where(there, ended.astype(np.int64), -1), 2)
-        few = hidden(cells[None], crowd.k)[0]
+        few = crowd.few(np.where(there, ended.astype(np.int64), -1), 2)
         lost.append(None if few.any() or not crowd.enough(there) else int(ended.sum()))
     return {
         "title": funnel.title,
         "steps": list(funnel.steps),
         "mode": funnel.mode,
         "entry": funnel.entry,
-        **funnel_told(far, steps, crowd, segments(sessions, way)),
+        **funnel_told(far, len(funnel.steps), crowd, segments(sessions, way)),
         "ended_there": lost,
     }
 
 
 def _endings(sessions: Sessions, crowd: Crowd) -> dict[str, Any]:
-    found = endings(sessions)
-    lines = []
+    found, size = endings(sessions), len(STEPS)
     last, bits = sessions["last_step"], sessions["steps_seen_bits"]
-    # of each step: who ended there, who went on
-    cells = np.zeros((len(STEPS), 2), np.int64)
+    # where many end, but few go on, how many end tells how many go on
+    went_on = np.zeros(size, bool)
     for step in np.flatnonzero(found.seen):
-        took = (bits >> step) & 1 == 1
-        cells[step] = crowd.by(np.where(took, (last != step).astype(np.int64), -1), 2)
-    few = hidden(cells, crowd.k)
-    began = hidden(crowd.by(sessions["path_0"] & 15, len(STEPS))[None], crowd.k)[0]
+        went_on[step] = crowd.count(((bits >> step) & 1 == 1) & (last != step)) is None
+    few = hidden(crowd.cells(np.where(last > 0, last, -1), 1, size), crowd.k, also=went_on[None])[0]
+    began = sessions["path_0"] & 15
+    few_begin = crowd.few(np.where(began > 0, began, -1), size)
+    lines = []
     for step in np.flatnonzero(found.seen):
         if not crowd.enough((bits >> step) & 1 == 1):
             continue
-        told = not few[step].any()
+        told = not few[step]
         lines.append(
             {
                 "step": STEPS[step],
                 "sessions": int(found.seen[step]),
-                "began": None if began[step] else int(found.began[step]),
+                "began": None if few_begin[step] else int(found.began[step]),
                 "ended": int(found.ended[step]) if told else None,
                 "share": _number(found.share[step]) if told else None,
                 "low": _number(found.low[step]) if told else None,
@@ -163,8 +162,7 @@ def _dwell(sessions: Sessions, crowd: Crowd) -> list[dict[str, Any]]:
         line: dict[str, Any] = {"kind": one.kind, "sessions": int(one.opened.sum())}
         sides = {"": one.opened, "ended_": one.opened & one.ended, "went_on_": one.opened & ~one.ended}
         for name, which in sides.items():
-            enough = crowd.enough(which)
-            values = one.quantiles(which) if enough else (np.nan,) * 3
+            values = one.quantiles(which) if crowd.enough(which) else (np.nan,) * 3
             for what, value in zip(("median", "mean", "p90"), values, strict=True):
                 line[f"{name}{what}_seconds"] = _number(value)
         lines.append(line)
@@ -183,24 +181,25 @@ def _returning(sessions: Sessions, crowd: Crowd) -> dict[str, Any]:
 
 def _conversions(sessions: Sessions, crowd: Crowd, labels: Sequence[str], code: np.ndarray) -> list[dict[str, Any]]:
     """Sessions by group, and how many of them bought."""
+    few = crowd.few(code, len(labels))
+    code = np.where((code >= 0) & few[code], -1, code)
     bought = (sessions["purchases"] > 0).astype(np.int64)
-    cells = np.where(code >= 0, 2 * code + bought, -1)
-    few = hidden(crowd.by(cells, 2 * len(labels)).reshape(-1, 2), crowd.k)
-    counts = np.bincount(cells[cells >= 0], minlength=2 * len(labels)).reshape(-1, 2)
+    pairs = np.where(code >= 0, 2 * code + bought, -1)
+    concealed = hidden(crowd.cells(pairs, len(labels), 2), crowd.k)
+    counts = np.bincount(pairs[pairs >= 0], minlength=2 * len(labels)).reshape(-1, 2)
     low, high = wilson(counts[:, 1], counts.sum(axis=1))
     lines = []
-    for place, label in enumerate(labels):
-        if crowd.enough(code == place):
-            told = not few[place].any()
-            lines.append(
-                {
-                    "visit": label,
-                    "sessions": int(counts[place].sum()),
-                    "bought": int(counts[place, 1]) if told else None,
-                    "low": _number(low[place]) if told else None,
-                    "high": _number(high[place]) if told else None,
-                }
-            )
+    for place in np.flatnonzero(counts.sum(axis=1)):
+        told = not concealed[place].any()
+        lines.append(
+            {
+                "visit": labels[place],
+                "sessions": int(counts[place].sum()),
+                "bought": int(counts[place, 1]) if told else None,
+                "low": _number(low[place]) if told else None,
+                "high": _number(high[place]) if told else None,
+            }
+        )
     return lines
 
 
@@ -209,18 +208,32 @@ def _cohorts(sessions: Sessions, way: Walk, crowd: Crowd, asked: Asked) -> dict[
     told: dict[str, Any] = {"brief_seconds": asked.brief_seconds, "long_seconds": asked.long_seconds}
     if not crowd.enough(brief) or not crowd.enough(long):
         return told | {"brief": None, "long": None, "traits": []}
+    side = np.where(brief, 0, np.where(long, 1, -1))
+    # of a dimension, one label's share follows from those of all others
+    few = {
+        f"{dimension}: {labels[code]}"
+        for dimension, (labels, codes) in segments(sessions, way).items()
+        for code in np.flatnonzero(_concealed(crowd, side, codes, len(labels)).any(axis=0))
+    }
     traits = []
     for trait in cohorts.differences(sessions, way, brief, long):
-        if trait.members is not None:
-            code = np.where(brief, 0, np.where(long, 2, -1)) + trait.members
-            if hidden(crowd.by(np.where(brief | long, code, -1), 4).reshape(2, 2), crowd.k).any():
-                continue
-        names = ("brief", "long", "effect", "low", "high", "h")
-        values = {name: _number(getattr(trait, name)) for name in names}
-        kind = "share" if trait.members is not None else "amount"
+        members = trait.members
+        if trait.name in few or (members is not None and _concealed(crowd, side, members * 1, 2).any()):
+            continue
+        values = {name: _number(getattr(trait, name)) for name in ("brief", "long", "effect", "low", "high", "h")}
+        kind = "share" if members is not None else "amount"
         traits.append({"name": trait.name, "kind": kind, "at_start": trait.at_start, **values})
     return told | {"brief": int(brief.sum()), "long": int(long.sum()), "traits": traits}
 
 
+def _concealed(crowd: Crowd, side: np.ndarray, codes: np.ndarray, size: int) -> np.ndarray:
+    """Of those that left and those that stayed, by code: which cells are not told, bool (2, size)."""
+    return hidden(crowd.cells(np.where(side >= 0, side * size + codes, -1), 2, size), crowd.k)
+
+
 def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
+
+
+def _day(time_ms: int) -> str:
+    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d}"

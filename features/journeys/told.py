@@ -14,7 +14,7 @@ import numpy as np
 
 from features.journeys.funnels import Reached
 from features.journeys.paths import PLACES, Picture
-from features.journeys.small import hidden, told_stages, visitors_by
+from features.journeys.small import Cells, cells_of, hidden, told_stages
 
 RARE: Final = 0
 _NAMES: Final = ("rare", *PLACES[1:])
@@ -28,18 +28,26 @@ class Crowd:
     visitor: np.ndarray
     k: int
 
-    def by(self, code: np.ndarray, size: int) -> np.ndarray:
-        """Different visitors by code, `features.journeys.small.visitors_by`."""
-        return visitors_by(code, self.visitor, size)
+    def cells(self, code: np.ndarray, rows: int, columns: int) -> Cells:
+        """`features.journeys.small.cells_of` of these sessions."""
+        return cells_of(code, self.visitor, rows, columns)
+
+    def few(self, code: np.ndarray, size: int) -> np.ndarray:
+        """Which groups are not told, where each session is in one at most (code -1: in none): bool (size,)."""
+        return hidden(self.cells(code, 1, size), self.k)[0]
 
     def enough(self, chosen: np.ndarray) -> bool:
         """Whether some sessions are a group that may be told."""
-        return bool(self.by(np.where(chosen, 0, -1), 1)[0] >= self.k)
+        return len(np.unique(self.visitor[chosen])) >= self.k
+
+    def count(self, chosen: np.ndarray) -> int | None:
+        """How many sessions these are, if that may be told."""
+        return int(chosen.sum()) if not chosen.any() or self.enough(chosen) else None
 
 
 def path_told(picture: Picture, crowd: Crowd, *, backwards: bool = False) -> dict[str, Any]:
     """The picture's steps and moves, place by place, from its begin or, backwards, from its goal."""
-    if not len(picture.moves) or not crowd.enough(picture.chosen):
+    if not crowd.enough(picture.chosen):
         return {"sessions": None, "steps": [], "moves": []}
     near, far = (np.mod, np.floor_divide) if backwards else (np.floor_divide, np.mod)
     here = _grouped(_codes(picture.moves[0], near, np.full(len(crowd.visitor), -1)), crowd)
@@ -47,11 +55,10 @@ def path_told(picture: Picture, crowd: Crowd, *, backwards: bool = False) -> dic
     for place, codes in enumerate(picture.moves, start=1):
         # who ended where few do is rare, and stays so: the rest of the rare could be worked out
         there = _grouped(_codes(codes, far, np.where(here == RARE, RARE, -1)), crowd)
-        pairs = np.where((here >= 0) & (there >= 0), here * _SIZE + there, -1)
-        visitors = crowd.by(pairs, _SIZE**2)
-        if not 0 < crowd.k <= visitors.sum():
+        if not crowd.enough(there >= 0):
             break
-        moves += _moves(place, pairs, hidden(visitors.reshape(_SIZE, _SIZE), crowd.k), backwards)
+        pairs = np.where((here >= 0) & (there >= 0), here * _SIZE + there, -1)
+        moves += _moves(place, pairs, hidden(crowd.cells(pairs, _SIZE, _SIZE), crowd.k), backwards)
         steps += _steps(place + 1, there)
         here = there
     return {"sessions": int(picture.chosen.sum()), "steps": steps, "moves": moves}
@@ -63,7 +70,7 @@ def _codes(moves: np.ndarray, side: Callable[..., Any], others: np.ndarray) -> n
 
 def _grouped(code: np.ndarray, crowd: Crowd) -> np.ndarray:
     """The codes with those of few visitors as RARE."""
-    few = hidden(crowd.by(code, _SIZE)[None], crowd.k)[0]
+    few = crowd.few(code, _SIZE)
     return np.where((code >= 0) & few[code], RARE, code)
 
 
@@ -90,12 +97,12 @@ def _moves(place: int, pairs: np.ndarray, few: np.ndarray, backwards: bool) -> l
 def funnel_told(
     found: Reached, steps: int, crowd: Crowd, segments: dict[str, tuple[tuple[str, ...], np.ndarray]]
 ) -> dict[str, Any]:
-    """How many reached each step, over all and by segment; how many of the first step are not decided."""
-    everybody = np.zeros(len(found.reached), np.int64)
-    whole = _by_segment(found, steps, crowd, ("all",), everybody)
+    """How many reached each step, over all and by segment; how many more may have, beyond what is kept."""
+    whole = _by_segment(found, steps, crowd, ("all",), np.zeros(len(found.reached), np.int64))
+    stages = range(1, steps + 1)
     return {
         "reached": whole.get("all", [None] * steps),
-        "undecided": [int(count) for count in found.undecided(steps)],
+        "undecided": [crowd.count((found.reached < stage) & (found.at_most >= stage)) for stage in stages],
         "segments": {
             name: _by_segment(found, steps, crowd, labels, codes) for name, (labels, codes) in segments.items()
         },
@@ -108,16 +115,16 @@ def _by_segment(
     size = len(labels)
     began = found.reached > 0
     # segments that few visitors are of are one: `rare`, the last
-    few = hidden(crowd.by(np.where(began, codes, -1), size)[None], crowd.k)[0]
+    few = crowd.few(np.where(began, codes, -1), size)
     codes = np.where(few[codes], size, codes)
     stage = np.where(began, codes * steps + found.reached - 1, -1)
-    visitors = crowd.by(stage, (size + 1) * steps).reshape(-1, steps)
+    cells = crowd.cells(stage, size + 1, steps)
     counts = np.bincount(stage[began], minlength=(size + 1) * steps).reshape(-1, steps)
-    concealed = hidden(visitors, crowd.k)
+    concealed = hidden(cells, crowd.k)
     out: dict[str, list[int | None]] = {}
     for code, label in enumerate((*labels, "rare")):
-        if visitors[code].any() and crowd.enough(began & (codes == code)):
-            told = told_stages(concealed[code], visitors[code], crowd.k)
+        if crowd.enough(began & (codes == code)):
+            told = told_stages(concealed[code], cells, code, crowd.k)
             came = counts[code][::-1].cumsum()[::-1]
             out[label] = [int(count) if tell else None for count, tell in zip(came, told, strict=True)]
     return out
