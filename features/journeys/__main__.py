@@ -30,11 +30,19 @@ class Kept:
 
     def sessions(self, folder: str, since_ms: int, until_ms: int) -> Sessions:
         """Read again where a file has changed."""
-        files = sorted((str(file), file.stat().st_mtime_ns) for file in Path(folder).glob("day=*/*.parquet"))
-        of = (files, since_ms, until_ms)
+        of = (_files(Path(folder)), since_ms, until_ms)
         if of != self._of:
             self._sessions, self._of = of_closed(folder, since_ms, until_ms), of
         return self._sessions
+
+
+def _files(folder: Path) -> list[tuple[str, int]]:
+    """Names and times of the files that are there."""
+    found = []
+    for file in sorted(folder.glob("day=*/*.parquet")):
+        with suppress(FileNotFoundError):  # erased meanwhile
+            found.append((str(file), file.stat().st_mtime_ns))
+    return found
 
 
 def answer(given: dict[str, Any], kept: Kept) -> dict[str, Any]:

@@ -50,8 +50,7 @@ FIELDS: Final = (
     "purchases",
     *(f"{kind}_dwell_seconds_ms" for kind in DWELL_KINDS),
 )
-# Fields that a visitor's withdrawal takes away: 0 says "not known".
-_EMPTIED: Final = 0
+_FOREVER_MS: Final = 2**62
 _EVENTS_AT_ONCE: Final = 500_000
 
 
@@ -137,34 +136,48 @@ def of_history(
     return Sessions(whole.where(~goes_on).columns, open=int(goes_on.sum()))
 
 
-def of_closed(folder: Path | str, since_ms: int = 0, until_ms: int | None = None) -> Sessions:
+def of_closed(folder: Path | str, since_ms: int = 0, until_ms: int = _FOREVER_MS) -> Sessions:
     """The sessions that a service handed on, those that began in [since_ms, until_ms).
 
     What a visitor withdrew is 0, as of a first visit without consent to link.
     """
     parts, pathless = [], 0
     for path in sorted(Path(folder).glob("day=*/*.parquet")):
-        file = pq.ParquetFile(path)
-        names = set(file.schema_arrow.names)
-        if not {*FIELDS} <= names:
-            pathless += file.metadata.num_rows
+        try:
+            file = pq.ParquetFile(path)
+        except FileNotFoundError:
+            continue  # erased meanwhile
+        if not _may_hold(file, since_ms, until_ms):
             continue
-        table = file.read(["visitor", "consent", *FIELDS])
-        # records of a fold without paths in a file with others
-        known = table["path_steps"].is_valid().to_numpy()
+        kept = set(FIELDS) <= set(file.schema_arrow.names)
+        table = file.read(["visitor", "consent", *FIELDS] if kept else ["started_at"])
         began = table["started_at"].fill_null(0).to_numpy()
-        within = (began >= since_ms) & (began < (until_ms if until_ms is not None else np.iinfo(np.int64).max))
+        within = (began >= since_ms) & (began < until_ms)
+        # records of a fold without paths may be in a file with others
+        known = table["path_steps"].is_valid().to_numpy() if kept else np.zeros(len(began), bool)
         pathless += int((within & ~known).sum())
-        table = table.filter(pa.array(known & within))
-        parts.append(
-            Sessions({name: table[name].cast(pa.int64()).fill_null(_EMPTIED).to_numpy() for name in table.column_names})
-        )
+        if kept:
+            chosen = table.filter(pa.array(within & known))
+            columns = {name: chosen[name].cast(pa.int64()).fill_null(0).to_numpy() for name in chosen.column_names}
+            parts.append(Sessions(columns))
     return Sessions(_joined(parts).columns, pathless=pathless)
+
+
+def _may_hold(file: pq.ParquetFile, since_ms: int, until_ms: int) -> bool:
+    """Whether a file may hold sessions that began in [since_ms, until_ms), by what it says of itself."""
+    place = file.schema.names.index("started_at")
+    for group in range(file.metadata.num_row_groups):
+        told = file.metadata.row_group(group).column(place).statistics
+        if told is None or not told.has_min_max or (told.max >= since_ms and told.min < until_ms):
+            return True
+    return False
 
 
 def _joined(parts: Sequence[Sessions]) -> Sessions:
     """All of them, by visitor and then in time."""
     names = ("visitor", "consent", *FIELDS)
-    whole = {name: np.concatenate([part[name] for part in parts]) if parts else np.zeros(0, np.int64) for name in names}
+    whole = {
+        name: np.concatenate([part[name] for part in parts]) if parts else np.zeros(0, np.int64) for name in names
+    }
     order = np.lexsort((whole["started_at"], whole["visitor"]))
     return Sessions({name: column[order] for name, column in whole.items()})
