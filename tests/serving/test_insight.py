@@ -26,6 +26,7 @@ from serving.keys import KeyFile
 from simulation.crowd import _wire
 from simulation.shop import simulate
 from tests.serving.in_process import client, engine_of, post, start
+from tests.workspace import Service, wait_until, workspace
 
 FUNNELS = ("item > cart add > purchase", "^item >> cart add")
 DAY_MS = 86_400_000
@@ -167,3 +168,16 @@ def test_it_takes_a_secret_key(site: Site) -> None:
     assert site.ask("?depth=3").status_code == 401
     assert site.ask("?depth=3", authorization=f"Bearer {public}").status_code == 403
     assert site.ask("?depth=3", authorization=f"Bearer {secret}").status_code == 200
+
+
+def test_a_running_service_has_a_process_beside_it_count(tmp_path: Path) -> None:
+    running = Service(workspace(tmp_path / "work"), "models.uri=").start()
+    try:
+        answer = running.http.get(PATH)
+        assert (answer.status_code, answer.json()["sessions"]) == (200, None), answer.text
+        (counting,) = (
+            pid for pid in running.processes() if b"features.journeys" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        )
+    finally:
+        running.stop()
+    wait_until(lambda: not Path(f"/proc/{counting}").exists())
