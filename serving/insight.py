@@ -1,7 +1,7 @@
 """GET /v1/insight/journeys: paths, funnels, endings and the rest over the sessions that were handed on.
 
-In: a query. Out: the document of `features.journeys.report`, counted by a process beside the worker at low priority, one
-question at a time, and kept for `insight.cache_seconds`. It needs a secret key, as everything that the gate does not
+In: a query. Out: the document of `features.journeys.report`, counted by a process beside the worker at low priority,
+one question at a time, and kept for `insight.cache_seconds`. It needs a secret key, as everything that the gate does not
 open to others.
 """
 

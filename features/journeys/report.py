@@ -189,7 +189,7 @@ def _conversions(sessions: Sessions, crowd: Crowd, labels: Sequence[str], code: 
     counts = np.bincount(pairs[pairs >= 0], minlength=2 * len(labels)).reshape(-1, 2)
     low, high = wilson(counts[:, 1], counts.sum(axis=1))
     lines = []
-    for place in np.flatnonzero(counts.sum(axis=1)):
+    for place in np.flatnonzero(counts.sum(axis=1)).tolist():
         told = not concealed[place].any()
         lines.append(
             {

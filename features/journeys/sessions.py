@@ -176,8 +176,6 @@ def _may_hold(file: pq.ParquetFile, since_ms: int, until_ms: int) -> bool:
 def _joined(parts: Sequence[Sessions]) -> Sessions:
     """All of them, by visitor and then in time."""
     names = ("visitor", "consent", *FIELDS)
-    whole = {
-        name: np.concatenate([part[name] for part in parts]) if parts else np.zeros(0, np.int64) for name in names
-    }
+    whole = {name: np.concatenate([part[name] for part in parts]) if parts else np.zeros(0, np.int64) for name in names}
     order = np.lexsort((whole["started_at"], whole["visitor"]))
     return Sessions({name: column[order] for name, column in whole.items()})
