@@ -14,7 +14,7 @@ import numpy as np
 
 from features.journeys.funnels import Reached
 from features.journeys.paths import PLACES, Picture
-from features.journeys.small import Cells, cells_of, hidden, told_stages
+from features.journeys.small import Cells, cells_of, distinct, hidden, told_stages
 
 RARE: Final = 0
 _NAMES: Final = ("rare", *PLACES[1:])
@@ -41,7 +41,7 @@ class Crowd:
         """Whether some sessions are a group that may be told."""
         who = self.visitor[chosen]
         # mostly the first few thousand sessions tell
-        return len(np.unique(who[:_FIRST])) >= self.k or len(np.unique(who)) >= self.k
+        return len(distinct(who[:_FIRST])) >= self.k or len(distinct(who)) >= self.k
 
     def count(self, chosen: np.ndarray) -> int | None:
         """How many sessions these are, if that may be told."""

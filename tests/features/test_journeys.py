@@ -186,6 +186,12 @@ def test_dwell_is_the_time_until_another_page_is_opened() -> None:
     assert checkout.quantiles(checkout.opened)[0] == 2.0 and checkout.ended.sum() == 1
 
 
+def test_dwell_stays_at_the_most_that_it_can_hold() -> None:
+    days = [Event(visitor=1, session=5, time=START + 20 * day * 86_400_000, name=4) for day in range(3)]
+    (item,) = (one for one in dwell(of_events(table(days), timeout_seconds=2_000_000)) if one.kind == "item")
+    assert item.seconds.tolist() == [(2**31 - 1) / 1000]
+
+
 def test_effects_are_found_where_there_are_some() -> None:
     random, events = np.random.default_rng(1), []
     for visitor in range(1, 2_001):
