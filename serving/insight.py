@@ -1,8 +1,8 @@
 """GET /v1/insight/journeys: paths, funnels, endings and the rest over the sessions that were handed on.
 
 In: a query. Out: the document of `features.journeys.report`, counted by a process beside the worker at low priority,
-one question at a time, and kept for `insight.cache_seconds`. It needs a secret key, as everything that the gate does not
-open to others.
+one question at a time, and kept for `insight.cache_seconds`. It needs a secret key, as all that the gate opens to no
+others.
 """
 
 from __future__ import annotations
