@@ -65,7 +65,7 @@ def _sankey(part: Mapping[str, Any], places: int, backwards: bool) -> Sankey:
         if (place, step) not in number:
             number[place, step] = len(labels)
             labels.append(("begin" if backwards else "end") if step == "end" else step)
-            colours.append(_COLOURS.get(step, GREY))
+            colours.append(GREY if backwards and step == "end" else _COLOURS.get(step, GREY))
             along = (place - 1) / places
             x.append(min(max(1 - along if backwards else along, 0.001), 0.999))
             column.append(place)
@@ -161,7 +161,7 @@ def ends(part: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def differences(traits: Sequence[Mapping[str, Any]], *, amounts: bool = False) -> Figure:
+def differences(traits: Sequence[Mapping[str, Any]]) -> Figure:
     """Effects with their intervals, the largest on top."""
     import plotly.graph_objects as go  # noqa: PLC0415
 
@@ -172,7 +172,7 @@ def differences(traits: Sequence[Mapping[str, Any]], *, amounts: bool = False) -
             mode="markers",
             y=[line["name"] for line in lines],
             x=effect,
-            marker={"color": [GREEN if line["effect"] > (0.5 if amounts else 0) else RED for line in lines], "size": 8},
+            marker={"color": [GREEN if line["effect"] > 0 else RED for line in lines], "size": 8},
             error_x={
                 "type": "data",
                 "symmetric": False,
@@ -184,9 +184,9 @@ def differences(traits: Sequence[Mapping[str, Any]], *, amounts: bool = False) -
             },
         )
     )
-    figure.add_vline(x=0.5 if amounts else 0, line={"color": GREY, "dash": "dash", "width": 1})
+    figure.add_vline(x=0, line={"color": GREY, "dash": "dash", "width": 1})
     figure.update_layout(
-        title="Share among those that stayed, less that among those that left", height=140 + 22 * len(lines)
+        title="Share of those that stayed, less share of those that left", height=140 + 22 * len(lines)
     )
     figure.update_xaxes(tickformat="+.0%")
     figure.update_yaxes(automargin=True)

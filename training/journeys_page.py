@@ -168,7 +168,7 @@ def _cohorts(part: Mapping[str, Any]) -> list[str]:
             "what happened in its course also differs because a long visit has more of everything. Intervals (95 %) "
             "take sessions as independent."
         ),
-        figures([drawn.differences([one for one in shares if one["at_start"]][:_SHOWN_TRAITS])]),
+        figure_html(drawn.differences([one for one in shares if one["at_start"]][:_SHOWN_TRAITS])),
         table(("trait", "known at", "left", "stayed", "effect", "Cohen's h"), lines),
         sentence(
             "Effect: the difference of the shares; of an amount, the probability that a session that stayed has more "
