@@ -60,7 +60,8 @@ def differences(sessions: Sessions, way: Walk, brief: np.ndarray, long: np.ndarr
         return []
     found: list[Trait | None] = [_share(name, True, members, brief, long) for name, members in _at_start(sessions, way)]
     for name, field in _IN_ITS_COURSE.items():
-        found.append(_share(name, False, sessions[field] > 0, brief, long))
+        if (sessions[field] > 0).any():
+            found.append(_share(name, False, sessions[field] > 0, brief, long))
     found.append(_amount("events", sessions["events"], brief, long))
     found.append(_amount("kinds of steps", way_kinds(sessions), brief, long))
     return sorted((one for one in found if one), key=lambda one: (not one.at_start, -_size(one)))
