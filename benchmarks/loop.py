@@ -1,0 +1,273 @@
+"""The whole loop over HTTP on the simulated shop: flags, a crowd that reacts, sessions that are over, reports, uplift.
+
+    python -m benchmarks.loop [--visitors 60000] [--only planted,uplift,learning] [--events 300000]
+
+Models are trained on the shop's history; then `lotse serve` runs with experiments whose rules ask live scores, and the
+shop's next visitors come (`simulation.crowd.browse_in_step`), ask for flags with their events and react to what they
+are shown by effects that were planted (`simulation.persuasion`). What is read is what the service hands on: the files
+of sessions that are over. Regret is the probability of a purchase that was missed beside the best arm for each visitor,
+by the shop's own truth, per 1,000 visitors exposed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from benchmarks.measure import console, report
+from features.experiments import load_experiments
+from simulation.crowd import Visit, browse_in_step, visits_of_shop
+from simulation.persuasion import Lift, Persuasion, no_lift
+from simulation.shop import simulate
+from tests.workspace import Service, lotse, wait_until, workspace
+from training.experiments.analysis import Analysis, analyse
+from training.experiments.closed import units_of_closed
+from training.experiments.srm import sample_ratios
+from training.experiments.table import units_of
+
+PARTS: Final = ("planted", "uplift", "learning")
+HEADS: Final = ("bounce", "conversion", "exit")
+TESTS_OF_NOTHING: Final = 8
+LIFT: Final = 0.2
+PURCHASE: Final = {"name": "purchase", "column": "purchases", "primary": True}
+REVENUE: Final = {"name": "revenue", "kind": "revenue", "column": "revenue"}
+
+
+def by_risk(truth: Mapping[str, float]) -> float:
+    """Helps those who would hardly buy, and bothers those who would anyway."""
+    return 1.0 if truth["conversion"] < 0.13 else -0.25
+
+
+class Shop:
+    """A folder with trained models, and the service in it."""
+
+    def __init__(self, folder: Path, events: int) -> None:
+        self.folder = workspace(folder / "work")
+        for verb in (
+            ("simulate", "--events", str(events), "--days", "28", "--out", "history.parquet"),
+            ("train", "--source", "lotse", "--events", "history.parquet"),
+        ):
+            begin = time.monotonic()
+            done = lotse(self.folder, *verb)
+            assert done.returncode == 0, done.stderr
+            console.print(f"lotse {verb[0]}: {time.monotonic() - begin:.0f} s", style="dim")
+        self.closed = self.folder / "lotse-data" / "closed"
+        self.config = self.folder / "configs" / "experiments.json"
+
+    def serve(self, content: dict[str, Any], heads: Sequence[str] = HEADS, *overrides: str) -> Service:
+        """Start, with nothing that is over yet."""
+        self.config.write_text(json.dumps(content))
+        shutil.rmtree(self.closed, ignore_errors=True)
+        shutil.rmtree(self.folder / "lotse-data" / "live", ignore_errors=True)
+        return Service(
+            self.folder, f"models.heads={json.dumps(list(heads))}", "store.closed_seconds=0.5", *overrides
+        ).start()
+
+    def visit(self, service: Service, visits: Sequence[Visit], persuasions: Sequence[Persuasion]) -> None:
+        """Let the visits happen, and wait until the sessions of all who were exposed are over and handed on."""
+        before = self._handed_on()
+        begin = time.monotonic()
+        counts = asyncio.run(
+            browse_in_step(f"http://127.0.0.1:{service.port}", visits, at_once=500, persuasions=persuasions)
+        )
+        took = time.monotonic() - begin
+        met = sum(bool(visit.reactions) for visit in visits)
+        wait_until(lambda: self._handed_on() - before >= met, 120)
+        console.print(
+            f"{len(visits):,} visitors, {counts.answered:,} events in {took:.0f} s; {met:,} were exposed", style="dim"
+        )
+
+    def _handed_on(self) -> int:
+        return sum(pq.ParquetFile(path).metadata.num_rows for path in self.closed.glob("day=*/*.parquet"))
+
+    def units(self) -> pd.DataFrame:
+        """Of all experiments."""
+        return units_of_closed(self.closed, load_experiments(self.config))
+
+    def analysis(self, key: str, units: pd.DataFrame) -> Analysis:
+        """As `lotse experiment report` makes it."""
+        return analyse(units_of(units, key, load_experiments(self.config)[key]), key, by_risk=False, looks=False)
+
+
+def content_of(flags: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Any]]]) -> dict[str, Any]:
+    """A configuration: flag -> experiment, condition, more of its definition; arms are the flag's values."""
+    features, experiments = {}, {}
+    for flag, (key, condition, more) in flags.items():
+        arms = more["arms"]
+        rule = {"key": key, "condition": dict(condition), "variations": list(arms)}
+        features[flag] = {"defaultValue": arms[0], "rules": [rule]}
+        experiments[key] = {"goals": [PURCHASE, REVENUE], **more}
+    return {"features": features, "experiments": experiments}
+
+
+def planted(shop: Shop, visitors: int) -> None:
+    """A lift that is found, tests of nothing that find nothing, and sessions that get lost."""
+    asked = {"conversion": {"$gt": 0.05}}
+    flags = {"help": ("offer", asked, {"arms": ["none", "banner"], "planned_units": 10_000})}
+    persuasions = [Persuasion("help", {"none": no_lift, "banner": lambda truth: LIFT})]
+    for number in range(TESTS_OF_NOTHING):
+        flags[f"aa_{number}"] = (f"aa_{number}", asked, {"arms": ["a", "b"], "planned_units": 10_000})
+        persuasions.append(Persuasion(f"aa_{number}", {"a": no_lift, "b": no_lift}))
+    service = shop.serve(content_of(flags))
+    visits = visits_of_shop(simulate(visitors=visitors, seed=101))
+    try:
+        shop.visit(service, visits, persuasions)
+    finally:
+        service.stop()
+    begin = time.monotonic()
+    units = shop.units()
+    console.print(f"{len(units):,} units read in {time.monotonic() - begin:.1f} s", style="dim")
+    chances = [visit.reactions["help"].chances for visit in visits if "help" in visit.reactions]
+    truth = sum(one["banner"] for one in chances) / sum(one["none"] for one in chances) - 1
+    rows = []
+    for key in load_experiments(shop.config):
+        found = shop.analysis(key, units)
+        for goal, arms in found.judged.items():
+            for one in arms.values():
+                assert one is not None
+                rows.append(
+                    [
+                        key, goal, f"{one.effect.units + one.effect.control_units:,}",
+                        f"{truth:+.1%}" if key == "offer" and goal == "purchase" else "0" if key != "offer" else "",
+                        f"{one.effect.lift:+.1%}", f"{one.low:+.1%} to {one.high:+.1%}", one.verdict,
+                        "alarm" if any(ratio.alarm for ratio in found.ratios) else "ok",
+                    ]
+                )  # fmt: skip
+    report(
+        "Planted, and nothing", ["experiment", "goal", "units", "truth", "lift", "always valid", "verdict", "ratio"],
+        rows,
+    )  # fmt: skip
+    losses(shop, units)
+
+
+def losses(shop: Shop, units: pd.DataFrame) -> None:
+    """How often sessions that one arm loses raise the alarm: 200 draws of which they are."""
+    definition = load_experiments(shop.config)["offer"]
+    of = units[units["experiment"] == "offer"]
+    random = np.random.default_rng(0)
+    rows = []
+    for lost in (0.01, 0.05, 0.1, 0.15):
+        alarms = 0
+        for _ in range(200):
+            kept = (of["arm"] != "banner") | (random.random(len(of)) >= lost)
+            alarms += any(one.alarm for one in sample_ratios(units_of(of[kept], "offer", definition)))
+        rows.append([f"{lost:.0%}", f"{len(of):,}", f"{alarms / 200:.0%}"])
+    report("Closed sessions of one arm that are lost", ["lost", "units", "alarm"], rows)
+
+
+def uplift(shop: Shop, visitors: int) -> None:
+    """An uplift that is learned from what a finished experiment handed on, and what targeting by it brings."""
+    asked = {"conversion": {"$gt": 0.02}}
+    lifts: dict[str, Lift] = {"none": no_lift, "banner": by_risk}
+    service = shop.serve(content_of({"help": ("guide", asked, {"arms": ["none", "banner"]})}))
+    try:
+        shop.visit(service, visits_of_shop(simulate(visitors=visitors, seed=102)), [Persuasion("help", lifts)])
+    finally:
+        service.stop()
+    units = shop.folder / "units.parquet"
+    for verb in (
+        ("experiment", "units", "--closed", str(shop.closed), "--out", str(units)),
+        ("train", "--head", "uplift", "--units", str(units), "--experiment", "guide", "--arm", "banner",
+         "--control", "none", "--goal", "purchases"),
+    ):  # fmt: skip
+        done = lotse(shop.folder, *verb)
+        assert done.returncode == 0, done.stderr
+        console.print(done.stdout, markup=False)
+    rows = []
+    for name, more in (("nobody", None), ("everybody", {}), ("where uplift > 0", {"uplift": {"$gt": 0}})):
+        # where it is not shown, the flag says so by a rule, so that the crowd is met at the same moment
+        rules = [{"condition": {**asked, **more}, "force": "banner"}] if more is not None else []
+        rules.append({"condition": asked, "force": "none"})
+        service = shop.serve({"features": {"help": {"defaultValue": "", "rules": rules}}}, (*HEADS, "uplift"))
+        visits = visits_of_shop(simulate(visitors=visitors // 3, seed=103))
+        try:
+            asyncio.run(
+                browse_in_step(
+                    f"http://127.0.0.1:{service.port}", visits, at_once=500, persuasions=[Persuasion("help", lifts)]
+                )
+            )
+        finally:
+            service.stop()
+        met = [visit.reactions["help"] for visit in visits if visit.reactions]
+        bought = np.mean([visit.bought for visit in visits if visit.reactions])
+        shown = np.mean([one.shown == "banner" for one in met])
+        expected = np.mean([one.chances[one.shown] for one in met])
+        best = np.mean([max(one.chances.values()) for one in met])
+        rows.append(
+            [name, f"{len(met):,}", f"{shown:.0%}", f"{bought:.2%}", f"{expected:.2%}", f"{best:.2%}"]
+        )  # fmt: skip
+    report(
+        "The banner by uplift", ["shown to", "visitors", "share", "bought", "expected by the truth", "at best"], rows
+    )  # fmt: skip
+
+
+def learning(shop: Shop, visitors: int) -> None:
+    """Allocations that learn while the crowd comes: regret beside an even split."""
+    learns = {"holdback": 0.1, "minimum_share": 0.05}
+    contextual = {"name": "contextual", "score": "conversion", "edges": [0.04, 0.08, 0.12, 0.16, 0.2, 0.3, 0.5]}
+    plans: dict[str, dict[str, Any]] = {
+        "even split": {},
+        "thompson": {**learns, "allocation": {"name": "thompson", "settle_minutes": 0}},
+        "contextual": {**learns, "allocation": {**contextual, "settle_minutes": 0}},
+    }
+    truths: dict[str, Lift] = {"+30 % for all": lambda truth: 0.3, "by risk": by_risk}
+    rows = []
+    for title, lift in truths.items():
+        for name, more in plans.items():
+            content = content_of(
+                {"help": ("guide", {"conversion": {"$gt": 0.02}}, {"arms": ["none", "banner"], **more})}
+            )
+            service = shop.serve(content, HEADS, "experiments.learn_seconds=1")
+            visits = visits_of_shop(simulate(visitors=visitors, seed=104))
+            waves = np.array_split(np.arange(len(visits)), 20)
+            missed, shown = [], []
+            try:
+                for wave in waves:
+                    come = [visits[place] for place in wave]
+                    shop.visit(service, come, [Persuasion("help", {"none": no_lift, "banner": lift})])
+                    time.sleep(3)  # for what was handed on to be learned from
+                    met = [visit.reactions["help"] for visit in come if visit.reactions]
+                    missed.append([one.missed for one in met])
+                    shown.append(np.mean([one.shown == "banner" for one in met]))
+            finally:
+                service.stop()
+            whole = np.concatenate(missed)
+            late = np.concatenate(missed[len(missed) // 2 :])
+            rows.append(
+                [title, name, f"{len(whole):,}", f"{1000 * whole.mean():.2f}", f"{1000 * late.mean():.2f}",
+                 f"{shown[0]:.0%} -> {shown[-1]:.0%}"]
+            )  # fmt: skip
+    report(
+        "Missed per 1,000 visitors exposed",
+        ["effect", "allocation", "exposed", "missed", "in the later half", "shown the banner"],
+        rows,
+    )
+
+
+def main() -> None:
+    """Run the parts that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--visitors", type=int, default=60_000)
+    parser.add_argument("--events", type=int, default=300_000)
+    parser.add_argument("--only", default=",".join(PARTS))
+    arguments = parser.parse_args()
+    parts: dict[str, Callable[[Shop, int], None]] = {"planted": planted, "uplift": uplift, "learning": learning}
+    with tempfile.TemporaryDirectory() as folder:
+        shop = Shop(Path(folder), arguments.events)
+        for name in arguments.only.split(","):
+            parts[name](shop, arguments.visitors)
+
+
+if __name__ == "__main__":
+    main()
