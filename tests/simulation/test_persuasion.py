@@ -30,10 +30,10 @@ def visits() -> list[Visit]:
 def met(visits: list[Visit], value: str, persuasion: Persuasion = HELP) -> list[Visit]:
     """Those that come to the cart, after they were shown a value there."""
     found = []
-    for visit in deepcopy(visits):
-        names = [event["name"] for event in visit.events]
+    for drawn in visits:
+        names = [event["name"] for event in drawn.events]
         if "add_to_cart" in names:
-            place = names.index("add_to_cart")
+            visit, place = deepcopy(drawn), names.index("add_to_cart")
             persuasion.meet(visit, place, {"help": {"value": value, "reason": "SPLIT"}})
             # only the first time counts
             persuasion.meet(visit, place + 1, {"help": {"value": "banner", "reason": "SPLIT"}})
