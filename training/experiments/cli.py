@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-experiment_app = typer.Typer(help="Plan experiments and judge them.", no_args_is_help=True)
+experiment_app = typer.Typer(no_args_is_help=True)
 
 _CONFIG: Final = Path("configs/experiments.json")
 _CLOSED: Final = Path("lotse-data/closed")
@@ -29,9 +29,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 def _experiment() -> None:
     """Plan experiments and judge them: from a question to a decision.
 
-    1. plan: how long it takes. 2. check: is the definition in configs/experiments.json sound? 3. units: what has been
-    assigned. 4. report: look whenever you like; its first line says what to do. 5. value: what another policy would
-    have brought.
+    plan says how long it takes, check whether its definition in configs/experiments.json is sound, units what has been
+    assigned, report what came of it and what to do (look whenever you like), value what another policy would have
+    brought. docs/experiments.md goes through all of it.
     """
 
 
@@ -122,6 +122,7 @@ def report(
     from training.experiments.table import read_table, units_of  # noqa: PLC0415
     from training.experiments.terminal import show_analysis  # noqa: PLC0415
 
+    columns = columns_of(column)
     if arms or goal:
         if table is None:
             raise SettingsError("--arms and --goal are of a foreign table; give it: --table ab.csv")
@@ -131,7 +132,7 @@ def report(
     else:
         key, definition = definition_of(config, experiment)
         rows = units_asked(table, closed, key, definition)
-    found = analyse(units_of(rows, key, definition, columns_of(column)), key)
+    found = analyse(units_of(rows, key, definition, columns), key)
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(report_page(found))
