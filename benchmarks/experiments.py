@@ -30,9 +30,10 @@ from features.judging.means import PRIOR_UNITS
 from features.judging.ratio import ALARM, sequential_p
 from features.judging.sequential import critical_value
 from tests.training.units import experiment, made_up, units
-from training.experiments.analysis import analyse, judge
+from training.experiments.analysis import analyse
 from training.experiments.bayes import beliefs
 from training.experiments.effects import effects
+from training.experiments.verdicts import judge
 
 Array = npt.NDArray[np.float64]
 LEAST: Final = 50
