@@ -1,6 +1,7 @@
 """The whole loop over HTTP on the simulated shop: flags, a crowd that reacts, sessions that are over, reports, uplift.
 
     python -m benchmarks.loop [--visitors 60000] [--only planted,uplift,learning] [--events 300000]
+        [--pictures docs/experiments]
 
 Models are trained on the shop's history; then `lotse serve` runs with experiments whose rules ask live scores, and the
 shop's next visitors come (`simulation.crowd.browse_in_step`), ask for flags with their events and react to what they
@@ -15,6 +16,7 @@ import argparse
 import asyncio
 import json
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +35,7 @@ from simulation.shop import simulate
 from tests.workspace import Service, lotse, wait_until, workspace
 from training.experiments.analysis import Analysis, analyse
 from training.experiments.closed import units_of_closed
+from training.experiments.report import report_page
 from training.experiments.srm import sample_ratios
 from training.experiments.table import units_of
 
@@ -52,8 +55,8 @@ def by_risk(truth: Mapping[str, float]) -> float:
 class Shop:
     """A folder with trained models, and the service in it."""
 
-    def __init__(self, folder: Path, events: int) -> None:
-        self.folder = workspace(folder / "work")
+    def __init__(self, folder: Path, events: int, pictures: Path | None) -> None:
+        self.folder, self.pictures = workspace(folder / "work"), pictures
         for verb in (
             ("simulate", "--events", str(events), "--days", "28", "--out", "history.parquet"),
             ("train", "--source", "lotse", "--events", "history.parquet"),
@@ -114,7 +117,14 @@ def content_of(flags: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, An
 def planted(shop: Shop, visitors: int) -> None:
     """A lift that is found, tests of nothing that find nothing, and sessions that get lost."""
     asked = {"conversion": {"$gt": 0.05}}
-    flags = {"help": ("offer", asked, {"arms": ["none", "banner"], "planned_units": 10_000})}
+    offer = {
+        "name": "Free-shipping banner",
+        "hypothesis": "Visitors who may buy do so more often if they see what is missing to free shipping.",
+        "arms": ["none", "banner"],
+        "guardrails": [{"goal": "revenue", "worst": -0.1}],
+        "planned_units": 10_000,
+    }
+    flags: dict[str, tuple[str, Mapping[str, Any], Mapping[str, Any]]] = {"help": ("offer", asked, offer)}
     persuasions = [Persuasion("help", {"none": no_lift, "banner": lambda truth: LIFT})]
     for number in range(TESTS_OF_NOTHING):
         flags[f"aa_{number}"] = (f"aa_{number}", asked, {"arms": ["a", "b"], "planned_units": 10_000})
@@ -149,6 +159,8 @@ def planted(shop: Shop, visitors: int) -> None:
         rows,
     )  # fmt: skip
     losses(shop, units)
+    if shop.pictures:
+        pictures(shop, units)
 
 
 def losses(shop: Shop, units: pd.DataFrame) -> None:
@@ -164,6 +176,31 @@ def losses(shop: Shop, units: pd.DataFrame) -> None:
             alarms += any(one.alarm for one in sample_ratios(units_of(of[kept], "offer", definition)))
         rows.append([f"{lost:.0%}", f"{len(of):,}", f"{alarms / 200:.0%}"])
     report("Closed sessions of one arm that are lost", ["lost", "units", "alarm"], rows)
+
+
+def pictures(shop: Shop, units: pd.DataFrame) -> None:
+    """The pictures of docs/experiments.md: reports as a browser shows them."""
+    definition = load_experiments(shop.config)["offer"]
+    of = units[units["experiment"] == "offer"]
+    lost = of[(of["arm"] == "none") | (np.random.default_rng(0).random(len(of)) > 0.15)]
+    assert shop.pictures is not None
+    shop.pictures.mkdir(parents=True, exist_ok=True)
+    for name, table, height in (("report", of, 3_400), ("ratio", lost, 900)):
+        page = report_page(analyse(units_of(table, "offer", definition), "offer"))
+        _photograph(page, shop.pictures / f"{name}.png", height)
+
+
+def _photograph(page: str, path: Path, height: int) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        source = Path(place) / "report.html"
+        source.write_text(page)
+        subprocess.run(
+            ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+             "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=8000", f"--window-size=900,{height}",
+             f"--user-data-dir={place}/profile", f"--screenshot={path}", source.as_uri()],
+            check=True, capture_output=True, timeout=120,
+        )  # fmt: skip
+    console.print(f"{path}: {path.stat().st_size:,} bytes")
 
 
 def uplift(shop: Shop, visitors: int) -> None:
@@ -260,11 +297,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--visitors", type=int, default=60_000)
     parser.add_argument("--events", type=int, default=300_000)
+    parser.add_argument("--pictures", type=Path, help="Make the pictures of the docs here; needs chromium.")
     parser.add_argument("--only", default=",".join(PARTS))
     arguments = parser.parse_args()
     parts: dict[str, Callable[[Shop, int], None]] = {"planted": planted, "uplift": uplift, "learning": learning}
     with tempfile.TemporaryDirectory() as folder:
-        shop = Shop(Path(folder), arguments.events)
+        shop = Shop(Path(folder), arguments.events, arguments.pictures)
         for name in arguments.only.split(","):
             parts[name](shop, arguments.visitors)
 
