@@ -72,7 +72,8 @@ class Shop:
         """Start, with nothing that is over yet."""
         self.config.write_text(json.dumps(content))
         shutil.rmtree(self.closed, ignore_errors=True)
-        shutil.rmtree(self.folder / "lotse-data" / "live", ignore_errors=True)
+        for state in ("live", "experiments"):
+            shutil.rmtree(self.folder / "lotse-data" / state, ignore_errors=True)
         return Service(
             self.folder, f"models.heads={json.dumps(list(heads))}", "store.closed_seconds=0.5", *overrides
         ).start()
