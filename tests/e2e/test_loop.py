@@ -44,7 +44,7 @@ CONTENT: dict[str, Any] = {
     },
 }
 PERSUASIONS = (
-    Persuasion("help", {"none": no_lift, "banner": lambda truth: 0.8}),
+    Persuasion("help", {"none": no_lift, "banner": lambda truth: 1.2}),
     Persuasion("colour", {"green": no_lift, "blue": no_lift}),
 )
 
