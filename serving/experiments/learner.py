@@ -88,6 +88,10 @@ class Learner:
         self._file.write(self._published)
         return self._published
 
+    def tally(self, key: str) -> Tally:
+        """What was counted of an experiment that runs."""
+        return self._tallies[key][1]
+
     # what runs
 
     def _configure(self, now_ms: int) -> None:
