@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from serving.experiments.learner import Learner
-from serving.experiments.learning import Orders
+from serving.experiments.learning import LOCK, Orders
 
 logger = logging.getLogger("lotse.learning")
 
@@ -27,8 +27,9 @@ _NICE: Final = 19
 _ALIVE_SECONDS: Final = 1.0
 
 
-def learn(orders: Orders, sign: Path) -> None:
-    """Look again and again, for ever; sign: a file whose time says that it is alive."""
+def learn(orders: Orders) -> None:
+    """Look again and again, for ever; the lock's time says that it is alive."""
+    sign = Path(orders.learned) / LOCK
     learner: Learner | None = None
     while True:
         begin = time.monotonic()
@@ -52,7 +53,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     # Ctrl-C in a terminal reaches it, too; it ends with its worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sign, line = Path(sys.argv[1]), sys.stdin.buffer.readline()
+    line = sys.stdin.buffer.readline()
 
     def listen_to_the_worker() -> None:
         while sys.stdin.buffer.readline():
@@ -61,7 +62,7 @@ def main() -> None:
 
     threading.Thread(target=listen_to_the_worker, daemon=True).start()
     if line:
-        learn(msgspec.json.decode(line, type=Orders), sign)
+        learn(msgspec.json.decode(line, type=Orders))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,15 +17,18 @@ import msgspec
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from features.allocation import Fixed
-from serving.companion import Companion
+from serving.companion import Companion, take_lock
 
 if TYPE_CHECKING:
     from serving.experiments.live import Experiments
     from serving.settings import ServingSettings
 
+LOCK: Final = "lock"
 # Beside the time between two looks: a learner that gives no sign for so long hangs. After a long pause it may have some
 # hundred files to read, of which it tells now and then.
 _SILENT_SECONDS: Final = 300
+# Numerical libraries would take a thread a core.
+_ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 class Orders(msgspec.Struct):
@@ -48,15 +52,19 @@ class Learning:
     def __init__(self, settings: ServingSettings, experiments: Experiments) -> None:
         own = settings.experiments
         self._experiments = experiments
-        self._companion = Companion("serving.learn", Path(own.learned) / "lock", _SILENT_SECONDS + own.learn_seconds)
+        sign = Path(own.learned) / LOCK
+        self._companion = Companion(
+            "serving.learn", partial(take_lock, sign), lambda: sign.stat().st_mtime,
+            _SILENT_SECONDS + own.learn_seconds, _ONE_THREAD,
+        )  # fmt: skip
         known = sorted(experiments.known)
         orders = Orders(own.file, settings.store.closed, own.learned, known, own.learn_seconds, own.table_minutes)
-        self._orders = msgspec.json.encode(orders)
+        self._companion.order(lambda run: msgspec.json.encode(orders))
 
     async def keep(self) -> None:
         """See to it that a learner runs if experiments do."""
         if self._experiments.configuration.trials:
-            await asyncio.to_thread(self._companion.keep, self._orders)
+            await asyncio.to_thread(self._companion.keep)
         else:
             await asyncio.to_thread(self._companion.close)
 

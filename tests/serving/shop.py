@@ -6,7 +6,7 @@ import asyncio
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,21 +72,23 @@ class Shop:
 
     def sessions(
         self, at_ms: int, count: int, rates: Mapping[str, float], *, buys_after_ms: int = 0, closes: bool = True,
-        names: str = "v", **more: Any,
+        consent: Sequence[str] = ("measure",),
     ) -> dict[str, str]:  # fmt: skip
         """Sessions that begin at a moment and are over half an hour later; the arm of each visitor."""
-        visitors = [f"{names}{number}" for number in range(self.count, self.count + count)]
+        visitors = [f"v{number}" for number in range(self.count, self.count + count)]
         self.count += count
 
         async def run() -> dict[str, str]:
             arms: dict[str, str] = {}
             for begin in range(0, count, 500):
                 some = visitors[begin : begin + 500]
-                answers = await self._post([{"visitor": one, "name": "add_to_cart", **more} for one in some], at_ms)
+                answers = await self._post(
+                    [{"visitor": one, "name": "add_to_cart", "consent": consent} for one in some], at_ms
+                )
                 arms |= {one: answer.flags["help"].variant for one, answer in zip(some, answers, strict=True)}
                 buys = [one for one in some if self.random.random() < rates.get(arms[one], 0.0)]
                 if buys:
-                    events = [{"visitor": one, "name": "purchase", "value": 10, **more} for one in buys]
+                    events = [{"visitor": one, "name": "purchase", "value": 10, "consent": consent} for one in buys]
                     await self._post(events, at_ms + buys_after_ms)
             return arms
 
@@ -164,9 +166,9 @@ class Shop:
         """Their sessions go on."""
         asyncio.run(self._post([{"visitor": one, "name": "view_item"} for one in visitors], at_ms))
 
-    def again(self, at_ms: int, visitors: Iterable[str], **more: Any) -> None:
+    def again(self, at_ms: int, visitors: Iterable[str], consent: Sequence[str]) -> None:
         """They come again, and all buy."""
-        events = [{"visitor": one, "name": "purchase", "value": 10, **more} for one in visitors]
+        events = [{"visitor": one, "name": "purchase", "value": 10, "consent": consent} for one in visitors]
         asyncio.run(self._post(events, at_ms))
         self.close(at_ms)
 

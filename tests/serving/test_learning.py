@@ -138,9 +138,9 @@ def test_another_definition_of_the_phase_is_counted_anew(tmp_path: Path) -> None
 def test_visitors_learn_from_the_session_of_the_exposure(tmp_path: Path) -> None:
     """What they do later is the report's business: nothing has to be kept of anybody to wait for it."""
     shop = Shop(tmp_path, unit="visitor")
-    linked = {"consent": ["measure", "link"]}
-    arms = shop.sessions(NOW, 200, {"banner": 1.0}, **linked)
-    shop.again(NOW + 3 * HOUR, arms, **linked)
+    linked = ["measure", "link"]
+    arms = shop.sessions(NOW, 200, {"banner": 1.0}, consent=linked)
+    shop.again(NOW + 3 * HOUR, arms, linked)
     assert len(shop.rows()) == 400
     state = shop.state(NOW + 9 * HOUR)
     counts = [sum(arm == one for arm in arms.values()) for one in ARMS]

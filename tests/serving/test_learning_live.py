@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class Crowd:
         results: list[dict[str, Any]] = self.ask("POST", "/v1/events?flags=all", json=events)["results"]
         return results
 
-    def come(self, size: int = 400) -> tuple[dict[str, Mapping[str, str]], dict[str, str]]:
+    def come(self, size: int = 400) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
         """Each visitor's arms by experiment, and their sessions' tokens, of which half are not over."""
         visitors = [f"visitor {number}" for number in range(self.count, self.count + size)]
         self.count += size
