@@ -7,6 +7,7 @@ what it had committed. It is made of the files alone: where it is damaged it is 
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
 import zlib
@@ -15,12 +16,16 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
+from features.allocation import DAY_MS
 from serving.experiments.tally import Rows, row_type
 
 logger = logging.getLogger("lotse.learning")
 
 FILE: Final = "counted.sqlite"
+# Closed sessions are kept for 390 days by default.
+_KEPT_MS: Final = 400 * DAY_MS
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS files (
     id INTEGER PRIMARY KEY, day TEXT NOT NULL, name TEXT NOT NULL,
@@ -29,6 +34,10 @@ CREATE TABLE IF NOT EXISTS files (
 CREATE TABLE IF NOT EXISTS units (
     file INTEGER NOT NULL REFERENCES files ON DELETE CASCADE, experiment INTEGER NOT NULL, phase INTEGER NOT NULL,
     counted TEXT NOT NULL, goals INTEGER NOT NULL, rows BLOB NOT NULL, PRIMARY KEY (file, experiment, phase)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tables (
+    experiment INTEGER NOT NULL, phase INTEGER NOT NULL, from_ms INTEGER NOT NULL, bins TEXT NOT NULL,
+    PRIMARY KEY (experiment, phase, from_ms)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_experiment ON units (experiment, phase, counted);
 """
@@ -124,6 +133,21 @@ class Counted:
                 ).lastrowid
                 lines = [(at, *one[:3], _goals(one.rows), _packed(one.rows)) for one in parts]
                 database.executemany("INSERT INTO units VALUES (?, ?, ?, ?, ?, ?)", lines)
+
+    def note_table(self, experiment: int, phase: int, from_ms: int, bins: list[list[float]]) -> None:
+        """Which probabilities hold from a moment on; those of more than 400 days before go."""
+        with self._database as database:
+            database.execute(
+                "REPLACE INTO tables VALUES (?, ?, ?, ?)", (experiment, phase, from_ms, json.dumps(bins))
+            )  # fmt: skip
+            database.execute("DELETE FROM tables WHERE from_ms < ?", (from_ms - _KEPT_MS,))
+
+    def tables(self, experiment: int, phase: int) -> dict[int, npt.NDArray[np.float64]]:
+        """Which held, by the moment from which they did."""
+        found = self._database.execute(
+            "SELECT from_ms, bins FROM tables WHERE experiment = ? AND phase = ?", (experiment, phase)
+        )
+        return {from_ms: np.array(json.loads(bins)) for from_ms, bins in found}
 
     def forget(self, day: str, names: Iterable[str]) -> None:
         """Of files that are gone."""

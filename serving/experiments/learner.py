@@ -117,6 +117,9 @@ class Learner:
             for rows in _together(self._counted.rows(trial.number, trial.definition.phase, by)):
                 tally.add(rows)
                 self._alive()
+            known_tables = self._counted.tables(trial.number, trial.definition.phase)
+            shape = len(trial.plan.allocation.edges) + 2, len(trial.plan.arms)
+            tally.tables = {begin: bins for begin, bins in known_tables.items() if bins.shape == shape}
             self._tallies[key] = by, tally
         self._tallies = {key: one for key, one in self._tallies.items() if key in self._configuration.trials}
 
@@ -213,7 +216,7 @@ class Learner:
         stopped = list(before.stopped) if before and before.phase == definition.phase else []
         watched = self._guarded(key, tally, stopped, now_ms)
         units = tally.units()
-        p = tally.ratio_p()
+        p = tally.ratio_p({*definition.killed, *(one.arm for one in stopped)})
         learned = Learned(
             definition.phase, list(definition.arms), list(trial.plan.allocation.edges),
             [count if count >= LEAST_UNITS else None for count in units],
@@ -258,7 +261,10 @@ class Learner:
         table = table_of(trial, tally.state(from_ms), {*trial.definition.killed, *stopped}, from_ms)
         if table is None:
             return current
-        return [*current, Timed(from_ms, now_ms, [list(line) for line in table.bins])]
+        bins = [list(line) for line in table.bins]
+        tally.tables[from_ms] = np.array(bins)
+        self._counted.note_table(trial.number, trial.definition.phase, from_ms, bins)
+        return [*current, Timed(from_ms, now_ms, bins)]
 
 
 def table_of(trial: Trial, state: State, closed: set[str], now_ms: int) -> Table | None:

@@ -14,8 +14,9 @@ looks at it apart. Units whose arm a person chose are left out.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -36,8 +37,10 @@ _MINUTE_MS: Final = 60_000
 # Of a stratum (period, in the holdback or not, bin) and arm: units, sum and sum of squares of propensities; units of
 # known outcome, sum and sum of squares of outcomes.
 _CELLS: Final = 6
-# Propensities that are further apart than by rounding: the probabilities changed within a period.
+# Variance of an arm's propensities in a stratum, and distance from what is expected: more is no rounding (they are
+# noted in single precision).
 _APART: Final = 1e-9
+_ROUNDED: Final = 1e-5
 
 Rows = npt.NDArray[Any]
 
@@ -79,6 +82,7 @@ class Tally:
     Attributes
     ----------
     settled_until: periods that begin before, ms UTC, are over for so long that most of their sessions are, too.
+    tables: probabilities by the moment from which they held, ms UTC, float64 [bin, arm].
     """
 
     def __init__(self, trial: Trial, period_ms: int) -> None:
@@ -94,6 +98,7 @@ class Tally:
         self._moments: dict[tuple[int, int], Moments] = {}
         self._waiting: dict[int, list[tuple[Rows, int]]] = defaultdict(list)
         self.settled_until = -(2**62)
+        self.tables: dict[int, npt.NDArray[np.float64]] = {}
 
     @property
     def settle_ms(self) -> float:
@@ -168,38 +173,41 @@ class Tally:
             for number, arm in enumerate(definition.arms[1:], 1)
         }  # fmt: skip
 
-    def ratio_p(self) -> float | None:
+    def ratio_p(self, closed: Collection[str]) -> float | None:
         """Whether units came into the arms as they were assigned, at all looks; None with fewer than 50 in all.
 
-        A stratum within which an arm's propensities differ is left out: probabilities changed within the period.
+        closed: arms that are given no longer. A stratum is left out where probabilities are not those of the table that
+        held, because they changed within the period, or another machine has assigned.
         """
-        arms = self._shape[1]
-        strata = [
-            cells[..., :3].reshape(-1, arms, 3) for (begin, _), cells in self._cells.items()
-            if begin < self.settled_until
-        ]  # fmt: skip
-        if not strata:
+        moments = sorted(self.tables)
+        counts, shares = [np.zeros((0, self._shape[1]), np.int64)], [np.zeros((0, self._shape[1]))]
+        for (begin, number), cells in self._cells.items():
+            if begin >= self.settled_until:
+                continue
+            held = moments[bisect_right(moments, begin) - 1] if moments and moments[0] <= begin else None
+            expected = self._expected(held, closed if number else ())
+            units, p, square = (cells[..., column] for column in range(3))
+            there = units > 0.5
+            logged = np.where(there, p / np.maximum(units, 1), expected)
+            steady = (square / np.maximum(units, 1) - logged**2 < _APART) & (np.abs(logged - expected) < _ROUNDED)
+            kept = (steady | ~there).all(axis=-1) & there.any(axis=-1) & (number in (0, len(closed)))
+            counts.append(np.rint(units[kept]).astype(np.int64))
+            shares.append(expected[kept])
+        every = np.concatenate(counts)
+        if every.sum() < LEAST_UNITS:
             return None
-        units, p, square = np.moveaxis(np.rint(np.concatenate(strata) * 1e12) / 1e12, -1, 0)
-        mean = p / np.maximum(units, 1)
-        steady = (square / np.maximum(units, 1) - mean**2 < _APART).all(axis=1) & (units.sum(axis=1) > 0.5)
-        units, mean = np.rint(units[steady]).astype(np.int64), mean[steady]
-        if units.sum() < LEAST_UNITS:
-            return None
-        shares = _completed(units, mean, np.asarray(self.trial.plan.shares))
-        return p_of_strata(units, shares, fixed=isinstance(self.trial.plan.allocation, Fixed))
+        return p_of_strata(every, np.concatenate(shares), fixed=isinstance(self.trial.plan.allocation, Fixed))
 
-
-def _completed(
-    units: npt.NDArray[np.int64], logged: npt.NDArray[np.float64], shares: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Probabilities of all arms, [strata, arms]: those that were logged; arms without a unit have what these leave."""
-    missing = units == 0
-    left = np.maximum(1 - np.where(missing, 0, logged).sum(axis=1, keepdims=True), 0)
-    left = np.where(left < 1e-6, 0, left)  # propensities are logged in single precision
-    among = np.where(missing, shares, 0)
-    found = np.where(missing, left * among / np.maximum(among.sum(axis=1, keepdims=True), 1e-12), logged)
-    return np.asarray(found / found.sum(axis=1, keepdims=True))
+    def _expected(self, held: int | None, closed: Collection[str]) -> npt.NDArray[np.float64]:
+        """Probabilities of a period, float64 [in the holdback, bin, arm]; held: since when the table, None: none did."""
+        plan, found = self.trial.plan, np.zeros((2, *self._shape))
+        found[0] = plan.shares if held is None else self.tables[held]
+        found[1] = plan.shares
+        for arm in closed:
+            place = plan.arms.index(arm)
+            found[..., 0] += found[..., place]
+            found[..., place] = 0
+        return found
 
 
 def bounded(values: Sequence[float | None]) -> list[float | None]:
