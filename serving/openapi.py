@@ -9,9 +9,9 @@ import msgspec
 
 from features.events import CHANNELS, CONSENTS, DEVICES, EVENT_NAMES
 from features.sessions import STATUS_NAMES
-from serving import openapi_flags
+from serving import openapi_experiments, openapi_flags
 from serving.bulk import ARROW, NDJSON
-from serving.http import growthbook, ofrep
+from serving.http import experiments, growthbook, ofrep
 from serving.http.visitors import Decisions, Erased, Named
 from serving.intake import TEXT_LIMIT, EventIn
 from serving.openapi_flags import FLAGS_PARAMETER, KEY_PARAMETER, TAG_PARAMETER
@@ -62,7 +62,7 @@ _OF_VISITORS: Final[list[Tree]] = [{"sessionToken": []}, {"sessionTokenInQuery":
 _AT_THE_GATE: Final = (401, 403, 429)
 
 _TAGS: Final = {
-    **dict.fromkeys(("metrics", "openapi", "refresh"), "operations"),
+    **dict.fromkeys(("experiments", "metrics", "openapi", "refresh"), "operations"),
     **dict.fromkeys(("mine", "eraseMine", "decisions", "export", "erase"), "privacy"),
 }
 _PROBLEM_TYPE: Final = "application/problem+json"
@@ -90,6 +90,7 @@ def document(engine: Engine) -> Tree:
             "post": _named("export", "All that is held of a visitor, by the tracker's id.", "Held")
         },
         "/v1/visitors/erase": {"post": _named("erase", "Erase it.", "Erased")},
+        experiments.STATE: {"get": _experiments()},
         ofrep.FLAGS: {"post": _flags("flags", "All flags of a session, by OFREP.", "IfNoneMatch")},
         ofrep.FLAG: {"post": _flags("flag", "One flag of a session, by OFREP.", "FlagKey")},
         growthbook.EVAL: {"post": _remote_evaluation()},
@@ -144,7 +145,7 @@ def _schemas(engine: Engine) -> tuple[Tree, Tree, Tree]:
     (event, answer, *_), schemas = msgspec.json.schema_components(
         [EventIn, Answer, Erased, Decisions, Named], ref_template="#/components/schemas/{name}"
     )
-    schemas |= {"Held": HELD, **openapi_flags.SCHEMAS}
+    schemas |= {"Held": HELD, **openapi_flags.SCHEMAS, **openapi_experiments.SCHEMAS}
     wire = schemas["EventIn"]["properties"]
     wire["name"] |= {
         "description": "An event name of GA4 or one mapped in configs/shop.toml.",
@@ -240,6 +241,15 @@ def _remote_evaluation() -> Tree:
         body=openapi_flags.ATTRIBUTES,
         parameters=("ClientKey", "ContentEncoding"),
         errors=(400, 413, 415, 422, 500, 503),
+    )
+
+
+def _experiments() -> Tree:
+    return _operation(
+        "experiments",
+        "What runs, what closed sessions have taught, which arms were stopped; with a secret key.",
+        _json(ref("ExperimentsState"), {"one": openapi_experiments.STATE_EXAMPLE}),
+        errors=(422, 500, 503),
     )
 
 

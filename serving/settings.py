@@ -132,9 +132,12 @@ class ModelSettings(Settings):
 
 
 class ExperimentSettings(Settings):
-    """Where flags and experiments are defined."""
+    """Where flags and experiments are defined, and how they learn."""
 
     file: str = "configs/experiments.json"
+    learned: str = "lotse-data/experiments"
+    learn_seconds: float = Field(60, gt=0)
+    table_minutes: float = Field(60, gt=0)
 
 
 class TlsSettings(Settings):

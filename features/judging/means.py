@@ -69,11 +69,11 @@ class Moments:
         y, arm, weight, cluster = outcome[known], arm[known], weight[known], cluster[known]
         squared = weight**2
         columns = (np.ones(len(y)), squared, squared * y, squared * y**2, y, y**2, y**3, y**4)
-        by_arm = np.column_stack([np.bincount(arm, column, arms) for column in columns])
+        by_arm: Array = np.column_stack([np.bincount(arm, column, arms) for column in columns]).astype(float)
         place = arm * clusters + cluster
         size = arms * clusters
-        by_cluster = np.stack([np.bincount(place, column, size) for column in (weight, weight * y)], axis=-1)
-        return cls(by_arm, by_cluster.reshape(arms, clusters, 2))
+        sums = np.stack([np.bincount(place, column, size) for column in (weight, weight * y)], axis=-1)
+        return cls(by_arm, sums.astype(float).reshape(arms, clusters, 2))
 
     @classmethod
     def nothing(cls, arms: int, clusters: int) -> Moments:

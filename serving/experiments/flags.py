@@ -16,11 +16,11 @@ import msgspec
 import numpy as np
 from growthbook.core import gbhash
 
-from features.allocation import Table
 from features.events import CONSENT_LINK, CONSENTS
-from features.experiments import FORCED, HOLDBACK, SCORES, VISITOR
+from features.experiments import CLOSED_SHIFT, FORCED, HOLDBACK, MOST_CLOSED, SCORES, VISITOR
 from serving.experiments.assignments import Assignment
 from serving.experiments.configuration import Configuration, Trial
+from serving.experiments.learned import Standing
 
 # GrowthBook's sources as OFREP's reasons.
 _REASONS: Final = {"force": "TARGETING_MATCH", "experiment": "SPLIT", "defaultValue": "STATIC"}
@@ -56,9 +56,9 @@ class Subject(NamedTuple):
 class Evaluator:
     """Evaluates by one configuration and one fold."""
 
-    def __init__(self, configuration: Configuration, tables: Mapping[str, Table], names: Sequence[str]) -> None:
+    def __init__(self, configuration: Configuration, standings: Mapping[str, Standing], names: Sequence[str]) -> None:
         self.configuration = configuration
-        self._tables = tables
+        self._standings = standings
         places = {name: place for place, name in enumerate(names)}
         asked = configuration.ruleset.attributes
         self._features = [(name, places[name]) for name in asked if name in places]
@@ -106,19 +106,24 @@ class Evaluator:
                 if trial is None and result.source == "experiment":
                     trial = next((one for one in trials if one.rule == rule), None)
                 if trial is not None:
-                    found = assigned.get(trial.number)
+                    found, closed = assigned.get(trial.number), self._standings[trial.key].closed
+                    if found is None and len(closed) + 1 >= len(trial.definition.arms):
+                        # nothing is left to choose from: everybody gets what the control gets
+                        flags[key] = Flag(trial.variations[0], reason="TARGETING_MATCH")
+                        continue
                     if found is None:
                         found = self._assign(trial, subject, now_ms, (forced or {}).get(trial.key))
                         assigned[trial.number] = found
                         new.append(found)
-                    flags[key] = Flag(trial.variations[found.arm], trial.definition.arms[found.arm], "SPLIT")
+                    shown = 0 if found.arm in closed else found.arm
+                    flags[key] = Flag(trial.variations[shown], trial.definition.arms[found.arm], "SPLIT")
             if found is None:
                 variant = str(result.experimentResult.key) if result.experimentResult else ""
                 flags[key] = Flag(result.value, variant, _REASONS.get(result.source, "UNKNOWN"))
         return flags, new
 
     def _assign(self, trial: Trial, subject: Subject, now_ms: int, forced: str | None) -> Assignment:
-        definition = trial.definition
+        definition, standing = trial.definition, self._standings[trial.key]
         lasting = definition.unit == "visitor" and bool(subject.consent & CONSENT_LINK)
         unit = _OWN[definition.unit](subject)
         flags = VISITOR if lasting else 0
@@ -127,8 +132,9 @@ class Evaluator:
         else:
             held = _number(f"{trial.seed} holdback", unit) < definition.holdback
             flags |= HOLDBACK if held else 0
-            score = subject.scores.get(trial.score)
-            arm, propensity = self._tables[trial.key].choose(_number(trial.seed, unit), score, held=held)
+            flags |= min(len(standing.closed), MOST_CLOSED) << CLOSED_SHIFT
+            number, score = _number(trial.seed, unit), subject.scores.get(trial.score)
+            arm, propensity = standing.choose(number, score, now_ms, held=held)
         before = [_before(subject, place) for place in self._goals[trial.key]]
         bounce, conversion, leaving = (subject.scores.get(head, math.nan) for head in SCORES)
         return Assignment(

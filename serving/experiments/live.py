@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.allocation import Table
 from features.compiler import Fold
 from features.settings import SettingsError
 from serving.experiments.assignments import merged, unpack
-from serving.experiments.configuration import Configuration, nothing, parse, tables
+from serving.experiments.configuration import Configuration, nothing, parse
 from serving.experiments.flags import Evaluator, Flag, Subject, flags_without_session
+from serving.experiments.learned import LearnedFile, Published, Standing, standings
 from serving.sessions import Assigning, key_of
 
 if TYPE_CHECKING:
@@ -29,6 +28,8 @@ class Experiments:
     Attributes
     ----------
     configuration: what runs; error: why the file as it is now does not, empty if it does.
+    known: names of scores and features; published: what was learned, the last that could be used; standings: how each
+    experiment assigns.
     """
 
     def __init__(self, settings: ExperimentSettings, heads: Sequence[str], fold: Fold) -> None:
@@ -40,20 +41,23 @@ class Experiments:
             It cannot be used: a service does not start with it.
         """
         self._path = Path(settings.file)
-        self._known = frozenset((*heads, *fold.names))
+        self.known = frozenset((*heads, *fold.names))
         self.error = ""
         self._seen: tuple[int, int] | None = None
         self._evaluators: dict[str, Evaluator] = {}
-        self._tables: Mapping[str, Table] = {}
-        self.configuration = nothing(self._known)
+        self.published = Published()
+        self.standings: Mapping[str, Standing] = {}
+        self._learned, self._learned_seen = LearnedFile(Path(settings.learned)), (0, 0)
+        self.configuration = nothing(self.known)
+        self._follow_learned()
         if self._changed():
-            self._use(parse(self._path.read_bytes(), self._known, str(self._path)))
+            self._use(parse(self._path.read_bytes(), self.known, str(self._path)))
 
     def evaluator(self, fold: Fold) -> Evaluator:
         """What evaluates rows of this fold."""
         found = self._evaluators.get(fold.digest)
         if found is None:
-            found = self._evaluators[fold.digest] = Evaluator(self.configuration, self._tables, fold.names)
+            found = self._evaluators[fold.digest] = Evaluator(self.configuration, self.standings, fold.names)
         return found
 
     def keys(self, asked: Sequence[str]) -> Sequence[str]:
@@ -98,15 +102,35 @@ class Experiments:
         return flags, assigning
 
     async def follow(self) -> None:
-        """Use the file as it is now, if it can be."""
+        """Use the file as it is now, and what was learned, if they can be."""
+        self._follow_learned()
         if not self._changed():
             return
         try:
             content = self._path.read_bytes() if self._seen else b"{}"
-            self._use(parse(content, self._known, str(self._path)))
+            self._use(parse(content, self.known, str(self._path)))
         except (SettingsError, OSError) as error:
             self.error = str(error)
             logger.error("experiments go on as they were, version %s: %s", self.configuration.version, error)
+
+    def _follow_learned(self) -> None:
+        """Assign by what was learned last; what cannot be used changes nothing."""
+        mark = self._learned.mark()
+        if mark == self._learned_seen:
+            return
+        self._learned_seen = mark
+        try:
+            published = self._learned.read()
+            self._stand(self.configuration, published)
+        except (ValueError, OSError) as error:
+            logger.error("what experiments have learned cannot be used; they go on as they were: %s", error)
+
+    def _stand(self, configuration: Configuration, published: Published) -> None:
+        """Assign by a configuration and what was learned."""
+        found = standings(configuration.trials, published)
+        self.published = published
+        if found != self.standings or configuration is not self.configuration:
+            self.configuration, self.standings, self._evaluators = configuration, found, {}
 
     def _changed(self) -> bool:
         try:
@@ -118,9 +142,12 @@ class Experiments:
         return changed
 
     def _use(self, configuration: Configuration) -> None:
-        self._tables = tables(configuration, time.time_ns() // 1_000_000)
-        self.configuration, self.error = configuration, ""
-        self._evaluators = {}
+        try:
+            self._stand(configuration, self.published)
+        except ValueError as error:
+            logger.error("what experiments have learned cannot be used; they begin anew: %s", error)
+            self._stand(configuration, Published())
+        self.error = ""
         logger.info(
             "experiments of version %s run: %d features, %d experiments",
             configuration.version, len(configuration.ruleset.keys), len(configuration.trials),

@@ -121,6 +121,30 @@ def test_several_events_in_a_request(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("store", ["memory:", "embedded"])
+def test_several_visitors_in_a_request_keep_their_arms(tmp_path: Path, store: str) -> None:
+    """Whatever the configuration says later: it is what their records say that counts."""
+    overrides = () if store == "memory:" else (f"store.url=embedded:{tmp_path}/live", "store.size_gib=0.05")
+    app = service(tmp_path, None, *overrides)
+    events = [{"visitor": f"v{number}", "name": "add_to_cart"} for number in range(40)]
+
+    async def run() -> None:
+        async with client(app) as http:
+
+            async def arms() -> list[str]:
+                answer = await http.post("/v1/events?flags=help", json=events)
+                return [one["flags"]["help"]["variant"] for one in answer.json()["results"]]
+
+            before = await arms()
+            assert set(before) == {"control", "banner", "chat"}
+            changed = {**HELP, "experiments": {"offer": {**OFFER, "shares": [0.2, 0.2, 0.6]}}}
+            (tmp_path / "experiments.json").write_text(json.dumps(changed))
+            await engine_of(app).experiments.follow()
+            assert await arms() == before
+
+    asyncio.run(run())
+
+
 def test_ofrep(tmp_path: Path) -> None:
     app = service(tmp_path)
 

@@ -50,9 +50,11 @@ def sample_ratios(units: Units) -> list[Ratio]:
     are left out."""
     frame, shares = units.frame, np.asarray(units.definition.shares)
     propensity, found = frame["propensity"].to_numpy(), []
-    for (phase, closed, holdback), here in frame.groupby(["phase", "closed", "holdback"]).indices.items():
-        if len(here) >= LEAST_UNITS:
-            found.append(_ratio(int(phase), bool(holdback), int(closed), units.arm[here], propensity[here], shares))
+    columns = frame[["phase", "closed", "holdback"]].astype("int64").to_numpy()
+    for phase, closed, holdback in np.unique(columns, axis=0).tolist():
+        here = (columns == (phase, closed, holdback)).all(axis=1)
+        if here.sum() >= LEAST_UNITS:
+            found.append(_ratio(phase, bool(holdback), closed, units.arm[here], propensity[here], shares))
     return found
 
 
