@@ -53,6 +53,11 @@ def test_a_table_of_probabilities_is_valued(tmp_path: Path) -> None:
     path = tmp_path / "table.json"
     path.write_text(Table(("control", "banner"), (0.1,), [[1, 0], [0, 1], [0.5, 0.5]], (0.5, 0.5), 0.0).to_json())
     told, table = value(tmp_path, "--policy", str(path), "--score", "conversion", "--json")
+    # as a service publishes what it has learned
+    learned = {"arms": ["control", "banner"], "edges": [0.1], "tables": [{"bins": [[1, 0], [0, 1], [0.5, 0.5]]}]}
+    path.write_text(json.dumps({"at_ms": 0, "format": 1, "experiments": {"banner": learned}}))
+    again, _ = value(tmp_path, "--policy", str(path), "--score", "conversion", "--json")
+    assert json.loads(again)["estimates"] == json.loads(told)["estimates"]
     found = {one["estimator"]: one for one in json.loads(told)["estimates"]}
     risky = table["conversion"] >= 0.1
     means = [table.loc[risky == one, :].groupby("arm")["purchases"].mean() for one in (False, True)]

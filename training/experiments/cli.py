@@ -200,7 +200,7 @@ def value(
     policy: Annotated[
         str,
         typer.Option(
-            help="An arm (everybody gets it), an allocation (fixed, thompson, contextual), or a table's file."
+            help="An arm (everybody gets it), an allocation (fixed, thompson, contextual), or a file with a table."
         ),
     ],
     table: Table = None,
@@ -231,7 +231,7 @@ def value(
         raise SettingsError(f"unknown goal {goal!r} of {key}; goals: {', '.join(names)}")
     chosen = definition.goal(goal) if goal else next(one for one in definition.goals if one.primary)
     rows = units_asked(table, closed, key, definition)
-    asked = policy_of(policy, definition, chosen, rows[rows["experiment"] == key], score)
+    asked = policy_of(policy, key, definition, chosen, rows[rows["experiment"] == key], score)
     try:
         found = policy_value(asked.units, definition.arms, chosen.column, asked.table, asked.score)
     except ValueError as error:

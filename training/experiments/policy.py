@@ -1,11 +1,13 @@
 """A policy by its name: what `lotse experiment value` values.
 
 In: the name of an arm (everybody gets it), of an allocation (learned from the earlier half of the units, valued on the
-later), or a file with a table of probabilities. Out: the table, the score it asks, and the units to value it on.
+later), or a file with a table of probabilities: one, or what the service has learned. Out: the table, the score it
+asks, and the units to value it on.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +32,9 @@ class Policy(NamedTuple):
     units: pd.DataFrame
 
 
-def policy_of(named: str, definition: Experiment, goal: Goal, units: pd.DataFrame, score: str | None) -> Policy:
+def policy_of(
+    named: str, key: str, definition: Experiment, goal: Goal, units: pd.DataFrame, score: str | None
+) -> Policy:
     """The policy of that name; score: of a file's table, where the definition does not say it.
 
     Raises
@@ -44,7 +48,7 @@ def policy_of(named: str, definition: Experiment, goal: Goal, units: pd.DataFram
         return Policy(f"{named}, always", Table(arms, (), [line, line], line, 0.0), None, units)
     path = Path(named)
     if path.suffix == ".json" or path.exists():
-        table = _read(path)
+        table = _read(path, key, definition)
         if table.arms != arms:
             raise SettingsError(f"{path} is of the arms {', '.join(table.arms)}; the experiment has {', '.join(arms)}")
         asked = score or getattr(definition.allocation, "score", None)
@@ -87,10 +91,21 @@ def _learned(plan: Plan, units: pd.DataFrame, goal: Goal, score: str | None) -> 
     return plan.table(state, now_ms)
 
 
-def _read(path: Path) -> Table:
+def _read(path: Path, key: str, definition: Experiment) -> Table:
+    """The table of a file; of what a service has learned, the latest one of the experiment."""
     try:
-        return Table.from_json(path.read_text())
+        text = path.read_text()
+        found = json.loads(text)
+        if isinstance(found, dict) and "experiments" in found:
+            learned = found["experiments"].get(key)
+            if not learned or not learned["tables"]:
+                raise SettingsError(f"{path} has no table of {key} yet; the service goes by the fixed shares: fixed")
+            shares, bins = definition.shares, learned["tables"][-1]["bins"]
+            return Table(learned["arms"], learned["edges"], bins, shares, definition.holdback)
+        return Table.from_json(text)
     except FileNotFoundError:
         raise SettingsError(f"no file {path}; a policy is an arm, an allocation or such a file") from None
-    except ValueError as error:
-        raise SettingsError(f"{path}: {error}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, SettingsError):
+            raise
+        raise SettingsError(f"{path} is no table of probabilities: {error}") from None
