@@ -1,7 +1,7 @@
 """The whole loop over HTTP on the simulated shop: flags, a crowd that reacts, sessions that are over, reports, uplift.
 
     python -m benchmarks.loop [--visitors 60000] [--only planted,uplift,learning] [--events 300000]
-        [--pictures docs/experiments]
+        [--pictures docs/experiments] [--folder FOLDER]
 
 Models are trained on the shop's history; then `lotse serve` runs with experiments whose rules ask live scores, and the
 shop's next visitors come (`simulation.crowd.browse_in_step`), ask for flags with their events and react to what they
@@ -43,6 +43,8 @@ PARTS: Final = ("planted", "uplift", "learning")
 HEADS: Final = ("bounce", "conversion", "exit")
 TESTS_OF_NOTHING: Final = 8
 LIFT: Final = 0.2
+# Seconds that a table of probabilities holds for in `learning`.
+_PERIOD: Final = 6
 PURCHASE: Final = {"name": "purchase", "column": "purchases", "primary": True}
 REVENUE: Final = {"name": "revenue", "kind": "revenue", "column": "revenue"}
 
@@ -56,17 +58,23 @@ class Shop:
     """A folder with trained models, and the service in it."""
 
     def __init__(self, folder: Path, events: int, pictures: Path | None) -> None:
-        self.folder, self.pictures = workspace(folder / "work"), pictures
+        self.folder, self.pictures = folder / "work", pictures
+        if not (self.folder / "trained").exists():
+            self._train(workspace(self.folder), events)
+        self.closed = self.folder / "lotse-data" / "closed"
+        self.config = self.folder / "configs" / "experiments.json"
+
+    @staticmethod
+    def _train(folder: Path, events: int) -> None:
         for verb in (
             ("simulate", "--events", str(events), "--days", "28", "--out", "history.parquet"),
             ("train", "--source", "lotse", "--events", "history.parquet"),
         ):
             begin = time.monotonic()
-            done = lotse(self.folder, *verb)
+            done = lotse(folder, *verb)
             assert done.returncode == 0, done.stderr
             console.print(f"lotse {verb[0]}: {time.monotonic() - begin:.0f} s", style="dim")
-        self.closed = self.folder / "lotse-data" / "closed"
-        self.config = self.folder / "configs" / "experiments.json"
+        (folder / "trained").touch()
 
     def serve(self, content: dict[str, Any], heads: Sequence[str] = HEADS, *overrides: str) -> Service:
         """Start, with nothing that is over yet."""
@@ -266,7 +274,9 @@ def learning(shop: Shop, visitors: int) -> None:
             content = content_of(
                 {"help": ("guide", {"conversion": {"$gt": 0.02}}, {"arms": ["none", "banner"], **more})}
             )
-            service = shop.serve(content, HEADS, "experiments.learn_seconds=1")
+            service = shop.serve(
+                content, HEADS, "experiments.learn_seconds=1", f"experiments.table_minutes={_PERIOD / 60}"
+            )
             visits = visits_of_shop(simulate(visitors=visitors, seed=104))
             waves = np.array_split(np.arange(len(visits)), 20)
             missed, shown = [], []
@@ -274,7 +284,7 @@ def learning(shop: Shop, visitors: int) -> None:
                 for wave in waves:
                     come = [visits[place] for place in wave]
                     shop.visit(service, come, [Persuasion("help", {"none": no_lift, "banner": lift})])
-                    time.sleep(3)  # for what was handed on to be learned from
+                    time.sleep(2 * _PERIOD)  # until there is a table that knows the wave
                     met = [visit.reactions["help"] for visit in come if visit.reactions]
                     missed.append([one.missed for one in met])
                     shown.append(np.mean([one.shown == "banner" for one in met]))
@@ -299,11 +309,12 @@ def main() -> None:
     parser.add_argument("--visitors", type=int, default=60_000)
     parser.add_argument("--events", type=int, default=300_000)
     parser.add_argument("--pictures", type=Path, help="Make the pictures of the docs here; needs chromium.")
+    parser.add_argument("--folder", type=Path, help="Keep history and models here, for the next run.")
     parser.add_argument("--only", default=",".join(PARTS))
     arguments = parser.parse_args()
     parts: dict[str, Callable[[Shop, int], None]] = {"planted": planted, "uplift": uplift, "learning": learning}
     with tempfile.TemporaryDirectory() as folder:
-        shop = Shop(Path(folder), arguments.events, arguments.pictures)
+        shop = Shop(arguments.folder or Path(folder), arguments.events, arguments.pictures)
         for name in arguments.only.split(","):
             parts[name](shop, arguments.visitors)
 
