@@ -94,10 +94,11 @@ class Shop:
             browse_in_step(f"http://127.0.0.1:{service.port}", visits, at_once=500, persuasions=persuasions)
         )
         took = time.monotonic() - begin
+        over = sum(visit.done for visit in visits)
+        wait_until(lambda: self._handed_on() - before >= over, 120)
         met = sum(bool(visit.reactions) for visit in visits)
-        wait_until(lambda: self._handed_on() - before >= met, 120)
         console.print(
-            f"{len(visits):,} visitors, {counts.answered:,} events in {took:.0f} s; {met:,} were exposed", style="dim"
+            f"{over:,} visitors, {counts.answered:,} events in {took:.0f} s; {met:,} were exposed", style="dim"
         )
 
     def _handed_on(self) -> int:
@@ -149,24 +150,24 @@ def planted(shop: Shop, visitors: int) -> None:
     console.print(f"{len(units):,} units read in {time.monotonic() - begin:.1f} s", style="dim")
     chances = [visit.reactions["help"].chances for visit in visits if "help" in visit.reactions]
     truth = sum(one["banner"] for one in chances) / sum(one["none"] for one in chances) - 1
-    rows = []
+    rows, nothing = [], []
     for key in load_experiments(shop.config):
         found = shop.analysis(key, units)
+        alarm = any(ratio.alarm for ratio in found.ratios)
         for goal, arms in found.judged.items():
-            for one in arms.values():
-                assert one is not None
-                rows.append(
-                    [
-                        key, goal, f"{one.effect.units + one.effect.control_units:,}",
-                        f"{truth:+.1%}" if key == "offer" and goal == "purchase" else "0" if key != "offer" else "",
-                        f"{one.effect.lift:+.1%}", f"{one.low:+.1%} to {one.high:+.1%}", one.verdict,
-                        "alarm" if any(ratio.alarm for ratio in found.ratios) else "ok",
-                    ]
-                )  # fmt: skip
-    report(
-        "Planted, and nothing", ["experiment", "goal", "units", "truth", "lift", "always valid", "verdict", "ratio"],
-        rows,
-    )  # fmt: skip
+            (one,) = arms.values()
+            assert one is not None
+            if key != "offer":
+                nothing.append((one.effect.lift, one.verdict, alarm))
+                continue
+            size = f"{one.effect.units + one.effect.control_units:,}"
+            planted_lift = f"{truth:+.1%}" if goal == "purchase" else ""
+            interval = f"{one.low:+.1%} to {one.high:+.1%}"
+            rows.append([goal, size, planted_lift, f"{one.effect.lift:+.1%}", interval, one.verdict, str(alarm)])
+    report("What was planted", ["goal", "units", "truth", "lift", "always valid", "verdict", "ratio alarm"], rows)
+    lifts, verdicts, alarms = zip(*nothing, strict=True)
+    told = [f"{min(lifts):+.1%} to {max(lifts):+.1%}", f"{verdicts.count('open')} of {len(verdicts)}", str(sum(alarms))]
+    report(f"{TESTS_OF_NOTHING} tests of nothing, two goals each", ["lifts", "open", "ratio alarms"], [told])
     losses(shop, units)
     if shop.pictures:
         pictures(shop, units)
