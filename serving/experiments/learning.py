@@ -6,7 +6,6 @@ of fewer than 50 units: the file that the workers read does not hold it.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -64,9 +63,9 @@ class Learning:
     async def keep(self) -> None:
         """See to it that a learner runs if experiments do."""
         if self._experiments.configuration.trials:
-            await asyncio.to_thread(self._companion.keep)
+            self._companion.keep()
         else:
-            await asyncio.to_thread(self._companion.close)
+            self._companion.close()
 
     def close(self) -> None:
         """End the learner, if this worker started it."""
@@ -138,5 +137,5 @@ class Learning:
                     units.add_metric((key, arm), count)
             for one in found.stopped:
                 stopped.add_metric((key, one.arm), 1)
-            alarm.add_metric((key,), found.ratio_alarm)
+            alarm.add_metric((key,), float(found.ratio_alarm))
         return [units, stopped, alarm, age, counted]

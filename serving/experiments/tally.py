@@ -199,7 +199,7 @@ class Tally:
         return p_of_strata(every, np.concatenate(shares), fixed=isinstance(self.trial.plan.allocation, Fixed))
 
     def _expected(self, held: int | None, closed: Collection[str]) -> npt.NDArray[np.float64]:
-        """Probabilities, float64 [in the holdback, bin, arm], where the table holds that begins at `held`, if one did."""
+        """Probabilities, float64 [in the holdback, bin, arm], where the table of `held` holds, if there is one."""
         plan, found = self.trial.plan, np.zeros((2, *self._shape))
         found[0] = plan.shares if held is None else self.tables[held]
         found[1] = plan.shares
