@@ -82,6 +82,7 @@ class Tally:
     Attributes
     ----------
     settled_until: periods that begin before, ms UTC, are over for so long that most of their sessions are, too.
+    changes: another number after each time that something was counted.
     tables: probabilities by the moment from which they held, ms UTC, float64 [bin, arm].
     """
 
@@ -97,7 +98,7 @@ class Tally:
         # by how many arms were closed, and goal
         self._moments: dict[tuple[int, int], Moments] = {}
         self._waiting: dict[int, list[tuple[Rows, int]]] = defaultdict(list)
-        self.settled_until = -(2**62)
+        self.settled_until, self.changes = -(2**62), 0
         self.tables: dict[int, npt.NDArray[np.float64]] = {}
 
     @property
@@ -107,6 +108,7 @@ class Tally:
 
     def add(self, rows: Rows, sign: int = 1) -> None:
         """Count rows, or with sign -1 count them no longer."""
+        self.changes += 1
         bins, arms = self._shape
         for begin, closed in np.unique(rows[["begin", "closed"]]).tolist():
             here = rows[(rows["begin"] == begin) & (rows["closed"] == closed)]
@@ -199,7 +201,7 @@ class Tally:
         return p_of_strata(every, np.concatenate(shares), fixed=isinstance(self.trial.plan.allocation, Fixed))
 
     def _expected(self, held: int | None, closed: Collection[str]) -> npt.NDArray[np.float64]:
-        """Probabilities, float64 [in the holdback, bin, arm], where the table holds that begins at `held`, if one did."""
+        """Probabilities, float64 [in the holdback, bin, arm], where the table of `held` holds, if there is one."""
         plan, found = self.trial.plan, np.zeros((2, *self._shape))
         found[0] = plan.shares if held is None else self.tables[held]
         found[1] = plan.shares
