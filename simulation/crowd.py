@@ -56,6 +56,10 @@ class Visit:
         """Whether the visit holds a purchase."""
         return any(event["name"] == "purchase" for event in self.events)
 
+    def bought_after(self, flag: str) -> bool:
+        """Whether there is a purchase after the visit met a flag."""
+        return any(event["name"] == "purchase" for event in self.events[self.reactions[flag].place + 1 :])
+
 
 @dataclass
 class Counts:

@@ -91,10 +91,7 @@ def test_every_exposure_of_the_crowd_is_a_unit_with_its_outcome(loop: Loop) -> N
         assert len(of) == len(met) and of["unit"].is_unique
         for arm, shown in zip(arms, PERSUASIONS[flag == "colour"].lifts, strict=True):
             theirs = [visit for visit in met if visit.reactions[flag].shown == shown]
-            bought = sum(
-                any(event["name"] == "purchase" for event in visit.events[visit.reactions[flag].place + 1 :])
-                for visit in theirs
-            )
+            bought = sum(visit.bought_after(flag) for visit in theirs)
             mine = of[of["arm"] == arm]
             assert len(mine) == len(theirs) and mine["purchases"].sum() == bought
     assert (units["propensity"] == 0.5).all() and not units[["bounce", "conversion", "exit"]].isna().any(axis=None)

@@ -41,18 +41,13 @@ def met(visits: list[Visit], value: str, persuasion: Persuasion = HELP) -> list[
     return found
 
 
-def buys_later(visit: Visit) -> bool:
-    place = visit.reactions["help"].place
-    return any(event["name"] == "purchase" for event in visit.events[place + 1 :])
-
-
 @pytest.mark.parametrize("value", ARMS)
 def test_as_many_buy_as_the_effect_says(visits: list[Visit], value: str) -> None:
     found = met(visits, value)
     assert len(found) > 1_000
     for low, high in ((0, 0.2), (0.2, 1)):
         group = [one for one in found if low <= one.truth[one.reactions["help"].place]["conversion"] < high]
-        bought = np.array([buys_later(one) for one in group])
+        bought = np.array([one.bought_after("help") for one in group])
         chances = np.array([one.reactions["help"].chances[value] for one in group])
         assert bought.mean() == pytest.approx(chances.mean(), abs=4 * bought.std() / np.sqrt(len(group)))
     assert all(len(one.events) == len(one.offsets) for one in found)
@@ -60,14 +55,14 @@ def test_as_many_buy_as_the_effect_says(visits: list[Visit], value: str) -> None
 
 
 def test_the_seed_settles_what_a_visitor_does(visits: list[Visit]) -> None:
-    bought = {value: [buys_later(one) for one in met(visits, value)] for value in ARMS}
-    again = [buys_later(one) for one in met(visits, "banner")]
+    bought = {value: [one.bought_after("help") for one in met(visits, value)] for value in ARMS}
+    again = [one.bought_after("help") for one in met(visits, "banner")]
     assert bought["banner"] == again
-    assert [buys_later(one) for one in met(visits, "banner", Persuasion("help", HELP.lifts, seed=1))] != again
+    assert [one.bought_after("help") for one in met(visits, "banner", Persuasion("help", HELP.lifts, seed=1))] != again
     # who is won by little is won by more
     weak, strong = (Persuasion("help", {"banner": lift}) for lift in (lambda truth: 0.1, lambda truth: 0.5))
     won = [
-        (buys_later(one), buys_later(other))
+        (one.bought_after("help"), other.bought_after("help"))
         for one, other in zip(met(visits, "banner", weak), met(visits, "banner", strong), strict=True)
     ]
     assert not any(one and not other for one, other in won)
