@@ -51,19 +51,22 @@ PURCHASE: Final = {"name": "purchase", "column": "purchases", "primary": True}
 REVENUE: Final = {"name": "revenue", "kind": "revenue", "column": "revenue"}
 
 
-# Something in the cart, and by the live score not out of the question.
-CART: Final = {"cart_adds": {"$gte": 1}, "conversion": {"$gt": 0.02}}
+# Some pages in, and not about to leave.
+MOMENT: Final = {"events": {"$gte": 5}, "exit": {"$lt": 0.8}}
 
 
 def by_risk(truth: Mapping[str, float]) -> float:
-    """Helps those who would hardly buy, and bothers those who would anyway."""
-    return 1.0 if truth["conversion"] < 0.2 else -0.3
+    """Wins four in a hundred of those who would hardly buy, and bothers a quarter of those who would anyway."""
+    chance = truth["conversion"]
+    if chance >= 0.1:
+        return -0.25
+    return 0.04 / chance if chance > 0.001 else 0.0
 
 
-def with_carts(visitors: int, seed: int) -> list[Visit]:
-    """The visits of so many visitors in which something is put in the cart: others would never be exposed."""
+def long_visits(visitors: int, seed: int) -> list[Visit]:
+    """The visits of so many visitors that are long enough: others would never be exposed."""
     visits = visits_of_shop(simulate(visitors=visitors, seed=seed))
-    return [one for one in visits if any(event["name"] == "add_to_cart" for event in one.events)]
+    return [one for one in visits if len(one.events) >= 5]
 
 
 class Shop:
@@ -228,9 +231,9 @@ def _photograph(page: str, path: Path, height: int) -> None:
 def uplift(shop: Shop, visitors: int) -> None:
     """An uplift that is learned from what a finished experiment handed on, and what targeting by it brings."""
     lifts: dict[str, Lift] = {"none": no_lift, "banner": by_risk}
-    service = shop.serve(content_of({"help": ("guide", CART, {"arms": ["none", "banner"]})}))
+    service = shop.serve(content_of({"help": ("guide", MOMENT, {"arms": ["none", "banner"]})}))
     try:
-        shop.visit(service, with_carts(3 * visitors, seed=102), [Persuasion("help", lifts)])
+        shop.visit(service, long_visits(visitors, seed=102), [Persuasion("help", lifts)])
     finally:
         service.stop()
     units = shop.folder / "units.parquet"
@@ -249,10 +252,10 @@ def uplift(shop: Shop, visitors: int) -> None:
     rows = []
     for name, more in (("nobody", None), ("everybody", {}), ("where uplift > 0", {"uplift": {"$gt": 0}})):
         # whoever is not shown it is given "none" by a rule, at the same moment
-        rules = [{"condition": {**CART, **more}, "force": "banner"}] if more is not None else []
-        rules.append({"condition": CART, "force": "none"})
+        rules = [{"condition": {**MOMENT, **more}, "force": "banner"}] if more is not None else []
+        rules.append({"condition": MOMENT, "force": "none"})
         service = shop.serve({"features": {"help": {"defaultValue": "", "rules": rules}}}, (*HEADS, "uplift"))
-        visits = with_carts(visitors, seed=103)
+        visits = long_visits(visitors // 2, seed=103)
         try:
             shop.visit(service, visits, [Persuasion("help", lifts)])
         finally:
@@ -271,16 +274,16 @@ def uplift(shop: Shop, visitors: int) -> None:
 
 def learning(shop: Shop, visitors: int) -> None:
     """Allocations that learn while the crowd comes: regret beside an even split, which the truth gives."""
-    contextual = {"name": "contextual", "score": "conversion", "edges": [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5]}
+    contextual = {"name": "contextual", "score": "conversion", "edges": [0.01, 0.03, 0.06, 0.1, 0.15, 0.25]}
     rows = []
     for title, lift in {"+30 % for all": lambda truth: 0.3, "by risk": by_risk}.items():
         for allocation in ({"name": "thompson"}, contextual):
             learns = {"holdback": 0.1, "minimum_share": 0.05, "allocation": {**allocation, "settle_minutes": 0}}
-            content = content_of({"help": ("guide", CART, {"arms": ["none", "banner"], **learns})})
+            content = content_of({"help": ("guide", MOMENT, {"arms": ["none", "banner"], **learns})})
             service = shop.serve(
                 content, HEADS, "experiments.learn_seconds=1", f"experiments.table_minutes={_PERIOD / 60}"
             )
-            visits = with_carts(visitors, seed=104)
+            visits = long_visits(visitors * 2 // 3, seed=104)
             missed, even, shown = [], [], []
             try:
                 for wave in np.array_split(np.arange(len(visits)), _WAVES):
