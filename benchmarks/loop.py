@@ -210,7 +210,7 @@ def pictures(shop: Shop, units: pd.DataFrame) -> None:
     lost = of[(of["arm"] == "none") | (np.random.default_rng(0).random(len(of)) > 0.15)]
     assert shop.pictures is not None
     shop.pictures.mkdir(parents=True, exist_ok=True)
-    for name, table, height in (("report", of, 3_400), ("ratio", lost, 900)):
+    for name, table, height in (("report", of, 2_700), ("ratio", lost, 900)):
         page = report_page(analyse(units_of(table, "offer", definition), "offer"))
         _photograph(page, shop.pictures / f"{name}.png", height)
 
