@@ -292,6 +292,10 @@ class Engine:
         except BadTokenError as error:
             raise Problem(401, f"{error}; use the token that POST /v1/events answered with") from None
 
+    def token_of(self, view: View) -> str:
+        """The token of a session that was looked at."""
+        return self._tokens.sign(view.subject.visitor, view.started_at)
+
     async def look(self, token: str, now_ms: int | None = None, *, explained: bool = False) -> tuple[Answer, View]:
         """A session scored as of now: idle time counts; explained: whether to keep what its scores were made of.
 
@@ -351,12 +355,15 @@ class Engine:
         now_ms: int,
         more: Mapping[str, Any] | None = None,
         forced: Mapping[str, str] | None = None,
-    ) -> dict[str, Flag]:
-        """Flags of a session that was looked at, all if no keys are named; what they assign is noted."""
-        flags, assigning = self.experiments.flags_of(view, keys, now_ms, more, forced)
-        if assigning is not None:
+    ) -> tuple[dict[str, Flag], View]:
+        """Flags of a session that was looked at, all if no keys are named, and how it looks with what they assign."""
+        flags, new = self.experiments.flags_of(view, keys, now_ms, more, forced)
+        if new:
+            subject = view.subject
+            assigning = Assigning([view.sessions], key_of(subject.visitor), subject.started_at, new)
             await self.outage.ask(partial(self.store.apply, [assigning]))
-        return flags
+            view = view._replace(subject=subject._replace(assigned=[*subject.assigned, *new]))
+        return flags, view
 
     async def look_at(self, raw: str, at_ms: int | None = None) -> View | None:
         """The running session of a visitor (a tracker's id), whatever the consent; None if there is none.
@@ -428,7 +435,7 @@ class Engine:
                     answer.scores, answer.models = view.scores, view.models
                     answer.decided, answer.reasons, asked = view.decided, view.reasons, view.asked
                 if request.flags is not None:
-                    answer.flags = await self.flags_of(view, request.flags, received)
+                    answer.flags, _ = await self.flags_of(view, request.flags, received)
                 break
             if request.scored:
                 answer.session = self._tokens.sign(whose, started_at)

@@ -132,9 +132,11 @@ class ModelSettings(Settings):
 
 
 class ExperimentSettings(Settings):
-    """Where flags and experiments are defined."""
+    """Where flags and experiments are defined, and the versions that were pushed."""
 
     file: str = "configs/experiments.json"
+    history: str = "lotse-data/experiments"
+    versions: int = Field(100, ge=1)
 
 
 class TlsSettings(Settings):

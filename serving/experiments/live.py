@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from features.allocation import Table
 from features.compiler import Fold
 from features.settings import SettingsError
-from serving.experiments.assignments import merged, unpack
+from serving.experiments.assignments import Assignment, merged, unpack
 from serving.experiments.configuration import Configuration, nothing, parse, tables
 from serving.experiments.flags import Evaluator, Flag, Subject, flags_without_session
-from serving.sessions import Assigning, key_of
+from serving.sessions import Assigning
 
 if TYPE_CHECKING:
     from serving.requests import Answer, Request, View
@@ -28,7 +28,8 @@ class Experiments:
 
     Attributes
     ----------
-    configuration: what runs; error: why the file as it is now does not, empty if it does.
+    path: of the file; configuration: what runs; written_ms: when that was, 0 if there is no file.
+    error: why the file as it is now does not run, empty if it does.
     """
 
     def __init__(self, settings: ExperimentSettings, heads: Sequence[str], fold: Fold) -> None:
@@ -39,15 +40,15 @@ class Experiments:
         SettingsError
             It cannot be used: a service does not start with it.
         """
-        self._path = Path(settings.file)
+        self.path = Path(settings.file)
         self._known = frozenset((*heads, *fold.names))
-        self.error = ""
+        self.error, self.written_ms = "", 0
         self._seen: tuple[int, int] | None = None
         self._evaluators: dict[str, Evaluator] = {}
         self._tables: Mapping[str, Table] = {}
         self.configuration = nothing(self._known)
         if self._changed():
-            self._use(parse(self._path.read_bytes(), self._known, str(self._path)))
+            self._use(self.parsed(self.path.read_bytes()))
 
     def evaluator(self, fold: Fold) -> Evaluator:
         """What evaluates rows of this fold."""
@@ -89,28 +90,39 @@ class Experiments:
         now_ms: int,
         more: Mapping[str, Any] | None = None,
         forced: Mapping[str, str] | None = None,
-    ) -> tuple[dict[str, Flag], Assigning | None]:
-        """Flags of a session that was looked at, and what is assigned to it."""
-        subject, sessions = view.subject, view.sessions
-        evaluator = self.evaluator(sessions.fold)
-        flags, new = evaluator.evaluate(subject, self.keys(keys), now_ms, more, forced)
-        assigning = Assigning([sessions], key_of(subject.visitor), subject.started_at, new) if new else None
-        return flags, assigning
+    ) -> tuple[dict[str, Flag], list[Assignment]]:
+        """Flags of a session that was looked at, and what is to be assigned to it."""
+        evaluator = self.evaluator(view.sessions.fold)
+        return evaluator.evaluate(view.subject, self.keys(keys), now_ms, more, forced)
+
+    def state_of(self, view: View) -> str:
+        """A text that is another one when a flag of the session may be."""
+        return self.evaluator(view.sessions.fold).state(view.subject)
+
+    def parsed(self, content: bytes, origin: str = "") -> Configuration:
+        """A configuration as it would run here; origin: for errors, the file if it is empty.
+
+        Raises
+        ------
+        SettingsError
+            It cannot be used.
+        """
+        return parse(content, self._known, origin or str(self.path))
 
     async def follow(self) -> None:
         """Use the file as it is now, if it can be."""
         if not self._changed():
             return
         try:
-            content = self._path.read_bytes() if self._seen else b"{}"
-            self._use(parse(content, self._known, str(self._path)))
+            content = self.path.read_bytes() if self._seen else b"{}"
+            self._use(self.parsed(content))
         except (SettingsError, OSError) as error:
             self.error = str(error)
             logger.error("experiments go on as they were, version %s: %s", self.configuration.version, error)
 
     def _changed(self) -> bool:
         try:
-            status = self._path.stat()
+            status = self.path.stat()
             now = status.st_mtime_ns, status.st_ino
         except FileNotFoundError:
             now = None
@@ -120,6 +132,7 @@ class Experiments:
     def _use(self, configuration: Configuration) -> None:
         self._tables = tables(configuration, time.time_ns() // 1_000_000)
         self.configuration, self.error = configuration, ""
+        self.written_ms = self._seen[0] // 1_000_000 if self._seen else 0
         self._evaluators = {}
         logger.info(
             "experiments of version %s run: %d features, %d experiments",

@@ -6,12 +6,10 @@ version leaves about 15 us a flag.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-import msgspec
 from growthbook.common_types import (
     EvaluationContext,
     Feature,
@@ -26,8 +24,8 @@ from growthbook.core import eval_feature
 # It would write keys and attributes down that a caller has sent.
 logging.getLogger("growthbook").setLevel(logging.ERROR)
 _OPTIONS: Final = Options()
+_GROUPS: Final = frozenset({"$inGroup", "$notInGroup", "$savedGroup", "$savedGroups"})
 _COMBINING: Final = frozenset({"$and", "$nor", "$not", "$or"})
-_encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Ruleset:
@@ -36,13 +34,11 @@ class Ruleset:
     Attributes
     ----------
     content: as GrowthBook's SDKs read it: features, savedGroups, contextualBandits.
-    version: of the content, the same wherever it is the same.
     keys: of all features; attributes: that any condition or hash asks for, by the first part of their path.
     """
 
     def __init__(self, content: Mapping[str, Any]) -> None:
         self.content = content
-        self.version = hashlib.sha256(_encode(content)).hexdigest()[:16]
         features = content.get("features", {})
         self.keys = tuple(features)
         self._global = GlobalContext(
@@ -68,8 +64,24 @@ def asked_by(rule: Mapping[str, Any]) -> Iterator[str]:
         yield rule.get("hashAttribute", "id")
         if "fallbackAttribute" in rule:
             yield rule["fallbackAttribute"]
-    for one in rule.get("filters", ()):
+    for one in rule.get("filters") or ():
         yield one.get("attribute", "id")
+
+
+def asks_for_group(rule: Mapping[str, Any]) -> bool:
+    """Whether a rule asks for a saved group."""
+    return not _GROUPS.isdisjoint(_keys(rule.get("condition")))
+
+
+def _keys(condition: Any) -> Iterator[str]:
+    """Every key in a condition, at any depth."""
+    if isinstance(condition, Mapping):
+        for key, value in condition.items():
+            yield key
+            yield from _keys(value)
+    elif isinstance(condition, list):
+        for value in condition:
+            yield from _keys(value)
 
 
 def _mentioned(content: Mapping[str, Any]) -> Iterator[str]:
@@ -77,23 +89,36 @@ def _mentioned(content: Mapping[str, Any]) -> Iterator[str]:
     for feature in content.get("features", {}).values():
         for rule in feature.get("rules", ()):
             yield from asked_by(rule)
+    for condition in conditions_of(content):
+        yield from _in_condition(condition)
+
+
+def conditions_of(content: Mapping[str, Any]) -> Iterator[Any]:
+    """Those of rules, of bandits and of groups."""
+    for feature in content.get("features", {}).values():
+        yield from (rule.get("condition") for rule in feature.get("rules", ()))
     for bandit in content.get("contextualBandits", {}).values():
-        for context in bandit.get("contexts", ()):
-            yield from _in_condition(context.get("condition"))
+        yield from (context.get("condition") for context in bandit.get("contexts", ()))
     for group in content.get("savedGroups", {}).values():
         if isinstance(group, Mapping):
-            yield from _in_condition(group.get("condition"))
+            yield group.get("condition")
 
 
 def _in_condition(condition: Any) -> Iterator[str]:
-    """First parts of the paths in a condition; what stands under a path are operators and values."""
+    """First parts of the paths in a condition."""
+    for path, _ in parts_of(condition):
+        yield path.partition(".")[0]
+
+
+def parts_of(condition: Any) -> Iterator[tuple[str, Any]]:
+    """Each path of a condition, and what is asked of it; what stands under a path are operators and values."""
     if not isinstance(condition, Mapping):
         return
     for name, value in condition.items():
         if name not in _COMBINING:
-            yield name.partition(".")[0]
+            yield name, value
         elif isinstance(value, Sequence) and not isinstance(value, str):
             for one in value:
-                yield from _in_condition(one)
+                yield from parts_of(one)
         else:
-            yield from _in_condition(value)
+            yield from parts_of(value)
