@@ -159,11 +159,10 @@ def _explained(kind: str, loc: tuple[int | str, ...], message: str, found: Any) 
 def _allowed(loc: tuple[int | str, ...]) -> list[str]:
     """The keys that are known where `loc` leads."""
     above = [part for part in loc[:-1] if isinstance(part, str)]
-    model: type[_Shape] = File
-    if above:
-        inner = [above[0], *above[2:]]  # what stands second is a name of somebody's choice
-        model = next((_MODELS[part] for part in reversed(inner) if part in _MODELS), Feature)
-    return [field.alias or name for name, field in model.model_fields.items()]
+    inner = [*above[:1], *above[2:]]  # what stands second is a name of somebody's choice
+    models = [_MODELS[part] for part in reversed(inner) if part in _MODELS]
+    models.append(Feature if above else File)
+    return [field.alias or name for name, field in models[0].model_fields.items()]
 
 
 def _of_condition(place: str, condition: Any) -> Iterator[str]:
