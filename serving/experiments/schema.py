@@ -109,7 +109,7 @@ class File(_Shape):
     contextual_bandits: dict[str, Bandit] = Field(default_factory=dict)
 
 
-_MODELS: Final = {
+_MODELS: Final[dict[str, type[_Shape]]] = {
     "contextualBandits": Bandit,
     "contexts": Context,
     "rules": Rule,

@@ -11,8 +11,6 @@ from typing import Any
 import httpx
 import pandas as pd
 import pytest
-from growthbook import GrowthBookClient
-from growthbook.common_types import Options, UserContext
 
 from features.experiments import FORCED, HOLDBACK, UNIT_COLUMNS
 from features.settings import SettingsError
@@ -22,7 +20,6 @@ from serving.experiments.assignments import unpack
 from serving.requests import Request
 from serving.sessions import key_of
 from tests.serving.in_process import client, engine_of, start
-from tests.workspace import Service, lotse, workspace
 
 HELP: dict[str, Any] = {
     "features": {
@@ -347,41 +344,6 @@ def test_units_of_sessions_that_are_over(tmp_path: Path) -> None:
     assert set(units["arm"]) <= {"control", "banner", "chat"} and units["unit"].is_unique
     assert list(units["unit"] == units["visitor"]) == [False, False, True, False]
     assert list(units.columns) == [*UNIT_COLUMNS, "purchases", "events"]
-
-
-def test_growthbooks_sdk_evaluates_remotely(tmp_path: Path) -> None:
-    """GrowthBook's own client against the service, on a socket; the key in its path is one of ours."""
-    path = tmp_path / "experiments.json"
-    path.write_text(json.dumps(HELP))
-    service = Service(workspace(tmp_path / "work"), "models.uri=", f"experiments.file={path}", "keys.required=true")
-    made = lotse(service.folder, "keys", "create", "--kind", "public", "--name", "shop")
-    key = made.stdout.strip()
-    service.start()
-
-    async def values(client_key: str, token: str) -> dict[str, Any]:
-        host = f"http://127.0.0.1:{service.port}"
-        options = Options(api_host=host, client_key=client_key, remote_eval=True, refresh_strategy=None)
-        client = GrowthBookClient(options)
-        try:
-            assert await client.initialize()
-            user = UserContext(attributes={"id": token, "country": "DE"})
-            return {name: await client.get_feature_value(name, "default", user) for name in ("help", "price")}
-        finally:
-            await client.close()
-
-    try:
-        with service.client() as http:
-            answer = http.post(f"/v1/events?flags=all&key={key}", json={"visitor": "anna", "name": "add_to_cart"})
-            assert answer.status_code == 200, answer.text
-            told = answer.json()
-            assert http.post("/api/eval/other", json={}).status_code == 401
-            for body, status in ((b"{", 400), (b"[]", 422), (b'{"attributes": {"id": 7}}', 422)):
-                assert http.post(f"/api/eval/{key}", content=body).status_code == status
-        found = asyncio.run(values(key, told["session"]))
-        assert found == {"help": told["flags"]["help"]["value"], "price": 2.0}
-        assert asyncio.run(values(key, "nobody")) == {"help": "none", "price": 2.0}
-    finally:
-        service.stop()
 
 
 PAGE = "url=https%3A%2F%2Fshop.example%2F"
