@@ -20,10 +20,10 @@ _EVALUATED: Final[Tree] = {
     "properties": {
         "key": {"type": "string"},
         "value": {"description": "Of any type; without one the caller's own default holds."},
-        "variant": {"type": "string", "description": "The arm of an experiment."},
+        "variant": {"type": "string", "description": "The arm of an experiment; default, targeted or none."},
         "reason": {"type": "string", "enum": ["STATIC", "TARGETING_MATCH", "SPLIT", "UNKNOWN"]},
     },
-    "required": ["key", "reason"],
+    "required": ["key", "reason", "variant"],
 }
 _FAILED: Final[Tree] = {
     "type": "object",

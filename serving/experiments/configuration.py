@@ -80,7 +80,7 @@ class Configuration:
         self.by_feature: dict[str, list[Trial]] = defaultdict(list)
         features = {}
         for key, feature in content.get("features", {}).items():
-            features[key], found = _compiled(key, feature, definitions, origin)
+            features[key], found = _compiled(key, _of_one_kind(feature), definitions, origin)
             self.by_feature[key] = found
             self.trials |= {trial.key: trial for trial in found}
         _check_all_used(definitions, self.trials, origin)
@@ -194,6 +194,31 @@ def _compiled(
             kept = {part: rule[part] for part in ("condition", "parentConditions") if part in rule}
             rules.append({**kept, "force": value, "id": str(number)})
     return {**feature, "rules": rules}, trials
+
+
+def _of_one_kind(feature: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A feature of which one value has a fraction, with all its numbers as such: to a typed client 1 is no 1.0."""
+    rules = feature.get("rules", ())
+    values = [feature["defaultValue"], *(rule.get("force") for rule in rules)]
+    values += [value for rule in rules for value in rule.get("variations") or ()]
+    if not any(isinstance(value, float) for value in values):
+        return feature
+    return {
+        **feature,
+        "defaultValue": _number(feature["defaultValue"]),
+        "rules": [
+            {
+                **rule,
+                **({"force": _number(rule["force"])} if "force" in rule else {}),
+                **({"variations": list(map(_number, rule["variations"]))} if rule.get("variations") else {}),
+            }
+            for rule in rules
+        ],
+    }
+
+
+def _number(value: Any) -> Any:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _trial(name: str, feature: str, number: int, rule: Mapping[str, Any], definition: Experiment, origin: str) -> Trial:

@@ -29,6 +29,8 @@ NOT_MODIFIED: Final = 304
 # Of the context: arms by experiment that a person tests; only with a secret key.
 FORCED: Final = "lotse.arms"
 MOST_ATTRIBUTES: Final = 100
+# Of flags without an arm: Python's provider wants a variant of every flag.
+_VARIANTS: Final = {"STATIC": "default", "TARGETING_MATCH": "targeted"}
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -135,11 +137,10 @@ def _check_forced(forced: Any, trials: Mapping[str, Any], *, secret: bool) -> No
 
 
 def _told(key: str, flag: Flag) -> dict[str, Any]:
-    told: dict[str, Any] = {"key": key, "reason": flag.reason}
+    variant = flag.variant or _VARIANTS.get(flag.reason, "none")
+    told: dict[str, Any] = {"key": key, "reason": flag.reason, "variant": variant}
     if flag.value is not None:
         told["value"] = flag.value
-    if flag.variant:
-        told["variant"] = flag.variant
     return told
 
 

@@ -96,8 +96,7 @@ def test_a_phase_that_has_been_does_not_come_again() -> None:
 def service(folder: Path, *overrides: str) -> App:
     path = folder / "experiments.json"
     path.write_text(json.dumps(BANNER))
-    folders = [f"experiments.file={path}", f"experiments.history={folder}/history"]
-    return start(folder, *folders, "models.heads=[]", *overrides)
+    return start(folder, f"experiments.file={path}", "models.heads=[]", *overrides)
 
 
 def test_a_push_is_checked_compared_kept_and_rolled_back(tmp_path: Path) -> None:

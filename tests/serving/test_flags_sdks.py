@@ -1,4 +1,4 @@
-"""GrowthBook's SDKs as clients: remote evaluation, and features for those that evaluate by themselves."""
+"""Python's SDKs as clients: OpenFeature's over OFREP, GrowthBook's with remote evaluation and by itself."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from typing import Any
 import pytest
 from growthbook import GrowthBook, GrowthBookClient, feature_repo
 from growthbook.common_types import Options, UserContext
+from openfeature import api
+from openfeature.contrib.provider.ofrep import OFREPProvider
+from openfeature.evaluation_context import EvaluationContext
+from openfeature.exception import ErrorCode
 
 from serving.experiments.configuration import parse
 from serving.experiments.sdks import for_sdks
-from tests.workspace import Service, lotse, workspace
+from serving.keys import KeyFile, Kind
+from tests.workspace import Service, wait_until, workspace
 
 CONTENT: dict[str, Any] = {
     "features": {
@@ -25,7 +30,7 @@ CONTENT: dict[str, Any] = {
                 {"condition": {"country": "AT"}, "force": "austria"},
             ],
         },
-        "price": {"defaultValue": 1.0, "rules": [{"condition": {"country": "DE"}, "force": 2.0}]},
+        "price": {"defaultValue": 1.5, "rules": [{"condition": {"country": "DE"}, "force": 2}]},
         "insiders": {"defaultValue": False, "rules": [{"condition": {"country": {"$inGroup": "few"}}, "force": True}]},
         "rollout": {"defaultValue": False, "rules": [{"force": True, "coverage": 0.5}]},
         "own": {"defaultValue": 0, "rules": [{"variations": [0, 1], "hashAttribute": "account", "hashVersion": 2}]},
@@ -75,18 +80,17 @@ def test_nobody_gets_rules_of_our_experiments() -> None:
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = workspace(tmp_path_factory.mktemp("sdks") / "work")
     (folder / "configs" / "experiments.json").write_text(json.dumps(CONTENT))
-    service = Service(folder, "models.uri=", "keys.required=true").start()
+    service = Service(folder, "models.uri=").start()
     yield service
     service.stop()
 
 
-def key_of(service: Service, kind: str) -> str:
+def key_of(service: Service, kind: Kind) -> str:
     """A new key; the service follows within a second."""
-    shown = lotse(service.folder, "keys", "create", "--kind", kind, "--name", "shop").stdout.strip()
-    for _ in range(100):
-        if service.http.get(f"/api/features/{shown}").status_code == 200:
-            return shown
-    raise AssertionError("the key is not known")
+    _, shown = KeyFile(service.folder / "lotse-data").create(kind, "shop")
+    wanted = [200, 401]
+    wait_until(lambda: [service.http.get(f"/api/features/{key}").status_code for key in (shown, "other")] == wanted)
+    return shown
 
 
 def test_growthbooks_sdk_evaluates_remotely(running: Service) -> None:
@@ -137,10 +141,40 @@ def test_growthbooks_sdk_evaluates_by_itself(running: Service) -> None:
             client.destroy()
             feature_repo.clear_cache()
 
-    nothing = {"help": "none", "price": 1.0, "insiders": False, "rollout": False, "after_price": 0, "after_help": 0}
+    nothing = {"help": "none", "price": 1.5, "insiders": False, "rollout": False, "after_price": 0, "after_help": 0}
     by_public = values(public, country="DE", purchases=1, cart_adds=3, id="x", account="a")
     assert by_public.pop("own") in (0, 1)
     assert by_public == nothing | {"price": 2.0, "after_price": 1}
     by_secret = values(secret, country="LI", purchases=1, cart_adds=3, account="a")
     assert by_secret.pop("own") in (0, 1)
     assert by_secret == nothing | {"help": "thanks", "insiders": True}
+
+
+def test_openfeatures_sdk_with_its_types(running: Service) -> None:
+    key = key_of(running, "secret")
+    headers = {"authorization": f"Bearer {key}"}
+    http = running.http
+    body = {"visitor": "bert", "name": "add_to_cart"}
+    told = http.post("/v1/events?flags=all", json=body, headers=headers).json()
+    provider = OFREPProvider(f"http://127.0.0.1:{running.port}", headers_factory=lambda: headers)
+    try:
+        api.set_provider(provider)
+        client = api.get_client()
+        for targeting_key in (told["session"], "bert"):
+            context = EvaluationContext(targeting_key=targeting_key, attributes={"country": "DE"})
+            offer = client.get_string_details("help", "default", context)
+            assert (offer.value, offer.variant) == (told["flags"]["help"]["value"], told["flags"]["help"]["variant"])
+            assert offer.reason == "SPLIT" and offer.error_code is None
+            # 2 in the configuration, among floats: a float, or the SDK would take the default
+            price = client.get_float_details("price", 0.0, context)
+            assert (price.value, price.error_code) == (2.0, None) and isinstance(price.value, float)
+            count = client.get_integer_details("after_price", 7, context)
+            assert (count.value, count.error_code) == (1, None)
+            assert client.get_boolean_details("insiders", True, context).value is False
+            assert client.get_string_details("price", "x", context).error_code == ErrorCode.TYPE_MISMATCH
+            assert client.get_string_details("other", "x", context).error_code == ErrorCode.FLAG_NOT_FOUND
+        nobody = client.get_string_details("help", "x", EvaluationContext())
+        assert nobody.error_code == ErrorCode.TARGETING_KEY_MISSING
+    finally:
+        api.clear_providers()
+        provider.session.close()
