@@ -30,6 +30,7 @@ class Experiments:
     ----------
     path: of the file; configuration: what runs; written_ms: when that was, 0 if there is no file.
     error: why the file as it is now does not run, empty if it does.
+    queries: those that ask for all flags or for one, and its key: looked up, where parsing takes as long as a flag.
     """
 
     def __init__(self, settings: ExperimentSettings, heads: Sequence[str], fold: Fold) -> None:
@@ -45,6 +46,7 @@ class Experiments:
         self.error, self.written_ms = "", 0
         self._seen: tuple[int, int] | None = None
         self._evaluators: dict[str, Evaluator] = {}
+        self.queries: Mapping[bytes, Sequence[str]] = {}
         self._tables: Mapping[str, Table] = {}
         self.configuration = nothing(self._known)
         if self._changed():
@@ -134,6 +136,7 @@ class Experiments:
         self.configuration, self.error = configuration, ""
         self.written_ms = self._seen[0] // 1_000_000 if self._seen else 0
         self._evaluators = {}
+        self.queries = {b"flags=all": (), **{b"flags=%b" % key.encode(): (key,) for key in configuration.ruleset.keys}}
         logger.info(
             "experiments of version %s run: %d features, %d experiments",
             configuration.version, len(configuration.ruleset.keys), len(configuration.trials),

@@ -34,7 +34,7 @@ def _experiment() -> None:
 def check(
     config: Annotated[Path, typer.Option(help="Where experiments are defined.")] = _CONFIG,
 ) -> None:
-    """Check the definitions; a bad one is named by its place.
+    """Check the definitions; a bad one is named by its place. With flags and their rules: lotse flags check.
 
     For example: lotse experiment check
     """
