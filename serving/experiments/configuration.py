@@ -218,7 +218,7 @@ def _of_one_kind(feature: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _number(value: Any) -> Any:
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53 else value
 
 
 def _trial(name: str, feature: str, number: int, rule: Mapping[str, Any], definition: Experiment, origin: str) -> Trial:

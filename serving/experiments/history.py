@@ -57,8 +57,8 @@ class History:
         """The version that was pushed last, empty if none was."""
         return next((one.version for one in self.newest_first()), "")
 
-    def add(self, one: Version) -> None:
-        """Keep one more, and forget the oldest.
+    def add(self, one: Version) -> Path:
+        """Keep one more, and forget the oldest; returns its file.
 
         Raises
         ------
@@ -68,9 +68,11 @@ class History:
         self._folder.mkdir(parents=True, exist_ok=True)
         latest = max((int(path.name.partition("-")[0]) for path in self._named()), default=0)
         one.at = max(one.at, latest + 1)  # a clock that was set back must not change the order
-        write_whole(self._folder / f"{one.at:013d}-{one.version}.json", msgspec.json.encode(one))
+        added = self._folder / f"{one.at:013d}-{one.version}.json"
+        write_whole(added, msgspec.json.encode(one))
         for path in sorted(self._named())[: -self._kept]:
             path.unlink(missing_ok=True)
+        return added
 
     def _named(self) -> list[Path]:
         return [path for path in self._folder.glob("*-*.json") if path.name.partition("-")[0].isdigit()]

@@ -124,9 +124,13 @@ class Pushing:
         path = self._experiments.path.resolve()  # a link stays one
         if there and self.history.newest() != version:
             self.history.add(Version(version, new.at, "file", configuration=dict(there)))
-        self.history.add(new)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, written, path.stat().st_mode & 0o777 if path.exists() else _MODE)
+        noted = self.history.add(new)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, written, path.stat().st_mode & 0o777 if path.exists() else _MODE)
+        except OSError:
+            noted.unlink()
+            raise
 
     @contextmanager
     def _alone(self, *, dry_run: bool) -> Iterator[None]:
