@@ -2,7 +2,7 @@
 
     python -m benchmarks.flags [--requests 500] [--runs 40] [--evaluations 1000000]
 
-The ASGI application is called in this process, its store is in memory and no model is loaded. The candidates take turns;
+The ASGI application is called in this process, its store is in memory, no model is loaded. The candidates take turns;
 a figure is the median of the runs, what a flag takes the median of its differences to the run without flags beside it.
 """
 
