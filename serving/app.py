@@ -20,7 +20,7 @@ from serving.bulk import ARROW, NDJSON, Bulk
 from serving.collect.dispatch import Collector, Tracked, open_collector
 from serving.explain import explain
 from serving.gate import open_gate
-from serving.http import experiments, growthbook, ofrep, ofrep_stream, visitors
+from serving.http import growthbook, ofrep, ofrep_stream, pushes, visitors
 from serving.http.bodies import Receive
 from serving.http.call import Call, Handler, Reply, Scope, Send
 from serving.http.cors import Cors
@@ -44,7 +44,7 @@ _METRICS: Final = b"text/plain; version=0.0.4; charset=utf-8"
 _SESSIONS: Final = "/v1/sessions/"
 _TOKEN: Final = "/v1/sessions/{token}"
 # Paths that end with something of the caller's.
-_ENDING: Final = (ofrep.FLAG, ofrep_stream.STREAM, growthbook.EVAL, growthbook.FEATURES, experiments.VERSION)
+_ENDING: Final = (ofrep.FLAG, ofrep_stream.STREAM, growthbook.EVAL, growthbook.FEATURES, pushes.VERSION)
 _LABELS: Final = {route.partition("{")[0]: route for route in _ENDING}
 _NOTHING: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 NO_CONTENT: Final = 204
@@ -77,7 +77,7 @@ class App:
             "/v1/models/refresh": {"POST": _refresh},
             "/v1/openapi.json": {"GET": _document},
             "/metrics": {"GET": _metrics},
-            **{path: dict(methods) for path, methods in (visitors.ROUTES | experiments.ROUTES).items()},
+            **{path: dict(methods) for path, methods in (visitors.ROUTES | pushes.ROUTES).items()},
             ofrep.FLAGS: {"POST": ofrep.many},
             ofrep.FLAG: {"POST": ofrep.one},
             ofrep_stream.STREAM: {"GET": ofrep_stream.listening(self.streams)},

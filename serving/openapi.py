@@ -9,7 +9,7 @@ import msgspec
 
 from features.events import CHANNELS, CONSENTS, DEVICES, EVENT_NAMES
 from features.sessions import STATUS_NAMES
-from serving import openapi_experiments, openapi_flags
+from serving import openapi_flags, openapi_pushes
 from serving.bulk import ARROW, NDJSON
 from serving.http.visitors import Decisions, Erased, Named
 from serving.intake import TEXT_LIMIT, EventIn
@@ -90,7 +90,7 @@ def document(engine: Engine) -> Tree:
         },
         "/v1/visitors/erase": {"post": _named("erase", "Erase it.", "Erased")},
         **openapi_flags.paths(_operation),
-        **openapi_experiments.paths(_operation),
+        **openapi_pushes.paths(_operation),
         "/v1/openapi.json": {"get": _operation("openapi", "This document.", _json({"type": "object"}))},
         "/metrics": {"get": _operation("metrics", "Prometheus metrics of all workers.", _text(), errors=(500, 503))},
     }
@@ -127,7 +127,7 @@ def document(engine: Engine) -> Tree:
         "paths": paths,
         "components": {
             "schemas": schemas,
-            "parameters": PARAMETERS | openapi_flags.PARAMETERS | openapi_experiments.PARAMETERS,
+            "parameters": PARAMETERS | openapi_flags.PARAMETERS | openapi_pushes.PARAMETERS,
             "headers": HEADERS,
             "responses": {f"Problem{status}": _problem(status) for status in TITLES},
             "securitySchemes": _SECURITY_SCHEMES,
@@ -140,7 +140,7 @@ def _schemas(engine: Engine) -> tuple[Tree, Tree, Tree]:
     (event, answer, *_), schemas = msgspec.json.schema_components(
         [EventIn, Answer, Erased, Decisions, Named], ref_template="#/components/schemas/{name}"
     )
-    schemas |= {"Held": HELD, **openapi_flags.SCHEMAS, **openapi_experiments.SCHEMAS}
+    schemas |= {"Held": HELD, **openapi_flags.SCHEMAS, **openapi_pushes.SCHEMAS}
     wire = schemas["EventIn"]["properties"]
     wire["name"] |= {
         "description": "An event name of GA4 or one mapped in configs/shop.toml.",

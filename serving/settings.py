@@ -135,7 +135,7 @@ class ExperimentSettings(Settings):
     """Where flags and experiments are defined, and the versions that were pushed."""
 
     file: str = "configs/experiments.json"
-    history: str = "lotse-data/experiments"
+    history: str = "lotse-data/versions"
     versions: int = Field(100, ge=1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from serving.http import experiments
+from serving.http import pushes
 from serving.openapi_parts import Tree, ref
 
 _VERSION: Final[Tree] = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
@@ -123,14 +123,14 @@ def paths(operation: Callable[..., Tree]) -> Tree:
         errors=(404, 422, 500, 503),
     )
     return {
-        experiments.EXPERIMENTS: {
+        pushes.EXPERIMENTS: {
             "get": _tagged(told),
             "put": push("replace", "Have another configuration run; one that cannot changes nothing.", whole),
             "patch": push("change", "The same in parts: a JSON merge patch (RFC 7396).", part),
         },
-        experiments.VERSIONS: {"get": listed},
-        experiments.VERSION: {"get": _tagged(one)},
-        experiments.ROLLBACK: {"post": _tagged(back)},
+        pushes.VERSIONS: {"get": listed},
+        pushes.VERSION: {"get": _tagged(one)},
+        pushes.ROLLBACK: {"post": _tagged(back)},
     }
 
 
