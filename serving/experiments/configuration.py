@@ -84,7 +84,8 @@ class Configuration:
             self.by_feature[key] = found
             self.trials |= {trial.key: trial for trial in found}
         _check_all_used(definitions, self.trials, origin)
-        self.ruleset = Ruleset({**content, "features": features})
+        ours = {(trial.feature, str(trial.rule)) for found in self.by_feature.values() for trial in found}
+        self.ruleset = Ruleset({**content, "features": features}, ours)
         _check_runs(self.ruleset, origin)
         self.watched = Watched(self.ruleset.content, self.ours)
 
