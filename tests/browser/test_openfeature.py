@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,16 @@ def key_of(service: Service, kind: Kind) -> str:
     return shown
 
 
+def until(page: Page, true: Callable[[], bool]) -> None:
+    """Wait as `wait_until` does, while the page's own events are heard of."""
+
+    def heard() -> bool:
+        page.wait_for_timeout(50)
+        return true()
+
+    wait_until(heard)
+
+
 def changes(page: Page) -> list[Any]:
     return [about for event, about in page.evaluate("told") if event == "PROVIDER_CONFIGURATION_CHANGED"]
 
@@ -115,11 +126,11 @@ def test_a_page_gets_its_flags_and_hears_that_they_changed(collector: Service, b
         assert page.evaluate("flags.getNumberDetails('price', 0)")["value"] == 2.5
         assert page.evaluate("flags.getObjectValue('links', {})") == {"more": ["a", "b"]}
         assert page.evaluate("flags.getBooleanValue('open', false)") is True
-        wait_until(lambda: any("/streams/" in answer.url for answer in answers))
+        until(page, lambda: any("/streams/" in answer.url for answer in answers))
         assert changes(page) == []
         second = page.evaluate("sent('jane', 'page_view')")
         assert second["scores"]["bounce"] == 0
-        wait_until(lambda: bool(changes(page)))
+        until(page, lambda: bool(changes(page)))
         assert changes(page)[0] == ["guide"]
         shown = page.evaluate("flags.getStringDetails('guide', 'default')")
         assert shown["reason"] == "SPLIT" and shown["value"] == shown["variant"]
@@ -145,10 +156,10 @@ def test_a_page_that_polls_is_answered_with_304(collector: Service, browser: Bro
         page.goto(f"{SHOP}/")
         token = page.evaluate("sent('john', 'page_view')")["session"]
         page.evaluate("token => begun(token, { pollInterval: 200, changeDetection: 'polling' })", token)
-        wait_until(lambda: statuses.count(304) >= 2)
+        until(page, lambda: statuses.count(304) >= 2)
         assert statuses[0] == 200 and set(statuses) == {200, 304}
         page.evaluate("sent('john', 'page_view')")
-        wait_until(lambda: ["guide"] in changes(page))
+        until(page, lambda: ["guide"] in changes(page))
 
 
 def test_a_server_asks_by_node(collector: Service) -> None:

@@ -6,19 +6,21 @@ import asyncio
 import copy
 import json
 import stat
-import subprocess
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from serving.app import App
 from serving.experiments.changes import phase_problems
 from serving.experiments.configuration import parse
 from serving.experiments.history import History, Version, merged
+from serving.flags_cli import flags as verbs
+from serving.keys import KeyFile
 from tests.serving.in_process import client, engine_of, start
-from tests.workspace import LOTSE, Service, environment, lotse, wait_until, workspace
+from tests.workspace import Service, lotse, wait_until, workspace
 
 KNOWN = ("bounce", "cart_adds", "purchases", "events")
 BANNER: dict[str, Any] = {
@@ -246,27 +248,24 @@ def test_the_order_of_versions_survives_a_clock_that_is_set_back(tmp_path: Path)
     assert history.find("../a") is None and history.find("*") is None
 
 
-def test_pushes_by_the_command_line_reach_both_workers(tmp_path: Path) -> None:
+def test_pushes_by_the_command_line_reach_both_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     running = Service(workspace(tmp_path / "work"), "models.uri=", "models.heads=[]", "server.workers=2")
-    file = running.folder / "configs" / "experiments.json"
+    file, new = running.folder / "configs" / "experiments.json", running.folder / "new.json"
     file.write_text(json.dumps(BANNER))
-    secret, public = (
-        lotse(running.folder, "keys", "create", "--kind", kind, "--name", "ci").stdout.strip()
-        for kind in ("secret", "public")
-    )
+    keys = KeyFile(running.folder / "lotse-data")
+    (key, secret), (_, public) = keys.create("secret", "ci"), keys.create("public", "page")
+    monkeypatch.chdir(running.folder)
     running.start()
 
-    def flags(*arguments: str, key: str = secret) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*LOTSE, "flags", *arguments], cwd=running.folder, capture_output=True, text=True, timeout=60, check=False,
-            env=environment() | {"LOTSE_KEY": key, "LOTSE_URL": f"http://127.0.0.1:{running.port}", "COLUMNS": "200"},
-        )  # fmt: skip
+    def flags(*arguments: str, key: str = secret) -> Result:
+        told = {"LOTSE_KEY": key, "LOTSE_URL": f"http://127.0.0.1:{running.port}", "COLUMNS": "200"}
+        return CliRunner().invoke(verbs, arguments, env=told)
 
     def seen() -> set[str]:
         """What workers run, as new connections find it."""
         found = set()
         for _ in range(12):
-            with httpx.Client(base_url=f"http://127.0.0.1:{running.port}") as http:
+            with running.client() as http:
                 answer = http.get("/v1/experiments", headers={"authorization": f"Bearer {secret}"})
                 found.add(answer.json()["version"])
         return found
@@ -275,31 +274,31 @@ def test_pushes_by_the_command_line_reach_both_workers(tmp_path: Path) -> None:
         (first,) = seen()
         shown = flags("show")
         assert json.loads(shown.stdout) == BANNER and first in shown.stderr
-        new = running.folder / "new.json"
         new.write_text(json.dumps(of_experiment(killed=["banner"])))
-        assert flags("check", str(new)).returncode == 0
+        assert "experiment offer: running, phase 1, control | banner" in flags("check", str(new)).stdout
         tried = flags("push", str(new), "--dry-run", "--if-version", first)
-        assert "experiments changed: offer" in tried.stdout and "would run" in tried.stdout, tried.stderr
+        assert "experiments changed: offer" in tried.stdout and "would run" in tried.stdout
         assert seen() == {first}
-        assert flags("push", str(new)).returncode == 0
+        assert flags("push", str(new)).exit_code == 0
         wait_until(lambda: first not in seen())
         (second,) = seen()
         new.write_text('{"experiments": {"offer": {"shares": [0.2, 0.8]}}}')
         refused = flags("push", str(new), "--patch")
-        assert refused.returncode == 1 and 'set "phase": 2' in refused.stderr and seen() == {second}
-        stale = flags("push", str(new), "--patch", "--if-version", first)
-        assert stale.returncode == 1 and second in stale.stderr
+        assert "experiments changed: offer" in refused.stdout and 'set "phase": 2' in str(refused.exception)
+        assert second in str(flags("push", str(new), "--patch", "--if-version", first).exception)
+        assert seen() == {second}
         told = flags("history").stdout
-        assert f"{second} (runs)" in told and first in told and secret.split("_")[2] in told
-        assert secret.split("_")[3] not in told
-        assert flags("rollback").returncode == 0
+        assert f"{second} (runs)" in told and first in told and key.id in told and secret not in told
+        assert flags("rollback").exit_code == 0
         wait_until(lambda: seen() == {first})
-        for key in (public, ""):
-            denied = flags("push", str(file), key=key)
-            assert denied.returncode == 1 and "LOTSE_KEY" in denied.stderr
-        new.write_text(json.dumps(of_experiment(status="draft", goals=[{"name": "sold", "primary": True}])))
-        drafted = flags("check", str(new))
-        assert drafted.returncode == 1 and "'sold' is no feature of a session" in drafted.stderr
+        for other in (public, ""):
+            assert "set LOTSE_KEY to a secret key" in str(flags("push", str(file), key=other).exception)
+        # a draft may ask for what is not served yet, and cannot start; as a command of its own
+        draft = merged(of_rule(condition={"uplift": {"$gt": 0}}), {"experiments": {"offer": {"status": "draft"}}})
+        new.write_text(json.dumps(draft))
+        assert flags("push", str(new), "--dry-run").exit_code == 1  # what has run is no draft again
+        done = lotse(running.folder, "flags", "check", str(new))
+        assert done.returncode == 2 and "drafts started: $.features.banner.rules[0]: unknown attribute" in done.stderr
     finally:
         running.stop()
     assert "Traceback" not in running.log.read_text()
