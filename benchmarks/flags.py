@@ -1,4 +1,4 @@
-"""What a flag takes of processor time: in the answer to an event, at the first exposure, all of them over OFREP; memory.
+"""What a flag takes of processor time: in the answer to an event, at the first exposure, over OFREP; and of memory.
 
     python -m benchmarks.flags [--requests 500] [--runs 40] [--evaluations 1000000]
 
