@@ -84,6 +84,7 @@ class Configuration:
             self.by_feature[key] = found
             self.trials |= {trial.key: trial for trial in found}
         _check_all_used(definitions, self.trials, origin)
+        _check_namespaces(content.get("features", {}), self.trials, origin)
         ours = {(trial.feature, str(trial.rule)) for found in self.by_feature.values() for trial in found}
         self.ruleset = Ruleset({**content, "features": features}, ours)
         _check_runs(self.ruleset, origin)
@@ -283,6 +284,21 @@ def started(configuration: Configuration, known: Collection[str], origin: str = 
         for key, one in configuration.content.get("experiments", {}).items()
     }
     return Configuration({**configuration.content, "experiments": experiments}, known, f"{origin}, drafts started")
+
+
+def _check_namespaces(features: Mapping[str, Any], trials: Mapping[str, Trial], origin: str) -> None:
+    """Experiments that share a namespace exclude one another only if all of them look for the same unit there."""
+    units: dict[str, Trial] = {}
+    for key, trial in trials.items():
+        span = features[trial.feature]["rules"][trial.rule].get("namespace")
+        if span is None:
+            continue
+        other = units.setdefault(str(span[0]), trial)
+        if other.definition.unit != trial.definition.unit:
+            raise SettingsError(
+                f"{origin}: $.experiments.{key}.unit: {trial.definition.unit!r} beside {other.definition.unit!r} of "
+                f"{other.key} in namespace {span[0]!r}, so that some would be in both; give both the same unit"
+            )
 
 
 def nothing(known: Collection[str]) -> Configuration:
