@@ -26,12 +26,13 @@ from scipy.stats import beta, chisquare, norm
 from statsmodels.stats.power import NormalIndPower
 
 from benchmarks.measure import console, report
+from features.judging.means import PRIOR_UNITS
+from features.judging.ratio import ALARM, sequential_p
+from features.judging.sequential import critical_value
 from tests.training.units import experiment, made_up, units
 from training.experiments.analysis import analyse, judge
 from training.experiments.bayes import beliefs
-from training.experiments.effects import _PRIOR_UNITS, effects
-from training.experiments.sequential import critical_value
-from training.experiments.srm import ALARM, sequential_p
+from training.experiments.effects import effects
 
 Array = npt.NDArray[np.float64]
 LEAST: Final = 50
@@ -39,7 +40,7 @@ CHUNK: Final = 50
 PARTS: Final = ("aa", "decision", "ratio", "cuped", "clusters", "adaptive", "boundary", "peers", "pictures")
 
 
-def running_z(banner: npt.NDArray[np.bool_], outcome: Array, prior_units: float = _PRIOR_UNITS) -> tuple[Array, Array]:
+def running_z(banner: npt.NDArray[np.bool_], outcome: Array, prior_units: float = PRIOR_UNITS) -> tuple[Array, Array]:
     """z of the difference and effective units after every unit; NaN while an arm has fewer than 50.
 
     banner, outcome: [runs, units]. The same as `effects` gives for the units so far, without scores, in one phase.
@@ -104,7 +105,7 @@ def false_positives(
     size: int = 20_000,
     planned: float = 10_000,
     alpha: float = 0.05,
-    prior_units: float = _PRIOR_UNITS,
+    prior_units: float = PRIOR_UNITS,
 ) -> tuple[float, float]:
     """A/A tests looked at after every unit: the share that an always-valid interval, and one of 95 %, ever gets
     wrong."""

@@ -28,8 +28,9 @@ from benchmarks.measure import report
 from features.shop import load_shop
 from serving.app import App
 from serving.engine import Engine
-from serving.experiments.configuration import parse, tables
+from serving.experiments.configuration import parse
 from serving.experiments.flags import Evaluator, Subject
+from serving.experiments.learned import Published, standings
 from serving.settings import load_serving
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -139,7 +140,7 @@ def memory(evaluations: int) -> tuple[float, float]:
     """Microseconds an evaluation of a session with two flags, one of them exposed, and MB that so many leave behind."""
     names = ("purchases", "page_views")
     configuration = parse(json.dumps(CONTENT).encode(), ("bounce", "conversion", "exit", *names))
-    evaluator = Evaluator(configuration, tables(configuration, 0), names)
+    evaluator = Evaluator(configuration, standings(configuration.trials, Published()), names)
     row, scores = np.array([0.0, 3.0], np.float32), {"bounce": 0.5, "conversion": 0.1, "exit": 0.3}
 
     def run(sessions: range) -> float:

@@ -20,7 +20,7 @@ from serving.bulk import ARROW, NDJSON, Bulk
 from serving.collect.dispatch import Collector, Tracked, open_collector
 from serving.explain import explain
 from serving.gate import open_gate
-from serving.http import growthbook, ofrep, ofrep_stream, pushes, visitors
+from serving.http import experiments, growthbook, ofrep, ofrep_stream, pushes, visitors
 from serving.http.bodies import Receive
 from serving.http.call import Call, Handler, Reply, Scope, Send
 from serving.http.cors import Cors
@@ -78,6 +78,7 @@ class App:
             "/v1/openapi.json": {"GET": _document},
             "/metrics": {"GET": _metrics},
             **{path: dict(methods) for path, methods in (visitors.ROUTES | pushes.ROUTES).items()},
+            experiments.STATE: {"GET": experiments.state},
             ofrep.FLAGS: {"POST": ofrep.many},
             ofrep.FLAG: {"POST": ofrep.one},
             ofrep_stream.STREAM: {"GET": ofrep_stream.listening(self.streams)},

@@ -29,6 +29,7 @@ from serving.consent import Consent
 from serving.decisions import OPTED_OUT, DecisionLog
 from serving.experiments.assignments import unpack
 from serving.experiments.flags import Flag, Subject
+from serving.experiments.learning import Learning
 from serving.experiments.live import Experiments
 from serving.explain import Asked
 from serving.handover import ParquetSink
@@ -80,10 +81,12 @@ class Engine:
         self.watcher = Watcher(settings)
         self.metrics = Metrics(lambda: self.lineup)
         self.experiments = Experiments(settings.experiments, settings.models.heads, compile_fold())
+        self.learning = Learning(settings, self.experiments)
         self._swap(self.watcher.start(compile_fold()))
         self.store = open_store(settings.store)
         self.metrics.register(self.watcher)
         self.metrics.register(self.watcher.comparison)
+        self.metrics.register(self.learning)
         self.pseudonyms = RotatingPseudonyms(folder)
         self.of_day = self.pseudonyms.of_day
         self.outage = Outage(settings.store, self.metrics, self.pseudonyms.veiled)
@@ -518,6 +521,7 @@ class Engine:
     async def close(self) -> None:
         """Let go of the store and the models."""
         self.watcher.close()
+        self.learning.close()
         self.outage.close()
         with suppress(OSError):
             await self.log_decisions()

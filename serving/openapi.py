@@ -9,8 +9,9 @@ import msgspec
 
 from features.events import CHANNELS, CONSENTS, DEVICES, EVENT_NAMES
 from features.sessions import STATUS_NAMES
-from serving import openapi_flags, openapi_pushes
+from serving import openapi_experiments, openapi_flags, openapi_pushes
 from serving.bulk import ARROW, NDJSON
+from serving.http import experiments
 from serving.http.visitors import Decisions, Erased, Named
 from serving.intake import TEXT_LIMIT, EventIn
 from serving.openapi_parts import (
@@ -60,8 +61,8 @@ _OF_VISITORS: Final[list[Tree]] = [{"sessionToken": []}, {"sessionTokenInQuery":
 _AT_THE_GATE: Final = (401, 403, 429)
 
 _TAGS: Final = {
-    **dict.fromkeys(("metrics", "openapi", "refresh"), "operations"),
     **dict.fromkeys(("configuration", "replace", "change", "rollBack", "versions", "version"), "operations"),
+    **dict.fromkeys(("experiments", "metrics", "openapi", "refresh"), "operations"),
     **dict.fromkeys(("mine", "eraseMine", "decisions", "export", "erase"), "privacy"),
 }
 _PROBLEM_TYPE: Final = "application/problem+json"
@@ -91,6 +92,7 @@ def document(engine: Engine) -> Tree:
         "/v1/visitors/erase": {"post": _named("erase", "Erase it.", "Erased")},
         **openapi_flags.paths(_operation),
         **openapi_pushes.paths(_operation),
+        experiments.STATE: {"get": _experiments()},
         "/v1/openapi.json": {"get": _operation("openapi", "This document.", _json({"type": "object"}))},
         "/metrics": {"get": _operation("metrics", "Prometheus metrics of all workers.", _text(), errors=(500, 503))},
     }
@@ -140,7 +142,12 @@ def _schemas(engine: Engine) -> tuple[Tree, Tree, Tree]:
     (event, answer, *_), schemas = msgspec.json.schema_components(
         [EventIn, Answer, Erased, Decisions, Named], ref_template="#/components/schemas/{name}"
     )
-    schemas |= {"Held": HELD, **openapi_flags.SCHEMAS, **openapi_pushes.SCHEMAS}
+    schemas |= {
+        "Held": HELD,
+        **openapi_experiments.SCHEMAS,
+        **openapi_flags.SCHEMAS,
+        **openapi_pushes.SCHEMAS,
+    }
     wire = schemas["EventIn"]["properties"]
     wire["name"] |= {
         "description": "An event name of GA4 or one mapped in configs/shop.toml.",
@@ -214,6 +221,15 @@ def _events(event: Tree, answer: Tree, limit: int) -> Tree:
         for name in ("session", "mine", "decisions", "eraseMine")
     }
     return operation
+
+
+def _experiments() -> Tree:
+    return _operation(
+        "experiments",
+        "What runs, what closed sessions have taught, which arms were stopped; with a secret key.",
+        _json(ref("ExperimentsState"), {"one": openapi_experiments.STATE_EXAMPLE}),
+        errors=(422, 500, 503),
+    )
 
 
 def _session(answer: Tree) -> Tree:

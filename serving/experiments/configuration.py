@@ -15,9 +15,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from features.allocation import Goal, Plan, Table, allocation_of
+from features.allocation import Goal, Plan, allocation_of
 from features.events import hash64
-from features.experiments import MOST_GOALS, Experiment, parse_experiments
+from features.experiments import MOST_GOALS, SCORES, Experiment, parse_experiments
 from features.settings import SettingsError
 from serving.experiments.attributes import OWN
 from serving.experiments.ruleset import Ruleset, asked_by
@@ -235,6 +235,11 @@ def _trial(name: str, feature: str, number: int, rule: Mapping[str, Any], defini
     shown = [0 if arm in definition.killed else place for place, arm in enumerate(definition.arms)]
     variations = tuple(rule["variations"][place] for place in shown)
     score = getattr(plan.allocation, "score", "")
+    if score and score not in SCORES:
+        raise SettingsError(
+            f"{origin}: $.experiments.{name}.allocation.score: {score!r} is not noted with an exposure, so nothing "
+            f"can be learned by it; use one of {', '.join(SCORES)}"
+        )
     seed = str(rule.get("seed") or name)
     return Trial(name, hash64(name), definition, plan, feature, number, variations, seed, score)
 
@@ -304,8 +309,3 @@ def _check_namespaces(features: Mapping[str, Any], trials: Mapping[str, Trial], 
 def nothing(known: Collection[str]) -> Configuration:
     """No features and no experiments."""
     return Configuration({}, known)
-
-
-def tables(configuration: Configuration, now_ms: int) -> dict[str, Table]:
-    """Probabilities to begin with, by experiment."""
-    return {key: trial.plan.table(trial.plan.nothing(), now_ms) for key, trial in configuration.trials.items()}

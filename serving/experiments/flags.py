@@ -16,12 +16,12 @@ import msgspec
 import numpy as np
 from growthbook.core import gbhash
 
-from features.allocation import Table
 from features.events import CONSENT_LINK
-from features.experiments import FORCED, HOLDBACK, SCORES, VISITOR
+from features.experiments import CLOSED_SHIFT, FORCED, HOLDBACK, MOST_CLOSED, SCORES, VISITOR
 from serving.experiments.assignments import Assignment
 from serving.experiments.attributes import OWN
 from serving.experiments.configuration import Configuration, Trial
+from serving.experiments.learned import Standing
 
 # GrowthBook's sources as OFREP's reasons.
 _REASONS: Final = {"force": "TARGETING_MATCH", "experiment": "SPLIT", "defaultValue": "STATIC"}
@@ -57,9 +57,9 @@ class Subject(NamedTuple):
 class Evaluator:
     """Evaluates by one configuration and one fold."""
 
-    def __init__(self, configuration: Configuration, tables: Mapping[str, Table], names: Sequence[str]) -> None:
+    def __init__(self, configuration: Configuration, standings: Mapping[str, Standing], names: Sequence[str]) -> None:
         self.configuration = configuration
-        self._tables = tables
+        self._standings = standings
         places = {name: place for place, name in enumerate(names)}
         asked = configuration.ruleset.attributes
         self._features = [(name, places[name]) for name in asked if name in places]
@@ -71,10 +71,16 @@ class Evaluator:
         ]
         features = configuration.ruleset.content.get("features", {})
         self._constant = {key: Flag(one["defaultValue"]) for key, one in features.items() if not one["rules"]}
+        # by experiment what each arm is shown: of one that is closed the control's
         self._arms = {
-            key: [Flag(value, arm, "SPLIT") for value, arm in zip(trial.variations, trial.definition.arms, strict=True)]
+            key: [
+                Flag(trial.variations[0 if place in standings[key].closed else place], arm, "SPLIT")
+                for place, arm in enumerate(trial.definition.arms)
+            ]
             for key, trial in configuration.trials.items()
         }
+        closed = {key: sorted(standing.closed) for key, standing in standings.items()}
+        self._version = f"{configuration.version} {closed}"
 
     def attributes(self, subject: Subject, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What conditions may ask for; more: what a caller passes, which cannot say otherwise than we know."""
@@ -93,8 +99,8 @@ class Evaluator:
 
     def state(self, subject: Subject) -> str:
         """A text that is another one when a flag of the session may be."""
-        configuration, assigned = self.configuration, (one.experiment for one in subject.assigned)
-        return configuration.watched.state(configuration.version, self.attributes(subject), assigned)
+        assigned = (one.experiment for one in subject.assigned)
+        return self.configuration.watched.state(self._version, self.attributes(subject), assigned)
 
     def evaluate(
         self,
@@ -126,6 +132,10 @@ class Evaluator:
                 flags[key] = Flag(result.value, variant, _REASONS.get(result.source, "UNKNOWN"))
                 continue
             if trial.number not in assigned:
+                if len(self._standings[trial.key].closed) + 1 >= len(trial.definition.arms):
+                    # nothing is left to choose from: everybody gets what the control gets
+                    flags[key] = Flag(trial.variations[0], reason="TARGETING_MATCH")
+                    continue
                 new.append(self._assign(trial, subject, now_ms, (forced or {}).get(trial.key)))
                 assigned[trial.number] = new[-1]
             flags[key] = self._shown(trial, assigned[trial.number])
@@ -144,7 +154,7 @@ class Evaluator:
         return arms[assigned.arm] if assigned.arm < len(arms) else arms[0]
 
     def _assign(self, trial: Trial, subject: Subject, now_ms: int, forced: str | None) -> Assignment:
-        definition = trial.definition
+        definition, standing = trial.definition, self._standings[trial.key]
         lasting = definition.unit == "visitor" and bool(subject.consent & CONSENT_LINK)
         unit = OWN[definition.unit](subject)
         flags = VISITOR if lasting else 0
@@ -153,8 +163,9 @@ class Evaluator:
         else:
             held = _number(f"{trial.seed} holdback", unit) < definition.holdback
             flags |= HOLDBACK if held else 0
-            score = subject.scores.get(trial.score)
-            arm, propensity = self._tables[trial.key].choose(_number(trial.seed, unit), score, held=held)
+            flags |= min(len(standing.closed), MOST_CLOSED) << CLOSED_SHIFT
+            number, score = _number(trial.seed, unit), subject.scores.get(trial.score)
+            arm, propensity = standing.choose(number, score, now_ms, held=held)
         before = [_before(subject, place) for place in self._goals[trial.key]]
         bounce, conversion, leaving = (subject.scores.get(head, math.nan) for head in SCORES)
         return Assignment(

@@ -19,8 +19,9 @@ from features.settings import SettingsError
 from features.units import units_of
 from serving.app import App
 from serving.experiments.assignments import unpack
-from serving.experiments.configuration import parse, tables
+from serving.experiments.configuration import parse
 from serving.experiments.flags import Evaluator, Subject
+from serving.experiments.learned import Published, standings
 from serving.requests import Request
 from serving.sessions import key_of
 from tests.serving.in_process import client, engine_of, start
@@ -118,6 +119,30 @@ def test_several_events_in_a_request(tmp_path: Path) -> None:
             assert flags[2] == flags[4] and flags[3] == flags[5] and flags[2]["reason"] == "SPLIT"
             without = await http.post("/v1/events", json=events)
             assert all("flags" not in one for one in without.json()["results"])
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("store", ["memory:", "embedded"])
+def test_several_visitors_in_a_request_keep_their_arms(tmp_path: Path, store: str) -> None:
+    """Whatever the configuration says later: it is what their records say that counts."""
+    overrides = () if store == "memory:" else (f"store.url=embedded:{tmp_path}/live", "store.size_gib=0.05")
+    app = service(tmp_path, None, *overrides)
+    events = [{"visitor": f"v{number}", "name": "add_to_cart"} for number in range(40)]
+
+    async def run() -> None:
+        async with client(app) as http:
+
+            async def arms() -> list[str]:
+                answer = await http.post("/v1/events?flags=help", json=events)
+                return [one["flags"]["help"]["variant"] for one in answer.json()["results"]]
+
+            before = await arms()
+            assert set(before) == {"control", "banner", "chat"}
+            changed = {**HELP, "experiments": {"offer": {**OFFER, "shares": [0.2, 0.2, 0.6]}}}
+            (tmp_path / "experiments.json").write_text(json.dumps(changed))
+            await engine_of(app).experiments.follow()
+            assert await arms() == before
 
     asyncio.run(run())
 
@@ -391,7 +416,7 @@ def test_evaluations_leave_nothing_behind() -> None:
     patterned = {"defaultValue": 0, "rules": [{"condition": {"session": {"$regex": "a-[0-9]+$"}}, "force": 1}]}
     content = {**HELP, "features": {**HELP["features"], "patterned": patterned}}
     configuration = parse(json.dumps(content).encode(), names)
-    evaluator = Evaluator(configuration, tables(configuration, 0), names)
+    evaluator = Evaluator(configuration, standings(configuration.trials, Published()), names)
     row = np.array([1.0, 0.0], np.float32)
 
     def most_bytes(sessions: range) -> int:

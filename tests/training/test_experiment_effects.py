@@ -12,9 +12,10 @@ from scipy.stats import ttest_ind
 
 from features.errors import EventError
 from features.experiments import Goal
+from features.judging.effects import Effect
 from tests.training.units import experiment, made_up, units
 from training.experiments.bayes import beliefs
-from training.experiments.effects import Effect, effects
+from training.experiments.effects import effects
 from training.experiments.table import units_of
 
 

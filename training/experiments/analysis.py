@@ -16,10 +16,12 @@ import pandas as pd
 from statsmodels.stats.meta_analysis import combine_effects
 from statsmodels.stats.multitest import multipletests
 
-from features.experiments import LEAST_UNITS, Experiment, Goal, Guardrail
+from features.experiments import LEAST_UNITS, Experiment, Goal
+from features.judging.effects import Effect
+from features.judging.rails import Rail, guard
+from features.judging.sequential import always_valid_p, critical_value, fixed_p
 from training.experiments.bayes import Belief, beliefs
-from training.experiments.effects import Effect, effects
-from training.experiments.sequential import always_valid_p, critical_value, fixed_p, one_sided_critical_value
+from training.experiments.effects import effects
 from training.experiments.srm import Ratio, sample_ratios
 from training.experiments.table import Units
 
@@ -56,22 +58,6 @@ class Judged:
     verdict: Verdict
     belief: Belief | None
     holdback: Judged | None = None
-
-
-@dataclass(frozen=True)
-class Rail:
-    """A guardrail and an arm: lift in the wanted direction, and bounds each of which holds at all looks.
-
-    state: ok, surely no worse than `worst`; broken, surely worse than that; watch, not known yet.
-    """
-
-    goal: str
-    arm: str
-    worst: float
-    lift: float | None
-    low: float | None
-    high: float | None
-    state: Literal["ok", "watch", "broken"]
 
 
 @dataclass(frozen=True)
@@ -254,18 +240,6 @@ def _rails(definition: Experiment, judged: dict[str, dict[str, Judged | None]]) 
             yield guard(rail, one.effect if one else None, arm, definition)
 
 
-def guard(rail: Guardrail, effect: Effect | None, arm: str, definition: Experiment) -> Rail:
-    """One guardrail of one arm."""
-    if effect is None:
-        return Rail(rail.goal, arm, rail.worst, None, None, None, "watch")
-    critical = one_sided_critical_value(effect.effective_units, definition.planned_units, definition.alpha)
-    low, high = effect.lift_interval(float(critical))
-    sign = effect.goal.sign
-    low, high = (low, high) if sign > 0 else (-high, -low)
-    state: Literal["ok", "watch", "broken"] = "ok" if low > rail.worst else "broken" if high < rail.worst else "watch"
-    return Rail(rail.goal, arm, rail.worst, sign * effect.lift, low, high, state)
-
-
 def _looks(units: Units, goal: Goal) -> dict[str, tuple[Look, ...]]:
     arms = units.definition.arms[1:]
     found: dict[str, list[Look]] = {arm: [] for arm in arms}
@@ -417,7 +391,8 @@ def judged_json(one: Judged | None) -> dict[str, Any] | None:
 def _ratio_json(one: Ratio) -> dict[str, Any]:
     """Without what a small arm's units could be worked out from: the total, and p-values."""
     return {
-        "phase": one.phase, "holdback": one.holdback, "units": [_told(count) for count in one.units],
+        "phase": one.phase, "holdback": one.holdback, "closed": one.closed,
+        "units": [_told(count) for count in one.units],
         "expected": None if one.small else list(one.expected), "p": None if one.small else one.p,
         "always_valid_p": None if one.small else one.always_valid_p, "alarm": one.alarm,
     }  # fmt: skip
