@@ -64,7 +64,7 @@ RULE_BEFORE["features"]["banner"]["rules"].insert(0, {"condition": {"purchases":
         (of_experiment(shares=[0.4, 0.6]), "shares"),
         (of_experiment(unit="visitor"), "unit"),
         (of_experiment(goals=[{"name": "more", "kind": "numeric", "column": "events", "primary": True}]), "goals"),
-        (of_experiment(allocation={"name": "thompson"}, holdback=0.1), "holdback, allocation"),
+        (of_experiment(allocation={"name": "thompson"}, holdback=0.1), "allocation"),
         (of_rule(condition={"cart_adds": {"$gte": 2}}), "targeting"),
         (of_rule(namespace=["checkout", 0, 0.5]), "targeting"),
         (of_rule(variations=[False, "large"]), "variations"),
