@@ -351,7 +351,7 @@ class Engine:
             started, events, idle_seconds, said.scores, versions, said.decided, said.reasons, asked, subject, sessions
         )
 
-    async def flags_of(
+    async def evaluated(
         self,
         view: View,
         keys: Sequence[str],
@@ -367,6 +367,13 @@ class Engine:
             await self.outage.ask(partial(self.store.apply, [assigning]))
             view = view._replace(subject=subject._replace(assigned=[*subject.assigned, *new]))
         return flags, view
+
+    async def flags_of(
+        self, view: View, keys: Sequence[str], now_ms: int, forced: Mapping[str, str] | None = None
+    ) -> dict[str, Flag]:
+        """The flags alone."""
+        flags, _ = await self.evaluated(view, keys, now_ms, forced=forced)
+        return flags
 
     async def look_at(self, raw: str, at_ms: int | None = None) -> View | None:
         """The running session of a visitor (a tracker's id), whatever the consent; None if there is none.
@@ -438,7 +445,7 @@ class Engine:
                     answer.scores, answer.models = view.scores, view.models
                     answer.decided, answer.reasons, asked = view.decided, view.reasons, view.asked
                 if request.flags is not None:
-                    answer.flags, _ = await self.flags_of(view, request.flags, received)
+                    answer.flags = await self.flags_of(view, request.flags, received)
                 break
             if request.scored:
                 answer.session = self._tokens.sign(whose, started_at)

@@ -104,7 +104,7 @@ async def flags_for(
             view = await engine.look_at(target)
     if view is None:
         return engine.experiments.without_session(context, keys), None
-    return await engine.flags_of(view, keys, time.time_ns() // 1_000_000, context, forced)
+    return await engine.evaluated(view, keys, time.time_ns() // 1_000_000, context, forced)
 
 
 def is_secret(call: Call) -> bool:
