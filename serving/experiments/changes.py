@@ -75,7 +75,7 @@ def _judged(configuration: Configuration, key: str) -> dict[str, Any]:
         **{name: definition[name] for name in _OF_DEFINITION},
         "goals": goals,
         "variations": [rule["variations"] for _, rule, _ in rules],
-        "targeting": [(feature, _targeting(rule), before) for feature, rule, before in rules],
+        "targeting (and the rules before)": [(feature, _targeting(rule), before) for feature, rule, before in rules],
     }
 
 
