@@ -12,6 +12,7 @@ import httpx
 
 from serving.app import App
 from serving.experiments.configuration import parse
+from serving.experiments.learned import Learned, LearnedFile, Published, Stopped
 from serving.keys import KeyFile
 from tests.serving.in_process import client, engine_of, listen, start
 
@@ -143,6 +144,30 @@ def test_time_and_another_configuration_are_told(tmp_path: Path) -> None:
                 await stream.until(lambda: len(told(stream.text)) == 1)  # silent for a thousand seconds
                 assert not (await http.patch("/v1/experiments", json={"attributes": ["country", "age"]})).is_error
                 await stream.until(lambda: len(told(stream.text)) == 2)
+
+    asyncio.run(run())
+
+
+def test_an_arm_that_a_guardrail_stops_is_told(tmp_path: Path) -> None:
+    app = service(tmp_path, "stream.poll_seconds=0.02", f"experiments.learned={tmp_path}")
+
+    async def run() -> None:
+        async with client(app) as http:
+            for _ in range(2):
+                token = await event(http, "add_to_cart")
+            context = {"targetingKey": token, "lotse.arms": {"offer": "chat"}}
+            first = await http.post(f"{FLAGS}/help", json={"context": context})
+            assert first.json()["value"] == "chat"
+            path, query = await address(http, token)
+            async with listen(app, path, query) as stream:
+                await stream.until(lambda: "retry" in stream.text)
+                arm = Stopped("chat", "purchase", 0, -0.05, -0.3, -0.1)
+                learned = Learned(phase=1, arms=["control", "chat"], stopped=[arm])
+                LearnedFile(tmp_path).write(Published(experiments={"offer": learned}))
+                await engine_of(app).experiments.follow()
+                await stream.until(lambda: len(told(stream.text)) == 1)
+            again = await http.post(f"{FLAGS}/help", json={"context": {"targetingKey": token}})
+            assert (again.json()["value"], again.json()["variant"]) == ("none", "chat")
 
     asyncio.run(run())
 
