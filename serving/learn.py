@@ -18,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from serving.experiments.counted import put_aside
 from serving.experiments.learner import Learner
 from serving.experiments.learning import LOCK, Orders
 
@@ -35,16 +36,23 @@ def learn(orders: Orders) -> None:
         begin = time.monotonic()
         try:
             learner = learner or Learner(orders, lambda: os.utime(sign))
-            learner.look(time.time_ns() // 1_000_000)
-        except Exception:
-            logger.exception("closed sessions cannot be counted; it is tried again")
+            learner.count(_now_ms())
+            learner.publish(_now_ms())
+        except Exception as error:
             # what is in memory may have gone ahead of what was committed
             if learner is not None:
                 learner.close()
             learner = None
+            if put_aside(Path(orders.learned), error):
+                continue
+            logger.exception("closed sessions cannot be counted; it is tried again")
         while (left := orders.learn_seconds - (time.monotonic() - begin)) > 0:
             os.utime(sign)
             time.sleep(min(left, _ALIVE_SECONDS))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def main() -> None:

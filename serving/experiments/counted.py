@@ -64,25 +64,14 @@ class Counted:
     """The database in a folder; one process uses it at a time."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / FILE
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self._open()
-        except sqlite3.DatabaseError as error:
-            logger.warning("%s cannot be used (%s); closed sessions are counted anew", self._path, error)
-            for path in folder.glob(f"{FILE}*"):
-                path.unlink()
-            self._open()
-
-    def _open(self) -> None:
-        self._path.touch(0o600)
-        self._database = sqlite3.connect(self._path)
+        path = folder / FILE
+        path.touch(0o600)
+        self._database = sqlite3.connect(path)
         # what is erased must not be found in the file afterwards
         for pragma in ("secure_delete=ON", "foreign_keys=ON", "journal_mode=TRUNCATE", "synchronous=NORMAL"):
             self._database.execute(f"PRAGMA {pragma}")
         self._database.executescript(_SCHEMA)
-        if self._database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("it is damaged")
 
     def close(self) -> None:
         """Let go of it."""
@@ -153,6 +142,16 @@ class Counted:
         """Of files that are gone."""
         with self._database as database:
             database.executemany("DELETE FROM files WHERE day = ? AND name = ?", [(day, name) for name in names])
+
+
+def put_aside(folder: Path, error: BaseException) -> bool:
+    """Delete a database that an error says is damaged; returns whether it did. A full disk damages nothing."""
+    if type(error) is not sqlite3.DatabaseError:  # what may pass is a subclass of it
+        return False
+    logger.warning("%s is damaged (%s); closed sessions are counted anew", folder / FILE, error)
+    for path in folder.glob(f"{FILE}*"):
+        path.unlink(missing_ok=True)
+    return True
 
 
 def _goals(rows: Rows) -> int:

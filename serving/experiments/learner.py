@@ -15,7 +15,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -44,8 +44,8 @@ _BATCH_FILES: Final = 100
 _BATCH_ROWS: Final = 200_000
 # A folder that changed so recently may change again without a later time.
 _RACY_NS: Final = 2_000_000_000
-# A table is told so long before it holds that every worker has it.
-_AHEAD_MS: Final = 3_000
+# A table is told so long before it holds that every worker has it, on a busy machine, too.
+_AHEAD_MS: Final = 10_000
 
 
 class Learner:
@@ -62,7 +62,8 @@ class Learner:
         self._text: bytes | None = None
         self._tallies: dict[str, tuple[str, Tally]] = {}
         self._folders: dict[str, int] = {}
-        self._told: set[str] = set()
+        # by experiment what its next table was made of
+        self._made: dict[str, tuple[tuple[int, int, frozenset[str]], Tally]] = {}
         try:
             self._published = self._file.read()
         except (OSError, ValueError) as error:
@@ -75,8 +76,16 @@ class Learner:
 
     def look(self, now_ms: int) -> Published:
         """Count what is new, and publish what follows from it."""
+        self.count(now_ms)
+        return self.publish(now_ms)
+
+    def count(self, now_ms: int) -> None:
+        """Count what is new; it may take long where there is much."""
         self._configure(now_ms)
         self._count()
+
+    def publish(self, now_ms: int) -> Published:
+        """Publish what follows from what was counted."""
         found: dict[str, Learned] = dict(self._published.experiments)  # a stop outlasts a while as a draft
         for key, (_, tally) in self._tallies.items():
             tally.settle(now_ms)
@@ -189,8 +198,7 @@ class Learner:
 
     def _parts(self, assigned: pd.DataFrame) -> list[Part]:
         """What a file holds of each phase of an experiment; nothing is counted of those that do not run."""
-        running = {(tally.trial.number, tally.trial.definition.phase): one for one in self._tallies.values()
-                   if (tally := one[1])}  # fmt: skip
+        running = {(one.trial.number, one.trial.definition.phase): (by, one) for by, one in self._tallies.values()}
         parts = []
         for number, phase in assigned[["experiment", "phase"]].drop_duplicates().astype("int64").to_numpy().tolist():
             if (number, phase) in running:
@@ -258,7 +266,12 @@ class Learner:
         current = [one for one in tables if one.from_ms <= now_ms][-1:]
         if from_ms - now_ms < min(_AHEAD_MS, self._period_ms / 3):
             return [*current, *(one for one in tables if one.from_ms > now_ms)]
-        table = table_of(trial, tally.state(from_ms), {*trial.definition.killed, *stopped}, from_ms)
+        closed = frozenset((*trial.definition.killed, *stopped))
+        made_of = from_ms, tally.changes, closed
+        if self._made.get(trial.key) == (made_of, tally) and tables and tables[-1].from_ms == from_ms:
+            return [*current, tables[-1]]
+        self._made[trial.key] = made_of, tally
+        table = table_of(trial, tally.state(from_ms), closed, from_ms)
         if table is None:
             return current
         bins = [list(line) for line in table.bins]
@@ -267,7 +280,7 @@ class Learner:
         return [*current, Timed(from_ms, now_ms, bins)]
 
 
-def table_of(trial: Trial, state: State, closed: set[str], now_ms: int) -> Table | None:
+def table_of(trial: Trial, state: State, closed: Collection[str], now_ms: int) -> Table | None:
     """Probabilities of the arms that are still given, none for the others; None where nothing is left to choose from.
 
     The allocation sees the arms that are left and nothing else, so that what a closed one had goes to the best of them.

@@ -6,6 +6,7 @@ of fewer than 50 units: the file that the workers read does not hold it.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -21,6 +22,8 @@ from serving.companion import Companion, take_lock
 if TYPE_CHECKING:
     from serving.experiments.live import Experiments
     from serving.settings import ServingSettings
+
+logger = logging.getLogger("lotse.learning")
 
 LOCK: Final = "lock"
 # Beside the time between two looks: a learner that gives no sign for so long hangs. After a long pause it may have some
@@ -51,6 +54,7 @@ class Learning:
     def __init__(self, settings: ServingSettings, experiments: Experiments) -> None:
         own = settings.experiments
         self._experiments = experiments
+        self._told: set[str] = set()
         sign = Path(own.learned) / LOCK
         self._companion = Companion(
             "serving.learn", partial(take_lock, sign), lambda: sign.stat().st_mtime,
@@ -62,10 +66,15 @@ class Learning:
 
     async def keep(self) -> None:
         """See to it that a learner runs if experiments do."""
-        if self._experiments.configuration.trials:
-            self._companion.keep()
-        else:
+        if not self._experiments.configuration.trials:
             self._companion.close()
+            return
+        try:
+            self._companion.keep()
+        except OSError as error:
+            if str(error) not in self._told:
+                logger.error("nothing is learned from closed sessions, see experiments.learned: %s", error)
+            self._told.add(str(error))
 
     def close(self) -> None:
         """End the learner, if this worker started it."""

@@ -82,6 +82,7 @@ class Tally:
     Attributes
     ----------
     settled_until: periods that begin before, ms UTC, are over for so long that most of their sessions are, too.
+    changes: another number after each time that something was counted.
     tables: probabilities by the moment from which they held, ms UTC, float64 [bin, arm].
     """
 
@@ -97,7 +98,9 @@ class Tally:
         # by how many arms were closed, and goal
         self._moments: dict[tuple[int, int], Moments] = {}
         self._waiting: dict[int, list[tuple[Rows, int]]] = defaultdict(list)
-        self.settled_until = -(2**62)
+        self.settled_until, self.changes = -(2**62), 0
+        # the sample ratio, and what it was made of: a year of periods takes half a second
+        self._ratio: tuple[tuple[object, ...], float | None] | None = None
         self.tables: dict[int, npt.NDArray[np.float64]] = {}
 
     @property
@@ -107,6 +110,7 @@ class Tally:
 
     def add(self, rows: Rows, sign: int = 1) -> None:
         """Count rows, or with sign -1 count them no longer."""
+        self.changes += 1
         bins, arms = self._shape
         for begin, closed in np.unique(rows[["begin", "closed"]]).tolist():
             here = rows[(rows["begin"] == begin) & (rows["closed"] == closed)]
@@ -179,6 +183,12 @@ class Tally:
         closed: arms that are given no longer. A stratum is left out where probabilities are not those of the table that
         held, because they changed within the period, or another machine has assigned.
         """
+        known = self.changes, self.settled_until // self._period_ms, frozenset(closed), len(self.tables)
+        if self._ratio is None or self._ratio[0] != known:
+            self._ratio = known, self._ratio_p(closed)
+        return self._ratio[1]
+
+    def _ratio_p(self, closed: Collection[str]) -> float | None:
         moments = sorted(self.tables)
         counts, shares = [np.zeros((0, self._shape[1]), np.int64)], [np.zeros((0, self._shape[1]))]
         for (begin, number), cells in self._cells.items():

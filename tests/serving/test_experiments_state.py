@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import re
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from jsonschema import Draft202012Validator
 
 from features.settings import SettingsError
 from serving.app import App
+from serving.experiments.counted import put_aside
 from serving.experiments.learned import Published
 from serving.keys import KeyFile
 from serving.openapi import document
@@ -113,6 +115,10 @@ def test_a_learner_that_finds_a_broken_database_counts_anew(tmp_path: Path) -> N
     shop.sessions(NOW, 300, {"banner": 0.3})
     before = shop.learned(NOW + 3 * HOUR)
     (tmp_path / "learned" / "counted.sqlite").write_bytes(b"SQLite format 3\0" + b"\xff" * 5_000)
+    with pytest.raises(sqlite3.DatabaseError) as broken:
+        shop.new_learner()
+    assert put_aside(tmp_path / "learned", broken.value)
+    assert not put_aside(tmp_path / "learned", sqlite3.OperationalError("database or disk is full"))
     shop.learner = shop.new_learner()
     assert shop.learned(NOW + 3 * HOUR).units == before.units
 
