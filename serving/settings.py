@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from features.events import CONSENTS
 from features.settings import Settings, load_settings
 from features.shop import ShopSettings, load_shop
+from serving.outbound.configuration import OutboundSettings
 
 # BentoML starts workers as processes of their own: they find the configuration here.
 ENVIRONMENT: Final = "LOTSE_SERVING"
@@ -272,6 +273,7 @@ class ServingSettings(Settings):
     privacy: PrivacySettings = PrivacySettings()
     decisions: DecisionSettings = DecisionSettings()
     experiments: ExperimentSettings = ExperimentSettings()
+    outbound: OutboundSettings = OutboundSettings()
 
     @field_validator("prior")
     @classmethod
@@ -280,6 +282,14 @@ class ServingSettings(Settings):
             if not 0 < value < 1:
                 raise ValueError(f"prior.{head} is {value}; expected a probability between 0 and 1")
         return prior
+
+    @model_validator(mode="after")
+    def _heads_of_segments(self) -> Self:
+        for name, segment in self.outbound.segments.items():
+            if segment.head not in self.models.heads:
+                known = ", ".join(self.models.heads)
+                raise ValueError(f"outbound.segments.{name}.head is {segment.head!r}; models.heads are: {known}")
+        return self
 
 
 def load_serving(config: Path | str = "configs/serving.toml", overrides: Sequence[str] = ()) -> ServingSettings:

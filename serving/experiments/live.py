@@ -75,7 +75,7 @@ class Experiments:
             answer.flags, new = self.evaluator(group.sessions.fold).evaluate(subject, keys, received_ms)
             if new:
                 visit.assigned = merged(visit.assigned, new)
-                assignings.append(Assigning([group.sessions], visit.key, started, new))
+                assignings.append(Assigning([group.sessions], visit.key, started, new, event.consent))
         return assignings
 
     def without_session(self, context: Mapping[str, Any], asked: Sequence[str]) -> dict[str, Flag]:
@@ -94,7 +94,8 @@ class Experiments:
         subject, sessions = view.subject, view.sessions
         evaluator = self.evaluator(sessions.fold)
         flags, new = evaluator.evaluate(subject, self.keys(keys), now_ms, more, forced)
-        assigning = Assigning([sessions], key_of(subject.visitor), subject.started_at, new) if new else None
+        visitor, started, consent = subject.visitor, subject.started_at, subject.consent
+        assigning = Assigning([sessions], key_of(visitor), started, new, consent) if new else None
         return flags, assigning
 
     async def follow(self) -> None:
