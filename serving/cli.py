@@ -105,15 +105,15 @@ def _check_outbound(settings: ServingSettings) -> None:
     Raises
     ------
     SettingsError
-        As of `serving.outbound.targets`, or a segment asks for a feature that there is not.
+        As of `serving.outbound.targets`, or a segment asks for a head or a feature that there is not.
     """
-    if settings.outbound.targets:
+    if settings.outbound.targets or settings.outbound.segments:
         from features.definitions import CATALOGUE  # noqa: PLC0415
         from serving.outbound import targets  # noqa: PLC0415
         from serving.outbound.crossings import Segments  # noqa: PLC0415
 
         targets(settings.outbound)
-        Segments(settings.outbound.segments, list(CATALOGUE.features), 1)
+        Segments(settings.outbound.segments, list(CATALOGUE.features), settings.models.heads, 1)
 
 
 def _check_store(settings: ServingSettings) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from features.settings import SettingsError
 from serving.outbound import targets
 from serving.outbound.configuration import place_of
 
@@ -24,20 +23,9 @@ def recipients(settings: ServingSettings) -> list[str]:
     if identify and "segment" in settings.collect.trackers:
         endpoint = place_of(identify.get("endpoint", "https://api.segment.io"))
         found.append(f"{endpoint}: scores and Segment's own id of the visitor; with consent to personalise")
-    for name, table in settings.outbound.targets.items():
-        found.append(f"{_outbound(settings, name)}; {table.get('kind')} {name!r}, with consent to personalise, not of "
-                     "visitors who object (GPC, DNT, to automated decisions)")  # fmt: skip
+    for name, target in targets(settings.outbound, opened=False).items():
+        found.append(
+            f"{target.where} ({name}): {target.told}; with consent to personalise, not of visitors who object (GPC, "
+            "DNT, to automated decisions)"
+        )
     return found or [NOBODY]
-
-
-def _outbound(settings: ServingSettings, name: str) -> str:
-    """Where a target is, and what it is told.
-
-    The secrets of the service need not be at hand where the record is written.
-    """
-    one = settings.outbound.model_copy(update={"targets": {name: settings.outbound.targets[name]}})
-    try:
-        (target,) = targets(one).values()
-    except SettingsError as error:
-        return f"unknown, because it cannot be read here ({error})"
-    return f"{target.where}: {target.told}"

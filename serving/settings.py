@@ -283,14 +283,6 @@ class ServingSettings(Settings):
                 raise ValueError(f"prior.{head} is {value}; expected a probability between 0 and 1")
         return prior
 
-    @model_validator(mode="after")
-    def _heads_of_segments(self) -> Self:
-        for name, segment in self.outbound.segments.items():
-            if segment.head not in self.models.heads:
-                known = ", ".join(self.models.heads)
-                raise ValueError(f"outbound.segments.{name}.head is {segment.head!r}; models.heads are: {known}")
-        return self
-
 
 def load_serving(config: Path | str = "configs/serving.toml", overrides: Sequence[str] = ()) -> ServingSettings:
     """Read the serving configuration with `a.b=c` overrides."""

@@ -69,6 +69,15 @@ class Target(Protocol):
     where: str
     told: str
 
+    def open(self) -> None:
+        """Read what is secret, before the first request is made.
+
+        Raises
+        ------
+        SettingsError
+            It does not lie where it should.
+        """
+
     def wants(self, message: Message) -> bool:
         """Whether a message, of its own tracker if it has one, is to be told."""
 
@@ -76,8 +85,8 @@ class Target(Protocol):
         """The request that tells some messages."""
 
 
-def targets(settings: OutboundSettings) -> dict[str, Target]:
-    """The configured targets, by name.
+def targets(settings: OutboundSettings, *, opened: bool = True) -> dict[str, Target]:
+    """The configured targets, by name; opened: whether anything is to be sent, for which secrets must be at hand.
 
     Raises
     ------
@@ -98,6 +107,8 @@ def targets(settings: OutboundSettings) -> dict[str, Target]:
                 raise SettingsError(
                     f"outbound.targets.{name}.segments: unknown segment {segment!r}; configured: {configured}"
                 )
+        if opened:
+            target.open()
         made[name] = target
     return made
 
@@ -108,7 +119,7 @@ def open_outbound(engine: Engine) -> Outbound | None:
     Raises
     ------
     SettingsError
-        As of `targets`, or a segment asks for a feature that there is not.
+        As of `targets`, or a segment asks for a head or a feature that there is not.
     """
     if not engine.settings.outbound.targets:
         return None

@@ -33,19 +33,25 @@ class Crossing(NamedTuple):
 
 
 class Segments:
-    """The segments of one worker; sessions: most that are remembered.
+    """The segments of one worker; features, heads: names of those that there are; sessions: most that are remembered.
 
     Raises
     ------
     SettingsError
-        One asks for a feature that is not in `names`.
+        One asks for a head or a feature that there is not.
     """
 
-    def __init__(self, settings: Mapping[str, SegmentSettings], names: Sequence[str], sessions: int) -> None:
+    def __init__(
+        self, settings: Mapping[str, SegmentSettings], features: Sequence[str], heads: Sequence[str], sessions: int
+    ) -> None:
         self._rules = []
         for place, (name, segment) in enumerate(settings.items()):
+            if segment.head not in heads:
+                raise SettingsError(
+                    f"outbound.segments.{name}.head: unknown head {segment.head!r}; models.heads: {', '.join(heads)}"
+                )
             for feature in segment.least:
-                if feature not in names:
+                if feature not in features:
                     raise SettingsError(
                         f"outbound.segments.{name}.least: unknown feature {feature!r}; `lotse features list` shows all"
                     )

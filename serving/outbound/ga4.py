@@ -44,9 +44,12 @@ class Ga4Target:
 
     def __init__(self, section: str, options: Mapping[str, Any]) -> None:
         self._options = options_of(section, options, Ga4TargetOptions)
-        endpoint = address(f"{section}.endpoint", self._options.endpoint)
-        self.where = place_of(endpoint)
-        key = secret(f"{section}.api_secret", self._options.api_secret)
+        self._url = address(f"{section}.endpoint", self._options.endpoint)
+        self.where, self._secret_at = place_of(self._url), f"{section}.api_secret"
+
+    def open(self) -> None:
+        """Read the API secret."""
+        key, endpoint = secret(self._secret_at, self._options.api_secret), self._options.endpoint
         query = urlencode({"measurement_id": self._options.measurement_id, "api_secret": key})
         self._url = f"{endpoint}{'&' if '?' in endpoint else '?'}{query}"
 

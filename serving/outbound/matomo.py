@@ -12,9 +12,9 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 import msgspec
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from features.settings import options_of
+from features.settings import SettingsError, options_of
 from serving.outbound import ASSIGNED, ENTERED, Message, Parcel
 from serving.outbound.configuration import TargetOptions, address, place_of
 
@@ -32,15 +32,6 @@ class MatomoTargetOptions(TargetOptions):
     experiments: dict[str, int] = Field(default_factory=dict)
     scores: dict[str, int] = Field(default_factory=dict)
 
-    @model_validator(mode="after")
-    def _apart(self) -> MatomoTargetOptions:
-        numbers = [*self.dimensions.values(), *self.experiments.values(), *self.scores.values()]
-        if not numbers:
-            raise ValueError("no dimension; give numbers in dimensions, experiments or scores")
-        if min(numbers) < 1 or len(set(numbers)) < len(numbers):
-            raise ValueError("each dimension has a number of its own, 1 or more, as Matomo's administration shows it")
-        return self
-
 
 class MatomoTarget:
     """One site of a Matomo."""
@@ -50,9 +41,18 @@ class MatomoTarget:
     told = "Matomo's own id of the visitor, segment, scores; arm"
 
     def __init__(self, section: str, options: Mapping[str, Any]) -> None:
-        self._options = options_of(section, options, MatomoTargetOptions)
+        found = self._options = options_of(section, options, MatomoTargetOptions)
+        numbers = [*found.dimensions.values(), *found.experiments.values(), *found.scores.values()]
+        if not numbers or min(numbers) < 1 or len(set(numbers)) < len(numbers):
+            raise SettingsError(
+                f"{section}: found the dimensions {numbers}; give dimensions, experiments or scores, each with a number "
+                "of its own, 1 or more, as Matomo's administration shows it"
+            )
         self._url = address(f"{section}.url", self._options.url)
         self.where = place_of(self._url)
+
+    def open(self) -> None:
+        """There is no secret: it sends what anybody may send."""
 
     def wants(self, message: Message) -> bool:
         """Whether its type and segment are configured, there is a dimension for it, and an id of Matomo's."""

@@ -38,7 +38,7 @@ class Outbound:
         settings = self._settings = engine.settings.outbound
         self._sign = engine.sign
         self._experiments: Callable[[], Configuration] = lambda: engine.experiments.configuration
-        self._segments = Segments(settings.segments, engine.fold.names, settings.sessions)
+        self._segments = Segments(settings.segments, engine.fold.names, engine.settings.models.heads, settings.sessions)
         self.letters = DeadLetters(settings)
         allowed = Permission(engine.store, engine.outage.ask).of
         self._outlets = [

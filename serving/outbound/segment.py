@@ -40,10 +40,12 @@ class SegmentTarget:
         self._options = options_of(section, options, SegmentTargetOptions)
         self._url = address(f"{section}.endpoint", self._options.endpoint)
         self.where = place_of(self._url)
-        key = secret(f"{section}.write_key", self._options.write_key)
-        self._headers = {
-            "content-type": "application/json", "authorization": f"Basic {b64encode(f'{key}:'.encode()).decode()}"
-        }  # fmt: skip
+        self._secret_at, self._headers = f"{section}.write_key", {"content-type": "application/json"}
+
+    def open(self) -> None:
+        """Read the write key."""
+        key = secret(self._secret_at, self._options.write_key)
+        self._headers["authorization"] = f"Basic {b64encode(f'{key}:'.encode()).decode()}"
 
     def wants(self, message: Message) -> bool:
         """Whether its type and segment are configured, and there is an id."""

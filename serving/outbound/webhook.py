@@ -41,8 +41,11 @@ class Webhook:
         self._options = options_of(section, options, WebhookOptions)
         self._url = address(f"{section}.url", self._options.url)
         self.where = place_of(self._url)
-        place = f"{section}.secret"
-        self._keys = [_key(place, one) for one in secret(place, self._options.secret).split()]
+        self._secret_at, self._keys = f"{section}.secret", list[bytes]()
+
+    def open(self) -> None:
+        """Read the secrets."""
+        self._keys = [_key(self._secret_at, one) for one in secret(self._secret_at, self._options.secret).split()]
 
     def wants(self, message: Message) -> bool:
         """Whether its type and segment are configured."""
