@@ -127,8 +127,8 @@ class Sending(ABC, Generic[AnyItem]):
 
 
 def backoff(first_seconds: float, longest_seconds: float) -> Callable[[RetryCallState], float]:
-    """Pauses between tries: growing, with some chance, so that workers do not come back all at once, and as long as the
-    receiver asks for.
+    """Pauses between tries, from twice the first on: growing, with some chance, so that workers do not come back all at
+    once, and as long as the receiver asks for.
     """
     growing = wait_exponential(2 * first_seconds, longest_seconds) + wait_random(0, first_seconds)
 

@@ -45,8 +45,8 @@ class MatomoTarget:
         numbers = [*found.dimensions.values(), *found.experiments.values(), *found.scores.values()]
         if not numbers or min(numbers) < 1 or len(set(numbers)) < len(numbers):
             raise SettingsError(
-                f"{section}: found the dimensions {numbers}; give dimensions, experiments or scores, each with a number "
-                "of its own, 1 or more, as Matomo's administration shows it"
+                f"{section}: found the dimensions {numbers}; give dimensions, experiments or scores, each with a "
+                "number of its own, 1 or more, as Matomo's administration shows it"
             )
         self._url = address(f"{section}.url", self._options.url)
         self.where = place_of(self._url)

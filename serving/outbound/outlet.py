@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("lotse.outbound")
 
 _LATER: Final = frozenset({408, 425, 429})
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 60
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 60
 _wait: Final = backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
 # Why something is not told although it could be.
 _WITHDRAWN: Final = "withdrawn"
