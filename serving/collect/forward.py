@@ -136,10 +136,14 @@ class Forwarder(Sending[Passed]):
         try:
             status = await self._try(session, passed)
         except DeclinedError as declined:
+            # where it was raised, the request is; and who tries has the error: that cycle would outlive it
+            declined.__traceback__ = None
             status = declined.status
         except (ClientConnectionError, OSError) as error:
+            error.__traceback__ = None
             return "timeout" if is_late(error) else "unreachable"
         except Exception as error:
+            error.__traceback__ = None
             # its words may hold what was to be sent
             logger.error("a request to the original collector of %s failed: %s", self._tracker, type(error).__name__)
             return "failed"

@@ -131,16 +131,10 @@ class Outlet(Sending["Message"]):
         )  # fmt: skip
         try:
             await trying(self._ask, session, items)
-        except DeclinedError as declined:
-            self._note(declined)
-            return "unreachable" if _again(declined) else "refused"
-        except (ClientConnectionError, TimeoutError, OSError, StoreError) as error:
-            self._note(error)
-            return "unreachable"
         except Exception as error:
-            # its words may hold what was to be sent
-            logger.error("a request to %s failed: %s", self.name, type(error).__name__)
-            return "failed"
+            # where it was raised, the messages are; and who tries has the error: that cycle would outlive them
+            error.__traceback__ = None
+            return self._why(error)
         if not self._reached:
             self._reached = True
             logger.info("%s takes messages again", self.name)
@@ -161,6 +155,15 @@ class Outlet(Sending["Message"]):
             self.finish(item, _WITHDRAWN)
         if items:
             await post(session, self.target.parcel(items, time.time_ns() // 1_000_000))
+
+    def _why(self, error: Exception) -> str:
+        """Why messages are lost whose last try has failed."""
+        if isinstance(error, DeclinedError | OSError | StoreError):  # TimeoutError and lost connections among them
+            self._note(error)
+            return "refused" if isinstance(error, DeclinedError) and not _again(error) else "unreachable"
+        # its words may hold what was to be sent
+        logger.error("a request to %s failed: %s", self.name, type(error).__name__)
+        return "failed"
 
     def _note(self, error: BaseException | None) -> None:
         """Say that the receiver does not take messages, where it is news."""
