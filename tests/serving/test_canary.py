@@ -299,13 +299,13 @@ def told_others(http: httpx.Client) -> None:
     agent = {"user-agent": AGENT}
     granted = {"consent": {"categoryPreferences": {"Analytics": True, "Functional": True}}, "userAgent": AGENT}
     call = {"anonymousId": EMAIL, "event": "Product Viewed", "context": granted}
+    view = {"idsite": "1", "rec": "1", "url": "/", "consent": "1", "_id": CARD}
+    hit = {"v": "2", "tid": "G-1", "cid": EMAIL, "sid": CARD, "en": "page_view", "gcs": "G111", "gcd": "13r3r3r3r5l1"}
     answers = [
         http.post("/v1/t", json=call),
-        http.get("/matomo.php", params={"idsite": "1", "rec": "1", "url": "/", "consent": "1", "_id": CARD}, headers=agent),
-        http.post("/g/collect", headers=agent, params={
-            "v": "2", "tid": "G-1", "cid": EMAIL, "sid": CARD, "en": "page_view", "gcs": "G111", "gcd": "13r3r3r3r5l1",
-        }),
-    ]  # fmt: skip
+        http.get("/matomo.php", params=view, headers=agent),
+        http.post("/g/collect", params=hit, headers=agent),
+    ]
     assert [answer.status_code for answer in answers] == [200, 200, 204]
 
 
@@ -358,10 +358,8 @@ def test_canaries_are_found_nowhere(
                 ended = {"visitor": visitor, "name": "page_view", "session": name, "item": visitor, "page": visitor}
                 assert http.post("/v1/events", json=ended).status_code == 200
         told_others(http)
-        wait_until(lambda: all(
-            f'lotse_outbound_dropped_messages_total{{reason="unreachable",target="{name}"}}' in http.get("/metrics").text
-            for name in NOBODY
-        ))  # fmt: skip
+        lost = 'lotse_outbound_dropped_messages_total{reason="unreachable",target="%s"}'
+        wait_until(lambda: all(lost % name in http.get("/metrics").text for name in NOBODY))
         metrics = http.get("/metrics").text
     assert told == []
     assert found_in(metrics.encode()) == []
