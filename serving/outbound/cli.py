@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
@@ -18,10 +18,15 @@ from features.settings import SettingsError
 from serving.keys_cli import CONFIG, Config, Overrides
 
 if TYPE_CHECKING:
+    from aiohttp import ClientSession
+
+    from serving.outbound import Message, Target
     from serving.outbound.dead_letters import DeadLetters
     from serving.settings import ServingSettings
 
 outbound = typer.Typer(help="Messages to others that could not be delivered.", no_args_is_help=True)
+
+_AT_ONCE: Final = 500
 
 Named = Annotated[str, typer.Option("--target", help="Only those of this target.")]
 
@@ -43,27 +48,25 @@ def status(config: Config = CONFIG, set_: Overrides = None) -> None:
 def replay(target: Named = "", config: Config = CONFIG, set_: Overrides = None) -> None:
     """Send them again, once each, under the ids that they had; a running service need not be stopped.
 
-    What the visitor does not allow any more, and what was erased, is deleted instead. Exit code 1: some are left.
+    What the visitor does not allow any more, what was erased, and what the target is not to be told any more is dropped.
+    Exit code 1: some are left.
     """
     settings, letters = _opened(config, set_)
     if target and target not in settings.outbound.targets:
         known = ", ".join(settings.outbound.targets) or "none"
         raise SettingsError(f"--target: no target {target!r}; configured: {known}")
     counts = asyncio.run(_replayed(settings, letters, target))
-    Console(highlight=False).print(", ".join(f"{counts[what]} {what}" for what in ("sent", "withdrawn", "left")))
+    Console(highlight=False).print(", ".join(f"{counts[what]} {what}" for what in ("sent", "dropped", "left")))
     if counts["left"]:
         raise typer.Exit(1)
 
 
 async def _replayed(settings: ServingSettings, letters: DeadLetters, only: str) -> Counter[str]:
-    """What became of each: sent, withdrawn or left."""
-    from aiohttp import ClientError  # noqa: PLC0415
-
+    """What became of each: sent, dropped or left."""
     from serving.closed import ClosedFiles  # noqa: PLC0415
     from serving.outbound import targets  # noqa: PLC0415
-    from serving.outbound.outlet import client, post  # noqa: PLC0415
+    from serving.outbound.outlet import client  # noqa: PLC0415
     from serving.outbound.permission import Permission, plain  # noqa: PLC0415
-    from serving.sending import DeclinedError  # noqa: PLC0415
     from serving.stores import open_store  # noqa: PLC0415
 
     counts: Counter[str] = Counter()
@@ -73,24 +76,40 @@ async def _replayed(settings: ServingSettings, letters: DeadLetters, only: str) 
         permission, closed = Permission(store, plain), ClosedFiles(settings.store)
         async with client(settings.outbound) as session:
             for name, target in made.items():
-                found = letters.of(name)
-                allowed = await permission.of_earlier({(one.visitor, one.started_at) for one in found}, closed)
-                for letter in found:
-                    if (letter.visitor, letter.started_at) not in allowed:
-                        counts["withdrawn"] += 1
-                    elif target.wants(letter.message()):
-                        try:
-                            await post(session, target.parcel([letter.message()], time.time_ns() // 1_000_000))
-                        except (ClientError, DeclinedError, OSError):
-                            counts["left"] += 1
-                            continue
-                        counts["sent"] += 1
-                    letters.drop(name, {letter.id})
+                tried: set[str] = set()
+                # read again each time: what is erased meanwhile is not there any more
+                while some := [letter for letter in letters.of(name) if letter.id not in tried][:_AT_ONCE]:
+                    tried.update(letter.id for letter in some)
+                    allowed = await permission.of_earlier({(one.visitor, one.started_at) for one in some}, closed)
+                    outcomes = {
+                        letter.id: await _sent(session, target, letter.message())
+                        if (letter.visitor, letter.started_at) in allowed
+                        else "dropped"
+                        for letter in some
+                    }
+                    counts.update(outcomes.values())
+                    letters.drop(name, {each for each, outcome in outcomes.items() if outcome != "left"})
     finally:
         closing = store.close()
         if isinstance(closing, Awaitable):
             await closing
     return counts
+
+
+async def _sent(session: ClientSession, target: Target, message: Message) -> str:
+    """What became of one; a target that is not told of such any more, by its configuration, is not."""
+    from aiohttp import ClientError  # noqa: PLC0415
+
+    from serving.outbound.outlet import post  # noqa: PLC0415
+    from serving.sending import DeclinedError  # noqa: PLC0415
+
+    if not target.wants(message):
+        return "dropped"
+    try:
+        await post(session, target.parcel([message], time.time_ns() // 1_000_000))
+    except (ClientError, DeclinedError, OSError):
+        return "left"
+    return "sent"
 
 
 def _opened(config: Path, overrides: list[str] | None) -> tuple[ServingSettings, DeadLetters]:

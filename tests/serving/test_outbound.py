@@ -260,13 +260,13 @@ async def test_dead_letters_are_bounded_private_and_sent_again_by_hand(
     config = ["--config", str(ROOT / "configs" / "serving.toml")]
     invoke = partial(asyncio.to_thread, CliRunner().invoke, cli)  # it begins a loop of its own
     done = await invoke(["replay", *config, *sets])
-    assert (done.exit_code, done.output) == (1, f"0 sent, 1 withdrawn, {len(left) - 1} left\n")
+    assert (done.exit_code, done.output) == (1, f"0 sent, 1 dropped, {len(left) - 1} left\n")
     receiver.start()
     receiver.received.clear()
     status = (await invoke(["status", *config, *sets])).output
     assert "crm" in status and str(len(left) - 1) in status and "refused 1" in status
     done = await invoke(["replay", "--target", "crm", *config, *sets])
-    assert (done.exit_code, done.output) == (0, f"{len(left) - 1} sent, 0 withdrawn, 0 left\n")
+    assert (done.exit_code, done.output) == (0, f"{len(left) - 1} sent, 0 dropped, 0 left\n")
     ids = [one.headers["webhook-id"] for one in receiver.received]
     assert set(ids) < {letter.id for letter in found} and len(ids) == len(left) - 1
     bodies = [Webhook(SECRET).verify(one.raw, dict(one.headers)) for one in receiver.received]

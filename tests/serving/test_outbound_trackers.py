@@ -230,7 +230,7 @@ def test_workers_of_a_service_tell_under_one_id_and_a_stop_loses_nothing(
         receiver.start()
         sets = [argument for override in service.overrides for argument in ("--set", override)]
         done = lotse(service.folder, "outbound", "replay", *sets)
-        assert (done.returncode, done.stdout) == (0, "1 sent, 0 withdrawn, 0 left\n"), done.stderr
+        assert (done.returncode, done.stdout) == (0, "1 sent, 0 dropped, 0 left\n"), done.stderr
         assert receiver.received[-1].body["data"]["session"] == waits
         log = service.log.read_text()
         assert not [word for word in ("anna", "bert", "Traceback", SECRET[6:]) if word in log]
