@@ -48,8 +48,8 @@ def status(config: Config = CONFIG, set_: Overrides = None) -> None:
 def replay(target: Named = "", config: Config = CONFIG, set_: Overrides = None) -> None:
     """Send them again, once each, under the ids that they had; a running service need not be stopped.
 
-    What the visitor does not allow any more, what was erased, and what the target is not to be told any more is dropped.
-    Exit code 1: some are left.
+    What the visitor does not allow any more, what was erased, and what the target is not to be told any more, is
+    dropped. Exit code 1: some are left.
     """
     settings, letters = _opened(config, set_)
     if target and target not in settings.outbound.targets:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from serving.experiments.configuration import Configuration
     from serving.requests import Answer, Request
     from serving.sessions import Assigning
+
+logger = logging.getLogger("lotse.outbound")
 
 _ID_BYTES: Final = 16
 
@@ -115,7 +118,8 @@ class Outbound:
     ) -> None:
         trials = self._experiments().trials.values()
         trial = next((trial for trial in trials if trial.number == one.experiment), None)
-        if trial is None or one.flags & FORCED:  # a person's own look at a variant tells nothing
+        # a person's own look at a variant tells nothing; and arms may have been taken away since
+        if trial is None or one.flags & FORCED or one.arm >= len(trial.definition.arms):
             return
         data = {"experiment": trial.key, "arm": trial.definition.arms[one.arm], "phase": one.phase,
                 "holdback": bool(one.flags & HOLDBACK)}  # fmt: skip
@@ -141,9 +145,10 @@ class Outbound:
         plain = Message(identity, type_, at_ms, visitor, started_at, token, data, due=due)
         for outlet in self._outlets:
             theirs = outlet.target.tracker
-            if not theirs:
-                # of an arm it was told when it was assigned
-                if not (type_ == ASSIGNED and tracker):
-                    outlet.put(plain)
-            elif theirs == tracker:
-                outlet.put(plain._replace(tracker=tracker, who=who))
+            # of an arm, all others were told when it was assigned
+            if theirs != tracker and (theirs or type_ == ASSIGNED):
+                continue
+            try:
+                outlet.put(plain._replace(tracker=tracker, who=who) if theirs else plain)
+            except Exception as error:  # of a target that is somebody's plug-in; the answer must not suffer
+                logger.error("a message to %s failed: %s", outlet.name, type(error).__name__)
