@@ -210,7 +210,7 @@ def test_workers_of_a_service_tell_under_one_id_and_a_stop_loses_nothing(
     monkeypatch.setenv("HOOK", SECRET)
     with receiving() as receiver:
         service = own_service(
-            "server.workers=2", EVERYBODY, "store.size_gib=0.05",
+            "server.workers=2", "server.stop_seconds=1", EVERYBODY, "store.size_gib=0.05",
             f'outbound.targets.crm={{kind="webhook",url="{receiver.url}",secret="env:HOOK"}}',
         )  # fmt: skip
         wire = {"visitor": "anna", "name": "page_view", "consent": ALL}
