@@ -139,6 +139,17 @@ def backoff(first_seconds: float, longest_seconds: float) -> Callable[[RetryCall
     return wait
 
 
+def forget_where(error: BaseException | None) -> None:
+    """Let go of the frames in which an error was raised, and those that caused it.
+
+    What was to be sent is in them; and some frames hold their error (aiohttp's do, and who tries again does): these
+    cycles would outlive the sending by hours.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
 def is_late(error: BaseException) -> bool:
     """Whether something was sent and not answered in time; where no connection was made, nothing was sent."""
     if isinstance(error, ClientConnectionError):

@@ -25,7 +25,7 @@ from aiohttp import ClientConnectionError, ClientError, ClientSession, ClientTim
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 from yarl import URL
 
-from serving.sending import AWAY, DeclinedError, Sending, backoff, is_late
+from serving.sending import AWAY, DeclinedError, Sending, backoff, forget_where, is_late
 
 if TYPE_CHECKING:
     from serving.collect import Hit
@@ -136,14 +136,13 @@ class Forwarder(Sending[Passed]):
         try:
             status = await self._try(session, passed)
         except DeclinedError as declined:
-            # where it was raised, the request is; and who tries has the error: that cycle would outlive it
-            declined.__traceback__ = None
+            forget_where(declined)
             status = declined.status
         except (ClientConnectionError, OSError) as error:
-            error.__traceback__ = None
+            forget_where(error)
             return "timeout" if is_late(error) else "unreachable"
         except Exception as error:
-            error.__traceback__ = None
+            forget_where(error)
             # its words may hold what was to be sent
             logger.error("a request to the original collector of %s failed: %s", self._tracker, type(error).__name__)
             return "failed"
@@ -183,6 +182,14 @@ class Forwarder(Sending[Passed]):
         return status
 
     async def _ask(self, session: ClientSession, passed: Passed) -> int:
+        """As `_asked`; an error holds nothing of the request."""
+        try:
+            return await self._asked(session, passed)
+        except Exception as error:
+            forget_where(error)
+            raise
+
+    async def _asked(self, session: ClientSession, passed: Passed) -> int:
         """The status of the original's answer.
 
         Raises

@@ -20,7 +20,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 from yarl import URL
 
 from serving.outbound.dead_letters import DeadLetter, DeadLetters, letter_of
-from serving.sending import DeclinedError, Sending, backoff
+from serving.sending import DeclinedError, Sending, backoff, forget_where
 from serving.stores import StoreError
 
 if TYPE_CHECKING:
@@ -132,8 +132,7 @@ class Outlet(Sending["Message"]):
         try:
             await trying(self._ask, session, items)
         except Exception as error:
-            # where it was raised, the messages are; and who tries has the error: that cycle would outlive them
-            error.__traceback__ = None
+            forget_where(error)
             return self._why(error)
         if not self._reached:
             self._reached = True
@@ -153,8 +152,13 @@ class Outlet(Sending["Message"]):
         for item in [item for item in items if not await self._allowed(item.visitor)]:
             items.remove(item)
             self.finish(item, _WITHDRAWN)
-        if items:
+        if not items:
+            return
+        try:
             await post(session, self.target.parcel(items, time.time_ns() // 1_000_000))
+        except Exception as error:
+            forget_where(error)
+            raise
 
     def _why(self, error: Exception) -> str:
         """Why messages are lost whose last try has failed."""
