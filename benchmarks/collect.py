@@ -19,21 +19,16 @@ Needs `wrk` and `wrk2` for the latter two; `LOTSE_TRAINED` names a folder with m
 from __future__ import annotations
 
 import argparse
-import re
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any, Final, NamedTuple
 
-import httpx
 import msgspec
 
 from benchmarks.load import attack
 from benchmarks.measure import console, median, report
-from benchmarks.services import ROOT, Running, ask, free_port, lotse, needs, scraped, trained_folder
+from benchmarks.services import ROOT, ask, collector, free_port, lotse, needs, page, processor, scraped, trained_folder
 from serving.collect import Collected, Endpoint, Hit, Refused
 from serving.http.call import Reply
 from serving.intake import Intake
@@ -149,37 +144,11 @@ def over_http(runs: int, seconds: int) -> None:
     )  # fmt: skip
 
 
-def processor(port: int) -> float:
-    """Seconds of processor's time that the service's workers have taken."""
-    return float(re.findall(r"^process_cpu_seconds_total ([\d.e+]+)", page(port), re.MULTILINE)[0])
-
-
-def page(port: int) -> str:
-    """The service's metrics."""
-    return httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=20).text
-
-
-@contextmanager
-def original(*, hangs: bool) -> Iterator[int]:
-    """A collector that answers every request at once, or holds connections and answers none; its port."""
-    port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "benchmarks.bare:app", "--no-access-log", "--port", str(port)]
-    running = Running([*command, "--log-level", "warning"], ROOT, port)
-    try:
-        running.until("GET", "/")
-        if hangs:
-            running.process.send_signal(signal.SIGSTOP)
-        yield port
-    finally:
-        running.process.send_signal(signal.SIGCONT)
-        running.stop()
-
-
 def forwarding(runs: int, seconds: int, rate: float) -> None:
     """Latencies at a rate."""
     needs("wrk2")
     script, seconds = ROOT / "benchmarks" / PLAUSIBLE, max(seconds, LEAST_SECONDS)
-    with trained_folder() as folder, original(hangs=False) as answering, original(hangs=True) as hanging:
+    with trained_folder() as folder, collector(hangs=False) as answering, collector(hangs=True) as hanging:
         ports = {"not forwarded": 0, "it answers": answering, "it hangs": hanging, "it is away": free_port()}
         found: dict[str, list[Any]] = {label: [] for label in ports}
         took: dict[str, list[float]] = {label: [] for label in ports}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -167,3 +168,29 @@ def ask(port: int, path: str, seconds: int, script: str, connections: int = 16) 
     worst = re.search(r"99%\s+([\d.]+)(us|ms|s)\n", done.stdout)
     assert rate and worst
     return float(rate[1]), float(worst[1]) * {"us": 0.001, "ms": 1, "s": 1000}[worst[2]]
+
+
+def processor(port: int) -> float:
+    """Seconds of processor's time that the service's workers have taken."""
+    return float(re.findall(r"^process_cpu_seconds_total ([\d.e+]+)", page(port), re.MULTILINE)[0])
+
+
+def page(port: int) -> str:
+    """The service's metrics."""
+    return httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=20).text
+
+
+@contextmanager
+def collector(*, hangs: bool) -> Iterator[int]:
+    """A server that answers every request at once, or holds connections and answers none; its port."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "benchmarks.bare:app", "--no-access-log", "--port", str(port)]
+    running = Running([*command, "--log-level", "warning"], ROOT, port)
+    try:
+        running.until("GET", "/")
+        if hangs:
+            running.process.send_signal(signal.SIGSTOP)
+        yield port
+    finally:
+        running.process.send_signal(signal.SIGCONT)
+        running.stop()

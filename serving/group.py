@@ -8,17 +8,14 @@ them at once; a record of other fields, or under another key, is looked at by it
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from struct import Struct
 from typing import Final
 
 import numpy as np
-from numba import njit
 
 from features.events import COLUMNS, CONSENT_LINK, Event
 from features.sessions import (
     DUPLICATE,
     HEADER_CONSENT,
-    HEADER_DIGEST,
     HEADER_DUPLICATES,
     HEADER_EVENTS,
     HEADER_LAST_AT,
@@ -28,7 +25,8 @@ from features.sessions import (
     STARTED,
 )
 from serving.experiments.assignments import for_later, of_session_only
-from serving.scorer import Scorer, Sheet, size_for
+from serving.memory import EVENT, EVENT_CONSENT, Memories
+from serving.scorer import Scorer, Sheet
 from serving.sessions import (
     KEPT,
     OBJECTS,
@@ -43,14 +41,9 @@ from serving.sessions import (
 from serving.stores import Change, Closed, Entry, Found, Moved, Value
 from serving.tails import has_write, ids_of, with_ids, with_write
 
-EVENT: Final = Struct("<" + "".join("d" if column.dtype.startswith("f") else "q" for column in COLUMNS.values()))
 TIME: Final = list(COLUMNS).index("time")
-_EVENT_CONSENT: Final = list(COLUMNS).index("consent")
 _ID: Final = list(COLUMNS).index("id")
-_DIGEST: Final = STATE_BYTES // 8 + HEADER_DIGEST
 _VISITOR: Final = STATE_BYTES // 8 + HEADER_VISITOR
-_CONSENT: Final = STATE_BYTES // 8 + HEADER_CONSENT
-_EVENTS: Final = STATE_BYTES // 8 + HEADER_EVENTS
 _NOT_CLOSED: Final[list[Closed]] = []
 _new: Final = tuple.__new__  # half of what a NamedTuple's own takes
 
@@ -88,42 +81,6 @@ class EventVisit:
     def advance(self, value: Value | None, others: Sequence[tuple[bytes, Value]] = ()) -> Change | None:
         """Events are advanced by their turn."""
         raise NotImplementedError("hand Turn.advance to the store")
-
-
-class Memory:
-    """Arrays for some events and as many visits; kept from turn to turn."""
-
-    def __init__(self, sessions: Sessions, size: int) -> None:
-        self.size, value_bytes = size, len(sessions.empty)
-        self.packed = bytearray(size * EVENT.size)
-        self.events = np.frombuffer(self.packed, np.int64).reshape(size, -1)
-        self.numbers = np.frombuffer(self.packed, np.float64).reshape(size, -1)
-        self.records = np.zeros((size, value_bytes), np.uint8)
-        self.words = self.records.view(np.int64)
-        self.values = memoryview(self.records.reshape(-1).data)
-        self.before = np.empty((size, value_bytes), np.uint8)
-        self.closed, self.ended = np.zeros(size, np.bool_), np.zeros(size, np.bool_)
-        self.due, self.left, self.objects, self.known = (np.zeros(size, np.int64) for _ in range(4))
-        self.statuses, self.starts, self.counts = (np.zeros(size, np.int64) for _ in range(3))
-        self.all = np.arange(size)
-
-
-class Memories:
-    """Memory that nobody uses, by size."""
-
-    def __init__(self, sessions: Sessions) -> None:
-        self._sessions = sessions
-        self._free: dict[int, list[Memory]] = {}
-
-    def take(self, events: int) -> Memory:
-        """Room for so many events."""
-        size = size_for(events)
-        free = self._free.get(size)
-        return free.pop() if free else Memory(self._sessions, size)
-
-    def give_back(self, memory: Memory) -> None:
-        """It is not needed any more."""
-        self._free.setdefault(memory.size, []).append(memory)
 
 
 class Group:
@@ -192,9 +149,7 @@ class Group:
         some = self.partial or done or len(found) < self.visits
         if some:
             numbers = np.array([one.visit.number for one in found if one.visit not in done], np.int64)  # type: ignore[attr-defined]
-        if _opened(
-            memory.words, numbers, sessions.fold.field_digest, memory.due, memory.closed, memory.objects, memory.known
-        ):
+        if memory.open(numbers, sessions.fold.field_digest):
             odd += [one for one in found if one.value is not None and not sessions.fits(one.value) and one not in odd]
         special = {one.visit: self._special(one) for one in odd if one.visit not in done}
         # where nobody has sent many, the fold itself knows what came before
@@ -211,11 +166,7 @@ class Group:
         )  # fmt: skip
         for place in repeated:
             self._recall(place)
-        over_ms = self._received + sessions.timeout_ms
-        ended, unscheduled, again = _finished(
-            memory.words, numbers, which, self._received, over_ms, memory.due, memory.closed, memory.ended,
-            memory.objects, memory.left, of, memory.events, memory.statuses, memory.known,
-        )  # fmt: skip
+        ended, unscheduled, again = memory.finish(numbers, which, of, self._received, sessions.timeout_ms)
         if unscheduled or again:
             self._note(found, done)
         due = memory.due[: self.visits].tolist()
@@ -378,7 +329,7 @@ class Group:
             if not is_handed_on(value):
                 closed.append(Closed(name_of(visit.key, value), bytes(value)))
         first = memory.events[visit.events[0]]
-        unlinked, visitor = not first[_EVENT_CONSENT] & CONSENT_LINK, visitor_of(visit.key)
+        unlinked, visitor = not first[EVENT_CONSENT] & CONSENT_LINK, visitor_of(visit.key)
         # what was withdrawn first: it must not stay
         for key, other in sorted(others, key=lambda each: not _is_linked(each[1])):
             withdrawn = unlinked and _is_linked(other)
@@ -453,67 +404,3 @@ def warm_up(sessions: Sessions, memories: Memories, scorer: Scorer) -> None:
     group.finish(scored=True)
     group.close()
     scorer.tally()  # nobody was scored
-
-
-@njit(cache=True)
-def _opened(
-    words: np.ndarray,
-    numbers: np.ndarray,
-    digest: int,
-    due: np.ndarray,
-    closed: np.ndarray,
-    objects: np.ndarray,
-    known: np.ndarray,
-) -> int:  # pragma: no cover
-    """Take the state of some values apart; returns how many were folded with other fields."""
-    others = 0
-    for number in numbers:
-        due[number] = words[number, 0] >> 1
-        closed[number] = words[number, 0] & 1
-        objects[number] = words[number, _CONSENT] & KEPT
-        known[number] = words[number, _EVENTS] > 0 or closed[number]
-        others += words[number, _DIGEST] != digest
-    return others
-
-
-@njit(cache=True)
-def _finished(
-    words: np.ndarray,
-    numbers: np.ndarray,
-    which: np.ndarray,
-    received: int,
-    over_ms: int,
-    due: np.ndarray,
-    closed: np.ndarray,
-    ended: np.ndarray,
-    objects: np.ndarray,
-    left: np.ndarray,
-    of: np.ndarray,
-    events: np.ndarray,
-    statuses: np.ndarray,
-    known: np.ndarray,
-) -> tuple[bool, bool, bool]:  # pragma: no cover
-    """Put the states of some values together; leaves in `due` when each is to be looked at, 0 if that is scheduled
-    already, and in `left` when it would have been otherwise; returns whether any session ended, and whether any entry
-    of the schedule is left, and whether a record that was known (then it is -1) has begun another session without
-    consent to link. An event tells consent, but takes back no objection."""
-    unscheduled = again = False
-    for place in which:
-        if known[of[place]] and statuses[place] == STARTED and not events[place, _EVENT_CONSENT] & CONSENT_LINK:
-            known[of[place]] = -1
-            again = True
-    for number in numbers:
-        # a linked visitor's record may be due in a year only
-        scheduled = 0 < due[number] <= over_ms
-        left[number] = 0
-        if not scheduled:
-            left[number] = due[number]
-            unscheduled |= due[number] > 0
-            due[number] = over_ms
-        words[number, 0] = due[number] << 1 | closed[number]
-        words[number, _CONSENT] |= objects[number]
-        # events that waited for the store may come after later ones
-        words[number, 1] = max(words[number, 1], received)
-        if scheduled:
-            due[number] = 0
-    return bool(ended[which].any()), unscheduled, again

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from features.compiler import Fold
-from serving.group import Memories
 from serving.heads import Head
+from serving.memory import Memories
 from serving.scorer import Scorer
 from serving.sessions import Sessions
 from serving.shadow import Comparison, Shadowed

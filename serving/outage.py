@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pybreaker import CircuitBreaker, CircuitBreakerError
 
-from serving.group import EVENT
+from serving.memory import EVENT
 from serving.spool import Addition, Spool, SpooledTurn, SpooledVisit, new_spool, of_others, orphans
 from serving.stores import KEY_BYTES, StoreError
 from serving.stores.encryption import seal_from_environment

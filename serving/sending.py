@@ -54,6 +54,7 @@ class Sending(ABC, Generic[AnyItem]):
         self._queue: asyncio.Queue[AnyItem] = asyncio.Queue()
         self._senders: list[asyncio.Task[None]] = []
         self._session: ClientSession | None = None
+        self._turn = asyncio.Lock()
         self._closed = False
 
     def enqueue(self, item: AnyItem) -> str:
@@ -120,6 +121,10 @@ class Sending(ABC, Generic[AnyItem]):
             items.append(self._queue.get_nowait())
         lost = "stopped"  # unless this task gets to the end of it
         try:
+            # aiohttp takes ten times as long for a request as we do for an answer: what came together goes one by one,
+            # and what comes meanwhile is answered in between
+            async with self._turn:
+                await asyncio.sleep(0)
             lost = await self._deliver(session, items)
         finally:
             for item in items:

@@ -23,7 +23,7 @@ import lmdb
 import msgspec
 
 from features.events import COLUMNS, Event
-from serving.group import EVENT
+from serving.memory import EVENT
 from serving.stores import StoreError
 from serving.stores.encryption import Seal
 from serving.stores.restart import damaged_files_put_aside

@@ -206,6 +206,8 @@ class TealiumEvents:
         whole["id"], whole["value"] = identity, self.first(event, value) if value else None
         first, *others = self.products(event, action)
         whole |= first
+        if not others:
+            return [whole]
         own = ({"id": identity and f"{identity}/{place}", "value": None} for place in range(1, len(others) + 1))
         return [whole, *(whole | product | more for product, more in zip(others, own, strict=True))]
 
@@ -353,9 +355,10 @@ def _utc_offset(event: Row) -> int | None:
         minutes = ahead.total_seconds() / 60
         if utc.tzinfo is not None and utc.tzinfo is not UTC:
             minutes += (utc.utcoffset() or timedelta()).total_seconds() / 60
-    elif isinstance(event.get("browser_timezone_offset"), int | float):
-        minutes = -event["browser_timezone_offset"]
     else:
-        return None
+        behind = event.get("browser_timezone_offset")
+        if not isinstance(behind, int | float):
+            return None
+        minutes = -behind
     offset = round(minutes / 15) * 15  # zones lie quarters of an hour apart
     return offset if abs(offset) <= 18 * 60 else None

@@ -78,6 +78,7 @@ class Configuration:
             self.by_feature[key] = found
             self.trials |= {trial.key: trial for trial in found}
         _check_all_used(definitions, self.trials, origin)
+        _check_namespaces(content.get("features", {}), self.trials, origin)
         self.ruleset = Ruleset({**content, "features": features})
         self.version = self.ruleset.version
 
@@ -235,6 +236,21 @@ def _check_all_used(definitions: Mapping[str, Experiment], trials: Mapping[str, 
             raise SettingsError(
                 f'{origin}: $.experiments.{key}: no rule of any feature names it; add a rule with "key": {key!r} and a '
                 "variation for each arm, or make it a draft"
+            )
+
+
+def _check_namespaces(features: Mapping[str, Any], trials: Mapping[str, Trial], origin: str) -> None:
+    """Experiments that share a namespace exclude one another only if all of them look for the same unit there."""
+    units: dict[str, Trial] = {}
+    for key, trial in trials.items():
+        span = features[trial.feature]["rules"][trial.rule].get("namespace")
+        if span is None:
+            continue
+        other = units.setdefault(str(span[0]), trial)
+        if other.definition.unit != trial.definition.unit:
+            raise SettingsError(
+                f"{origin}: $.experiments.{key}.unit: {trial.definition.unit!r} beside {other.definition.unit!r} of "
+                f"{other.key} in namespace {span[0]!r}, so that some would be in both; give both the same unit"
             )
 
 

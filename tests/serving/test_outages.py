@@ -17,7 +17,7 @@ import pytest
 
 from features.events import COLUMNS, Event
 from serving.engine import Engine
-from serving.group import EVENT
+from serving.memory import EVENT
 from serving.problems import Problem
 from serving.replay import replay
 from serving.requests import Answer

@@ -14,8 +14,8 @@ import pytest
 
 from features.events import Event
 from serving.app import App
-from serving.group import EVENT
 from serving.keys import KeyFile
+from serving.memory import EVENT
 from serving.sessions import key_of
 from serving.spool import SpooledTurn, SpooledVisit, new_spool
 from tests.serving.in_process import client, engine_of, start
