@@ -25,6 +25,7 @@ from serving.outbound import ENTERED, LEFT, targets
 from serving.outbound.cli import outbound as cli
 from serving.outbound.configuration import SegmentSettings
 from serving.outbound.crossings import Segments
+from serving.outbound.permission import Permission
 from serving.settings import load_serving
 from tests.receiver import Receiver, receiving
 from tests.serving.in_process import client, engine_of, start
@@ -272,6 +273,25 @@ async def test_dead_letters_are_bounded_private_and_sent_again_by_hand(
     bodies = [Webhook(SECRET).verify(one.raw, dict(one.headers)) for one in receiver.received]
     assert refused in {body["data"]["session"] for body in bodies}
     assert not list(tmp_path.glob("outbound/*.jsonl"))
+
+
+async def test_of_sessions_that_are_over_their_rows_are_asked(telling: Starts) -> None:
+    app = telling()
+    engine, over = engine_of(app), time.time_ns() // 1_000_000 + 3_600_000
+    permission = Permission(engine.store, engine.outage.ask)
+    tokens = [(await event(app, visitor=visitor))["session"] for visitor in ("stays", "withdraws")]
+    await event(app, visitor="withdraws", consent=["measure"])
+    stays, withdrew = map(engine.opened, tokens)
+    asked = (stays, withdrew, (stays[0], 7), (7, 7))
+    assert await permission.of_earlier(asked, engine.closed) == {stays, (stays[0], 7)}  # the visitor's latest word
+    await engine.sweep(over)
+    assert await permission.of(stays[0]) is False  # nothing is held of the visitor but a session that waits
+    assert await permission.of_earlier(asked, engine.closed) == {stays}
+    await engine.hand_over(over)
+    assert await permission.of_earlier(asked, engine.closed) == {stays}
+    async with client(app) as http:
+        await http.delete(f"/v1/visitors/me?token={tokens[0]}")
+    assert await permission.of_earlier(asked, engine.closed) == set()
 
 
 async def test_a_stop_sends_what_waits_and_writes_down_what_is_left(telling: Starts, receiver: Receiver) -> None:
