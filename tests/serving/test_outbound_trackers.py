@@ -6,7 +6,9 @@ import asyncio
 import base64
 import gc
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlencode
@@ -15,6 +17,11 @@ import pytest
 
 from serving.app import App
 from serving.outbound import ASSIGNED, ENTERED, Message, targets
+from serving.outbound.configuration import SegmentSettings
+from serving.outbound.ga4 import Ga4TargetOptions
+from serving.outbound.matomo import MatomoTargetOptions
+from serving.outbound.segment import SegmentTargetOptions
+from serving.outbound.webhook import WebhookOptions
 from serving.settings import load_serving
 from tests.receiver import Received, Receiver, receiving
 from tests.serving.in_process import ask, client, engine_of, start
@@ -215,6 +222,21 @@ async def test_no_id_outlives_its_message(telling: Telling) -> None:
         assert [one for one in gc.get_objects() if isinstance(one, Message)] == []
     finally:
         gc.enable()
+
+
+def test_the_documents_example_can_be_used_and_names_every_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "outbound.md").read_text()
+    for name in ("CRM_SECRET", "SEGMENT_WRITE_KEY", "GA4_API_SECRET"):
+        monkeypatch.setenv(name, SECRET)
+    (tmp_path / "serving.toml").write_text("\n".join(re.findall(r"```toml\n(.*?)```", page, re.DOTALL)))
+    settings = load_serving(tmp_path / "serving.toml")
+    kinds = {point.name for point in entry_points(group="lotse.targets")}
+    assert {table["kind"] for table in settings.outbound.targets.values()} == kinds
+    assert set(targets(settings.outbound)) == {"crm", "segment", "matomo", "ga4"}
+    for model in (SegmentSettings, WebhookOptions, SegmentTargetOptions, MatomoTargetOptions, Ga4TargetOptions):
+        assert [name for name in model.model_fields if not re.search(rf"\b{name} =", page)] == []
 
 
 def test_many_go_in_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
