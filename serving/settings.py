@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from features.events import CONSENTS
 from features.settings import Settings, load_settings
 from features.shop import ShopSettings, load_shop
+from serving.outbound.configuration import OutboundSettings
 
 # BentoML starts workers as processes of their own: they find the configuration here.
 ENVIRONMENT: Final = "LOTSE_SERVING"
@@ -277,6 +278,7 @@ class ServingSettings(Settings):
     privacy: PrivacySettings = PrivacySettings()
     decisions: DecisionSettings = DecisionSettings()
     experiments: ExperimentSettings = ExperimentSettings()
+    outbound: OutboundSettings = OutboundSettings()
 
     @field_validator("prior")
     @classmethod

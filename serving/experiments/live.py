@@ -82,7 +82,7 @@ class Experiments:
             answer.flags, new = self.evaluator(group.sessions.fold).evaluate(subject, keys, received_ms)
             if new:
                 visit.assigned = merged(visit.assigned, new)
-                assignings.append(Assigning([group.sessions], visit.key, started, new))
+                assignings.append(Assigning([group.sessions], visit.key, started, new, event.consent))
         return assignings
 
     def without_session(self, context: Mapping[str, Any], asked: Sequence[str]) -> dict[str, Flag]:
