@@ -482,7 +482,7 @@ class Engine:
         """
         matrix = matrix_of(rows, self.fold.names, self.settings.server.batch_limit)
         scorer = self.scorer  # BentoML calls in a thread: it may be another one in the next line
-        columns = {name: head.scores(matrix).tolist() for name, head in scorer.heads.items()}
+        columns = {name: said.tolist() for name, said in scorer.said(matrix).items()}
         scores = [
             {name: column[index] for name, column in columns.items() if not math.isnan(column[index])}
             for index in range(len(rows))
