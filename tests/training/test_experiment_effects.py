@@ -112,6 +112,16 @@ def test_scores_that_say_the_same_count_once() -> None:
     assert effect_of(table.assign(conversion=0.5), adjust=True).error == pytest.approx(effect_of(table).error)
 
 
+def test_a_score_that_is_the_same_for_all_of_one_arm_does_no_harm() -> None:
+    """Where bounce is decided for all but a few units, these may all be of one arm."""
+    table = made_up(8_000, 0.2)
+    banner = np.flatnonzero(table["arm"] == "banner")
+    table["bounce"], table["exit"] = 0.0, 1 - table["conversion"]
+    table.loc[banner[:5], "bounce"] = 0.7
+    effect, plain = effect_of(table, adjust=True), effect_of(table.assign(bounce=0.0, exit=np.nan), adjust=True)
+    assert (effect.difference, effect.error) == pytest.approx((plain.difference, plain.error))
+
+
 def test_units_of_unknown_outcome_are_left_out() -> None:
     table = made_up(4_000)
     table.loc[:999, "purchases"] = np.nan

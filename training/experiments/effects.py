@@ -88,22 +88,33 @@ def _phases(units: Units, goal: Goal, scored: tuple[str, ...]) -> list[tuple[lis
         part = frame[rows]
         means = arm_means(
             outcome[rows], np.searchsorted(there, units.arm[rows]), len(there), 1 / part["propensity"].to_numpy(),
-            _scores(part[list(scored)].to_numpy()), part["visitor"].to_numpy(),
+            _scores(part[list(scored)].to_numpy(), units.arm[rows]), part["visitor"].to_numpy(),
         )  # fmt: skip
         if means is not None:
             found.append((there, means))
     return found
 
 
-def _scores(values: Array) -> Array:
-    """What the scores say, in directions that are not correlated; what is missing is as the mean is."""
-    if not values.shape[1]:
-        return values
+def _scores(values: Array, arm: npt.NDArray[np.int64]) -> Array:
+    """The scores that say something of their own in every arm; what is missing is as the mean is.
+
+    One that is the same for all of an arm, or follows from the others there (of one model, one minus the other), would
+    leave that arm's slopes undefined.
+    """
     told = ~np.isnan(values).all(axis=0)
     values = values[:, told]
     values = np.where(np.isnan(values), np.nanmean(values, axis=0), values)
     spread = values.std(axis=0)
     values = (values - values.mean(axis=0))[:, spread > 1e-9] / spread[spread > 1e-9]
-    # scores that say the same (of one model, or one minus the other) would leave the slopes undefined
-    lengths, directions = np.linalg.eigh(values.T @ values / max(len(values), 1))
-    return values @ directions[:, lengths > 1e-6]
+    kept = np.ones((len(values), 1))
+    for score in values.T:
+        rest = [_rest(score[arm == one], kept[arm == one]) for one in np.unique(arm)]
+        if min(rest) > 1e-6:
+            kept = np.column_stack([kept, score])
+    return kept[:, 1:]
+
+
+def _rest(score: Array, others: Array) -> float:
+    """The variance that a score has beside what follows from the others, which are independent of each other."""
+    basis, _ = np.linalg.qr(others)
+    return float(((score - basis @ (basis.T @ score)) ** 2).mean())
