@@ -29,6 +29,7 @@ from serving.consent import Consent
 from serving.decisions import OPTED_OUT, DecisionLog
 from serving.experiments.assignments import unpack
 from serving.experiments.flags import Flag, Subject
+from serving.experiments.learning import Learning
 from serving.experiments.live import Experiments
 from serving.explain import Asked
 from serving.handover import ParquetSink
@@ -81,10 +82,12 @@ class Engine:
         self.watcher = Watcher(settings)
         self.metrics = Metrics(lambda: self.lineup)
         self.experiments = Experiments(settings.experiments, settings.models.heads, compile_fold())
+        self.learning = Learning(settings, self.experiments)
         self._swap(self.watcher.start(compile_fold()))
         self.store = open_store(settings.store)
         self.metrics.register(self.watcher)
         self.metrics.register(self.watcher.comparison)
+        self.metrics.register(self.learning)
         self.pseudonyms = RotatingPseudonyms(folder)
         self.of_day = self.pseudonyms.of_day
         self.outage = Outage(settings.store, self.metrics, self.pseudonyms.veiled)
@@ -310,6 +313,10 @@ class Engine:
         except BadTokenError as error:
             raise Problem(401, f"{error}; use the token that POST /v1/events answered with") from None
 
+    def token_of(self, view: View) -> str:
+        """The token of a session that was looked at."""
+        return self._tokens.sign(view.subject.visitor, view.started_at)
+
     async def look(self, token: str, now_ms: int | None = None, *, explained: bool = False) -> tuple[Answer, View]:
         """A session scored as of now: idle time counts; explained: whether to keep what its scores were made of.
 
@@ -362,19 +369,29 @@ class Engine:
             started, events, idle_seconds, said.scores, versions, said.decided, said.reasons, asked, subject, sessions
         )
 
-    async def flags_of(
+    async def evaluated(
         self,
         view: View,
         keys: Sequence[str],
         now_ms: int,
         more: Mapping[str, Any] | None = None,
         forced: Mapping[str, str] | None = None,
-    ) -> dict[str, Flag]:
-        """Flags of a session that was looked at, all if no keys are named; what they assign is noted."""
-        flags, assigning = self.experiments.flags_of(view, keys, now_ms, more, forced)
-        if assigning is not None:
+    ) -> tuple[dict[str, Flag], View]:
+        """Flags of a session that was looked at, all if no keys are named, and how it looks with what they assign."""
+        flags, new = self.experiments.flags_of(view, keys, now_ms, more, forced)
+        if new:
+            subject = view.subject
+            assigning = Assigning([view.sessions], key_of(subject.visitor), subject.started_at, new, subject.consent)
             await self.outage.ask(partial(self.store.apply, [assigning]))
             self._tell_arms([assigning])
+            view = view._replace(subject=subject._replace(assigned=[*subject.assigned, *new]))
+        return flags, view
+
+    async def flags_of(
+        self, view: View, keys: Sequence[str], now_ms: int, forced: Mapping[str, str] | None = None
+    ) -> dict[str, Flag]:
+        """The flags alone."""
+        flags, _ = await self.evaluated(view, keys, now_ms, forced=forced)
         return flags
 
     async def look_at(self, raw: str, at_ms: int | None = None) -> View | None:
@@ -465,7 +482,7 @@ class Engine:
         """
         matrix = matrix_of(rows, self.fold.names, self.settings.server.batch_limit)
         scorer = self.scorer  # BentoML calls in a thread: it may be another one in the next line
-        columns = {name: head.scores(matrix).tolist() for name, head in scorer.heads.items()}
+        columns = {name: said.tolist() for name, said in scorer.said(matrix).items()}
         scores = [
             {name: column[index] for name, column in columns.items() if not math.isnan(column[index])}
             for index in range(len(rows))
@@ -530,6 +547,7 @@ class Engine:
     async def close(self) -> None:
         """Let go of the store and the models."""
         self.watcher.close()
+        self.learning.close()
         self.outage.close()
         with suppress(OSError):
             await self.log_decisions()

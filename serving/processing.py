@@ -139,6 +139,20 @@ def holdings(settings: ServingSettings) -> list[Holding]:
             erased=_RIGHTS,
         ),
         Holding(
+            name="what experiments have learned",
+            where=settings.experiments.learned,
+            files=[f"{settings.experiments.learned}/**"],
+            holds={
+                "counted.sqlite": "of each unit of an experiment the hour of its exposure, arm, probability, bin of a "
+                "score, outcomes, and which of 1,024 groups of visitors it is of; names of the files that were counted",
+                "learned.json": "probabilities of arms, numbers of units from 50 on, arms that were stopped",
+            },
+            whose="nobody: no visitor can be found by it",
+            why="experiments assign what has turned out better, and stop what harms",
+            kept="as the handed-on sessions that it is counted from",
+            erased=f"with them: within {settings.experiments.learn_seconds:g} s of an erasure they are counted anew",
+        ),
+        Holding(
             name="events that wait for the store",
             where=store.spool,
             files=[f"{store.spool}/*/{name}" for name in ("data.mdb", "lock.mdb", "owner", "boot")],

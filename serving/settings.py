@@ -133,9 +133,14 @@ class ModelSettings(Settings):
 
 
 class ExperimentSettings(Settings):
-    """Where flags and experiments are defined."""
+    """Where flags and experiments are defined, the versions that were pushed, and how experiments learn."""
 
     file: str = "configs/experiments.json"
+    history: str = "lotse-data/versions"
+    versions: int = Field(100, ge=1)
+    learned: str = "lotse-data/experiments"
+    learn_seconds: float = Field(60, gt=0)
+    table_minutes: float = Field(60, gt=0)
 
 
 class TlsSettings(Settings):

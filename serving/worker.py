@@ -97,6 +97,7 @@ class Worker:
             asyncio.create_task(
                 _again_and_again("reading experiments", self.engine.experiments.follow, _FOLLOW_SECONDS)
             ),
+            asyncio.create_task(_again_and_again("learning", self.engine.learning.keep, _FOLLOW_SECONDS)),
             asyncio.create_task(_again_and_again("telling the metrics", self._tell_metrics, _TELL_SECONDS)),
             asyncio.create_task(self._watch.run()),
             asyncio.create_task(self.engine.follow_models()),
