@@ -134,7 +134,7 @@ class Outlet(Sending["Message"]):
         except Exception as error:
             forget_where(error)
             return self._why(error)
-        if not self._reached:
+        if items and not self._reached:
             self._reached = True
             logger.info("%s takes messages again", self.name)
         return ""
@@ -162,7 +162,7 @@ class Outlet(Sending["Message"]):
 
     def _why(self, error: Exception) -> str:
         """Why messages are lost whose last try has failed."""
-        if isinstance(error, DeclinedError | OSError | StoreError):  # TimeoutError and lost connections among them
+        if isinstance(error, DeclinedError | ClientConnectionError | OSError | StoreError):  # timeouts are OSErrors
             self._note(error)
             return "refused" if isinstance(error, DeclinedError) and not _again(error) else "unreachable"
         # its words may hold what was to be sent
