@@ -141,8 +141,8 @@ class Experiment(Settings):
     @model_validator(mode="before")
     @classmethod
     def _equal_shares(cls, values: Any) -> Any:
-        if isinstance(values, dict) and not values.get("shares") and isinstance(values.get("arms"), (list, tuple)):
-            arms = values["arms"]
+        arms = values.get("arms") if isinstance(values, dict) else None
+        if arms and isinstance(arms, (list, tuple)) and not values.get("shares"):
             values = {**values, "shares": [1 / len(arms)] * len(arms)}
         return values
 

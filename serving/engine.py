@@ -36,6 +36,7 @@ from serving.handover import ParquetSink
 from serving.lineup import Lineup
 from serving.metrics import Metrics
 from serving.outage import STORE_UNREACHABLE, Outage
+from serving.outbound import open_outbound
 from serving.problems import Problem
 from serving.pseudonyms import RotatingPseudonyms
 from serving.reading import Reader
@@ -99,6 +100,8 @@ class Engine:
         self._tokens = Tokens(self.secret)
         self.consent = Consent(settings.privacy, settings.session.consent)
         self._reader = Reader(settings, shop, self.pseudonyms)
+        self.sign = self._tokens.sign
+        self.outbound = open_outbound(self)
         self._usage = Usage(self.store, self.outage.ask, 2 * self.sessions.timeout_ms)
 
     @property
@@ -161,12 +164,20 @@ class Engine:
                 self.store.apply(assignings, alone=True)
             except StoreError as error:
                 self._unassigned(error)
+            else:
+                self._tell_arms(assignings)
         return None
 
     def _unassigned(self, error: StoreError) -> None:
         """An exposure could not be noted: the next request will, with the same arm by the same table."""
         self.outage.failed(_EVENTS, error)
         self.metrics.store_errors[_EVENTS] += 1
+
+    def _tell_arms(self, assignings: Iterable[Assigning]) -> None:
+        """Tell others what experiments have assigned."""
+        if self.outbound is not None:
+            for assigning in assignings:
+                self.outbound.assigned(assigning)
 
     async def _answer_later(self, requests: Sequence[Request], turn: Turn, received: int, write: int) -> None:
         if not self.outage.active:
@@ -180,6 +191,8 @@ class Engine:
                         await self.outage.ask(lambda: self.store.apply(assignings))
                     except StoreError as error:
                         self._unassigned(error)
+                    else:
+                        self._tell_arms(assignings)
                 return
         await self._answer_without(requests, sum(len(request.events) for request in requests), received, write)
 
@@ -259,15 +272,20 @@ class Engine:
             if request.flags is not None:
                 assignings += self.experiments.flag(request, answers, received)
             if reason:
-                for answer in answers:
-                    answer.reason = reason
-                    self.metrics.fell_back(dict.fromkeys(answer.scores, reason))
+                self._fall_back(answers, reason)
+            elif self.outbound is not None and request.scored:
+                self.outbound.scored(request, answers, received)
             request.answer = answers if request.many else answers[0]
         self.metrics.retired_records += sum(group.retired for group in turn.groups.values())
         turn.close()
         if turn.lineup is not self.lineup:
             self.metrics.scored(turn.lineup.tally())
         return assignings
+
+    def _fall_back(self, answers: Sequence[Answer], reason: str) -> None:
+        for answer in answers:
+            answer.reason = reason
+            self.metrics.fell_back(dict.fromkeys(answer.scores, reason))
 
     def _turn(self, requests: Sequence[Request], count: int, received: int, write: int) -> Turn:
         """The turn of some requests, so many events."""
@@ -294,6 +312,10 @@ class Engine:
             return self._tokens.open(token)
         except BadTokenError as error:
             raise Problem(401, f"{error}; use the token that POST /v1/events answered with") from None
+
+    def token_of(self, view: View) -> str:
+        """The token of a session that was looked at."""
+        return self._tokens.sign(view.subject.visitor, view.started_at)
 
     async def look(self, token: str, now_ms: int | None = None, *, explained: bool = False) -> tuple[Answer, View]:
         """A session scored as of now: idle time counts; explained: whether to keep what its scores were made of.
@@ -347,18 +369,29 @@ class Engine:
             started, events, idle_seconds, said.scores, versions, said.decided, said.reasons, asked, subject, sessions
         )
 
-    async def flags_of(
+    async def evaluated(
         self,
         view: View,
         keys: Sequence[str],
         now_ms: int,
         more: Mapping[str, Any] | None = None,
         forced: Mapping[str, str] | None = None,
-    ) -> dict[str, Flag]:
-        """Flags of a session that was looked at, all if no keys are named; what they assign is noted."""
-        flags, assigning = self.experiments.flags_of(view, keys, now_ms, more, forced)
-        if assigning is not None:
+    ) -> tuple[dict[str, Flag], View]:
+        """Flags of a session that was looked at, all if no keys are named, and how it looks with what they assign."""
+        flags, new = self.experiments.flags_of(view, keys, now_ms, more, forced)
+        if new:
+            subject = view.subject
+            assigning = Assigning([view.sessions], key_of(subject.visitor), subject.started_at, new, subject.consent)
             await self.outage.ask(partial(self.store.apply, [assigning]))
+            self._tell_arms([assigning])
+            view = view._replace(subject=subject._replace(assigned=[*subject.assigned, *new]))
+        return flags, view
+
+    async def flags_of(
+        self, view: View, keys: Sequence[str], now_ms: int, forced: Mapping[str, str] | None = None
+    ) -> dict[str, Flag]:
+        """The flags alone."""
+        flags, _ = await self.evaluated(view, keys, now_ms, forced=forced)
         return flags
 
     async def look_at(self, raw: str, at_ms: int | None = None) -> View | None:

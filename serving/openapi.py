@@ -9,12 +9,11 @@ import msgspec
 
 from features.events import CHANNELS, CONSENTS, DEVICES, EVENT_NAMES
 from features.sessions import STATUS_NAMES
-from serving import openapi_experiments, openapi_flags
+from serving import openapi_experiments, openapi_flags, openapi_pushes
 from serving.bulk import ARROW, NDJSON
-from serving.http import experiments, growthbook, ofrep
+from serving.http import experiments
 from serving.http.visitors import Decisions, Erased, Named
 from serving.intake import TEXT_LIMIT, EventIn
-from serving.openapi_flags import FLAGS_PARAMETER, KEY_PARAMETER, TAG_PARAMETER
 from serving.openapi_parts import (
     ANSWER,
     DESCRIPTION,
@@ -62,6 +61,7 @@ _OF_VISITORS: Final[list[Tree]] = [{"sessionToken": []}, {"sessionTokenInQuery":
 _AT_THE_GATE: Final = (401, 403, 429)
 
 _TAGS: Final = {
+    **dict.fromkeys(("configuration", "replace", "change", "rollBack", "versions", "version"), "operations"),
     **dict.fromkeys(("experiments", "metrics", "openapi", "refresh"), "operations"),
     **dict.fromkeys(("mine", "eraseMine", "decisions", "export", "erase"), "privacy"),
 }
@@ -90,10 +90,9 @@ def document(engine: Engine) -> Tree:
             "post": _named("export", "All that is held of a visitor, by the tracker's id.", "Held")
         },
         "/v1/visitors/erase": {"post": _named("erase", "Erase it.", "Erased")},
+        **openapi_flags.paths(_operation),
+        **openapi_pushes.paths(_operation),
         experiments.STATE: {"get": _experiments()},
-        ofrep.FLAGS: {"post": _flags("flags", "All flags of a session, by OFREP.", "IfNoneMatch")},
-        ofrep.FLAG: {"post": _flags("flag", "One flag of a session, by OFREP.", "FlagKey")},
-        growthbook.EVAL: {"post": _remote_evaluation()},
         "/v1/openapi.json": {"get": _operation("openapi", "This document.", _json({"type": "object"}))},
         "/metrics": {"get": _operation("metrics", "Prometheus metrics of all workers.", _text(), errors=(500, 503))},
     }
@@ -130,9 +129,7 @@ def document(engine: Engine) -> Tree:
         "paths": paths,
         "components": {
             "schemas": schemas,
-            "parameters": PARAMETERS
-            | {"Flags": FLAGS_PARAMETER, "FlagKey": KEY_PARAMETER, "IfNoneMatch": TAG_PARAMETER}
-            | {"ClientKey": openapi_flags.CLIENT_KEY},
+            "parameters": PARAMETERS | openapi_flags.PARAMETERS | openapi_pushes.PARAMETERS,
             "headers": HEADERS,
             "responses": {f"Problem{status}": _problem(status) for status in TITLES},
             "securitySchemes": _SECURITY_SCHEMES,
@@ -145,7 +142,12 @@ def _schemas(engine: Engine) -> tuple[Tree, Tree, Tree]:
     (event, answer, *_), schemas = msgspec.json.schema_components(
         [EventIn, Answer, Erased, Decisions, Named], ref_template="#/components/schemas/{name}"
     )
-    schemas |= {"Held": HELD, **openapi_flags.SCHEMAS, **openapi_experiments.SCHEMAS}
+    schemas |= {
+        "Held": HELD,
+        **openapi_experiments.SCHEMAS,
+        **openapi_flags.SCHEMAS,
+        **openapi_pushes.SCHEMAS,
+    }
     wire = schemas["EventIn"]["properties"]
     wire["name"] |= {
         "description": "An event name of GA4 or one mapped in configs/shop.toml.",
@@ -219,29 +221,6 @@ def _events(event: Tree, answer: Tree, limit: int) -> Tree:
         for name in ("session", "mine", "decisions", "eraseMine")
     }
     return operation
-
-
-def _flags(name: str, summary: str, parameter: str) -> Tree:
-    operation = _operation(
-        name,
-        summary,
-        _json({}),
-        body=openapi_flags.BODY,
-        parameters=(parameter, "ContentEncoding"),
-        errors=(400, 413, 415, 500, 503),
-    )
-    return openapi_flags.one(operation) if name == "flag" else openapi_flags.many(operation)
-
-
-def _remote_evaluation() -> Tree:
-    return _operation(
-        "evaluate",
-        "All flags of a session, for GrowthBook's SDKs with remote evaluation.",
-        _json(openapi_flags.REMOTE),
-        body=openapi_flags.ATTRIBUTES,
-        parameters=("ClientKey", "ContentEncoding"),
-        errors=(400, 413, 415, 422, 500, 503),
-    )
 
 
 def _experiments() -> Tree:

@@ -198,8 +198,7 @@ class Learner:
 
     def _parts(self, assigned: pd.DataFrame) -> list[Part]:
         """What a file holds of each phase of an experiment; nothing is counted of those that do not run."""
-        running = {(tally.trial.number, tally.trial.definition.phase): one for one in self._tallies.values()
-                   if (tally := one[1])}  # fmt: skip
+        running = {(one.trial.number, one.trial.definition.phase): (by, one) for by, one in self._tallies.values()}
         parts = []
         for number, phase in assigned[["experiment", "phase"]].drop_duplicates().astype("int64").to_numpy().tolist():
             if (number, phase) in running:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from features.compiler import Fold
 from features.settings import SettingsError
-from serving.experiments.assignments import merged, unpack
+from serving.experiments.assignments import Assignment, merged, unpack
 from serving.experiments.configuration import Configuration, nothing, parse
 from serving.experiments.flags import Evaluator, Flag, Subject, flags_without_session
 from serving.experiments.learned import LearnedFile, Published, Standing, standings
-from serving.sessions import Assigning, key_of
+from serving.sessions import Assigning
 
 if TYPE_CHECKING:
     from serving.requests import Answer, Request, View
@@ -27,7 +27,9 @@ class Experiments:
 
     Attributes
     ----------
-    configuration: what runs; error: why the file as it is now does not, empty if it does.
+    path: of the file; configuration: what runs; written_ms: when that was, 0 if there is no file.
+    error: why the file as it is now does not run, empty if it does.
+    queries: those that ask for all flags or for one, and its key: looked up, where parsing takes as long as a flag.
     known: names of scores and features; published: what was learned, the last that could be used; standings: how each
     experiment assigns.
     """
@@ -40,18 +42,19 @@ class Experiments:
         SettingsError
             It cannot be used: a service does not start with it.
         """
-        self._path = Path(settings.file)
+        self.path = Path(settings.file)
         self.known = frozenset((*heads, *fold.names))
-        self.error = ""
+        self.error, self.written_ms = "", 0
         self._seen: tuple[int, int] | None = None
         self._evaluators: dict[str, Evaluator] = {}
+        self.queries: Mapping[bytes, Sequence[str]] = {}
         self.published = Published()
         self.standings: Mapping[str, Standing] = {}
         self._learned, self._learned_seen = LearnedFile(Path(settings.learned)), (0, 0)
         self.configuration = nothing(self.known)
         self._follow_learned()
         if self._changed():
-            self._use(parse(self._path.read_bytes(), self.known, str(self._path)))
+            self._use(self.parsed(self.path.read_bytes()))
 
     def evaluator(self, fold: Fold) -> Evaluator:
         """What evaluates rows of this fold."""
@@ -79,7 +82,7 @@ class Experiments:
             answer.flags, new = self.evaluator(group.sessions.fold).evaluate(subject, keys, received_ms)
             if new:
                 visit.assigned = merged(visit.assigned, new)
-                assignings.append(Assigning([group.sessions], visit.key, started, new))
+                assignings.append(Assigning([group.sessions], visit.key, started, new, event.consent))
         return assignings
 
     def without_session(self, context: Mapping[str, Any], asked: Sequence[str]) -> dict[str, Flag]:
@@ -93,13 +96,24 @@ class Experiments:
         now_ms: int,
         more: Mapping[str, Any] | None = None,
         forced: Mapping[str, str] | None = None,
-    ) -> tuple[dict[str, Flag], Assigning | None]:
-        """Flags of a session that was looked at, and what is assigned to it."""
-        subject, sessions = view.subject, view.sessions
-        evaluator = self.evaluator(sessions.fold)
-        flags, new = evaluator.evaluate(subject, self.keys(keys), now_ms, more, forced)
-        assigning = Assigning([sessions], key_of(subject.visitor), subject.started_at, new) if new else None
-        return flags, assigning
+    ) -> tuple[dict[str, Flag], list[Assignment]]:
+        """Flags of a session that was looked at, and what is to be assigned to it."""
+        evaluator = self.evaluator(view.sessions.fold)
+        return evaluator.evaluate(view.subject, self.keys(keys), now_ms, more, forced)
+
+    def state_of(self, view: View) -> str:
+        """A text that is another one when a flag of the session may be."""
+        return self.evaluator(view.sessions.fold).state(view.subject)
+
+    def parsed(self, content: bytes, origin: str = "") -> Configuration:
+        """A configuration as it would run here; origin: for errors, the file if it is empty.
+
+        Raises
+        ------
+        SettingsError
+            It cannot be used.
+        """
+        return parse(content, self.known, origin or str(self.path))
 
     async def follow(self) -> None:
         """Use the file as it is now, and what was learned, if they can be."""
@@ -107,8 +121,8 @@ class Experiments:
         if not self._changed():
             return
         try:
-            content = self._path.read_bytes() if self._seen else b"{}"
-            self._use(parse(content, self.known, str(self._path)))
+            content = self.path.read_bytes() if self._seen else b"{}"
+            self._use(self.parsed(content))
         except (SettingsError, OSError) as error:
             self.error = str(error)
             logger.error("experiments go on as they were, version %s: %s", self.configuration.version, error)
@@ -134,7 +148,7 @@ class Experiments:
 
     def _changed(self) -> bool:
         try:
-            status = self._path.stat()
+            status = self.path.stat()
             now = status.st_mtime_ns, status.st_ino
         except FileNotFoundError:
             now = None
@@ -148,6 +162,8 @@ class Experiments:
             logger.error("what experiments have learned cannot be used; they begin anew: %s", error)
             self._stand(configuration, Published())
         self.error = ""
+        self.written_ms = self._seen[0] // 1_000_000 if self._seen else 0
+        self.queries = {b"flags=all": (), **{b"flags=%b" % key.encode(): (key,) for key in configuration.ruleset.keys}}
         logger.info(
             "experiments of version %s run: %d features, %d experiments",
             configuration.version, len(configuration.ruleset.keys), len(configuration.trials),

@@ -99,6 +99,8 @@ class Tally:
         self._moments: dict[tuple[int, int], Moments] = {}
         self._waiting: dict[int, list[tuple[Rows, int]]] = defaultdict(list)
         self.settled_until, self.changes = -(2**62), 0
+        # the sample ratio, and what it was made of: a year of periods takes half a second
+        self._ratio: tuple[tuple[object, ...], float | None] | None = None
         self.tables: dict[int, npt.NDArray[np.float64]] = {}
 
     @property
@@ -181,6 +183,12 @@ class Tally:
         closed: arms that are given no longer. A stratum is left out where probabilities are not those of the table that
         held, because they changed within the period, or another machine has assigned.
         """
+        known = self.changes, self.settled_until // self._period_ms, frozenset(closed), len(self.tables)
+        if self._ratio is None or self._ratio[0] != known:
+            self._ratio = known, self._ratio_p(closed)
+        return self._ratio[1]
+
+    def _ratio_p(self, closed: Collection[str]) -> float | None:
         moments = sorted(self.tables)
         counts, shares = [np.zeros((0, self._shape[1]), np.int64)], [np.zeros((0, self._shape[1]))]
         for (begin, number), cells in self._cells.items():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,13 @@ def assignments(folder: Path, experiment: str) -> list[dict[str, Any]]:
     ]
 
 
+def published(folder: Path) -> dict[int, list[float]]:
+    """Probabilities of the arms by the moment from which they held."""
+    with closing(sqlite3.connect(folder / "lotse-data" / "experiments" / "counted.sqlite")) as database:
+        found = database.execute("SELECT from_ms, bins FROM tables WHERE experiment = ?", (hash64("help"),))
+        return {from_ms: json.loads(bins)[0] for from_ms, bins in found}
+
+
 def counted(crowd: Crowd) -> int:
     """Units of the experiment that learns."""
     return sum(count or 0 for count in crowd.state()["experiments"]["help"]["units"].values())
@@ -123,19 +131,12 @@ def counted(crowd: Crowd) -> int:
 
 def test_a_better_arm_is_found_and_one_that_harms_is_stopped(crowd: Crowd) -> None:
     arms, running = crowd.come()
-    # tables move to the better arm; each is told before it holds, and propensities are those of the one that held
-    tables: dict[int, list[float]] = {0: [0.5, 0.5]}
-
-    def moved() -> bool:
-        table = crowd.state()["experiments"]["help"]["table"]
-        tables[table["from_ms"]] = table["bins"][0]
-        return bool(table["bins"][0][1] > 0.8)
-
-    wait_until(moved)
+    # tables move to the better arm, and propensities are those of the one that held
+    wait_until(lambda: crowd.state()["experiments"]["help"]["table"]["bins"][0][1] > 0.8)
     later, _ = crowd.come()
     assert sum(one["help"] == "banner" for one in later.values()) / len(later) > 0.6
     wait_until(lambda: len(assignments(crowd.service.folder, "help")) >= 400)
-    moved()
+    tables = {0: [0.5, 0.5], **published(crowd.service.folder)}
     noted = assignments(crowd.service.folder, "help")
     for one in noted:
         held = max(begin for begin in tables if begin <= one["exposed_at"])

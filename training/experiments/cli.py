@@ -37,7 +37,7 @@ def _experiment() -> None:
 
 @experiment_app.command()
 def check(config: Config = _CONFIG) -> None:
-    """Check the definitions; a bad one is named by its place.
+    """Check the definitions; a bad one is named by its place. With flags and their rules: lotse flags check.
 
     For example: lotse experiment check
     """
