@@ -1,7 +1,6 @@
 """Whether the statistics of experiments hold what they promise: false alarms, samples to a decision, ratios, coverage.
 
     python -m benchmarks.experiments [--runs 10000] [--only aa,decision,...] [--rivals FOLDER ...]
-        [--pictures docs/experiments]
 
 Simulations look after every unit, vectorised over runs, by the statistic that `training.experiments.effects` computes:
 a test holds one to the other. spotify-confidence needs pandas 2, ours is newer: `decision` and `peers` run in an
@@ -12,11 +11,8 @@ confseq 0.0.11 does not build under Python 3.11; FOLDER holds a build of it by h
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -26,20 +22,21 @@ from scipy.stats import beta, chisquare, norm
 from statsmodels.stats.power import NormalIndPower
 
 from benchmarks.measure import console, report
+from features.judging.means import PRIOR_UNITS
+from features.judging.ratio import ALARM, sequential_p
+from features.judging.sequential import critical_value
 from tests.training.units import experiment, made_up, units
-from training.experiments.analysis import analyse, judge
 from training.experiments.bayes import beliefs
-from training.experiments.effects import _PRIOR_UNITS, effects
-from training.experiments.sequential import critical_value
-from training.experiments.srm import ALARM, sequential_p
+from training.experiments.effects import effects
+from training.experiments.verdicts import judge
 
 Array = npt.NDArray[np.float64]
 LEAST: Final = 50
 CHUNK: Final = 50
-PARTS: Final = ("aa", "decision", "ratio", "cuped", "clusters", "adaptive", "boundary", "peers", "pictures")
+PARTS: Final = ("aa", "decision", "ratio", "cuped", "clusters", "adaptive", "boundary", "peers")
 
 
-def running_z(banner: npt.NDArray[np.bool_], outcome: Array, prior_units: float = _PRIOR_UNITS) -> tuple[Array, Array]:
+def running_z(banner: npt.NDArray[np.bool_], outcome: Array, prior_units: float = PRIOR_UNITS) -> tuple[Array, Array]:
     """z of the difference and effective units after every unit; NaN while an arm has fewer than 50.
 
     banner, outcome: [runs, units]. The same as `effects` gives for the units so far, without scores, in one phase.
@@ -104,7 +101,7 @@ def false_positives(
     size: int = 20_000,
     planned: float = 10_000,
     alpha: float = 0.05,
-    prior_units: float = _PRIOR_UNITS,
+    prior_units: float = PRIOR_UNITS,
 ) -> tuple[float, float]:
     """A/A tests looked at after every unit: the share that an always-valid interval, and one of 95 %, ever gets
     wrong."""
@@ -438,38 +435,6 @@ def _peer(name: str, low: float, high: float) -> list[str]:
     return [name, f"{low:+.6f}", f"{high:+.6f}"]
 
 
-def pictures(folder: Path) -> None:
-    """The pictures of docs/experiments.md: a report as a browser shows it."""
-    from training.experiments.report import report_page  # noqa: PLC0415  (LightGBM comes with it; `peers` goes without)
-
-    folder.mkdir(parents=True, exist_ok=True)
-    definition = experiment(
-        name="Free-shipping banner",
-        hypothesis="Visitors who hesitate with something in the cart buy more if they see what is missing.",
-        goals=[{"name": "purchase", "column": "purchases", "primary": True}, {"name": "revenue", "kind": "revenue"}],
-        guardrails=[{"goal": "revenue", "worst": -0.1}],
-        planned_units=26_000,
-    )
-    good = made_up(40_000, 0.12, seed=4)
-    lost = good[(good["arm"] == "control") | (np.random.default_rng(0).random(len(good)) > 0.06)]
-    for name, table, height in (("report", good, 2_640), ("ratio", lost, 900)):
-        page = report_page(analyse(units(table, definition), "banner"))
-        _photograph(page, folder / f"{name}.png", height)
-
-
-def _photograph(page: str, path: Path, height: int) -> None:
-    with tempfile.TemporaryDirectory() as place:
-        source = Path(place) / "report.html"
-        source.write_text(page)
-        subprocess.run(
-            ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-             "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=8000", f"--window-size=900,{height}",
-             f"--user-data-dir={place}/profile", f"--screenshot={path}", source.as_uri()],
-            check=True, capture_output=True, timeout=120,
-        )  # fmt: skip
-    console.print(f"{path}: {path.stat().st_size:,} bytes")
-
-
 def spotify_bounds() -> Callable[[Array], Array] | None:
     """The solver of spotify-confidence's group sequential tests, with the spending that its z-test uses."""
     try:
@@ -495,7 +460,6 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--only", default=",".join(PARTS))
     parser.add_argument("--rivals", nargs="*", default=[])
-    parser.add_argument("--pictures", type=Path, default=Path("docs/experiments"))
     arguments = parser.parse_args()
     sys.path += arguments.rivals
     few = max(arguments.runs // 10, CHUNK)
@@ -508,7 +472,6 @@ def main() -> None:
         "adaptive": lambda: adaptive(few),
         "boundary": boundary,
         "peers": peers,
-        "pictures": lambda: pictures(arguments.pictures),
     }
     for name in arguments.only.split(","):
         parts[name]()

@@ -24,6 +24,7 @@ UNIT_COLUMNS: Final[dict[str, tuple[str, str]]] = {
     "propensity": ("float64", "probability with which this arm was assigned, at the trigger"),
     "holdback": ("bool", "the unit is in the holdback, which is always assigned by fixed shares"),
     "forced": ("bool", "a person tested a variant: left out of every statistic"),
+    "closed": ("int64", "how many arms were given no longer at the trigger; units before and after are compared apart"),
     "unit": ("int64", "pseudonym of the session or visitor that was assigned"),
     "visitor": ("int64", "its visitor's pseudonym: errors are clustered by it"),
     "exposed_at": ("int64", "the trigger, ms UTC"),
@@ -41,6 +42,12 @@ MOST_GOALS: Final = 4
 VISITOR: Final = 1
 HOLDBACK: Final = 2
 FORCED: Final = 4
+# And above these, how many arms were closed then (killed, or stopped by a guardrail): units are compared apart by it,
+# because before and after other arms had other probabilities.
+CLOSED_SHIFT: Final = 3
+MOST_CLOSED: Final = 31
+# Of an adaptive allocation, unless the definition says another one: what is never given cannot be measured.
+ADAPTIVE_MINIMUM_SHARE: Final = 0.01
 # No group of fewer units is told of.
 LEAST_UNITS: Final = 50
 
@@ -102,7 +109,7 @@ class Experiment(Settings):
     """One experiment.
 
     shares: of the arms, in their order; equal by default. holdback: share of all units that is always assigned by them.
-    minimum_share: no arm gets less, however it is allocated.
+    minimum_share: no arm gets less, however it is allocated; 0, or 0.01 where the allocation is adaptive, by default.
     killed: arms that are shown no longer: their units get what the control gets, and all others keep what they have.
     winner: the arm that everybody gets once the experiment is stopped; nobody does if it is empty.
     phase: counted up with every change of targeting or allocation; phases are judged apart.
@@ -134,9 +141,19 @@ class Experiment(Settings):
     @model_validator(mode="before")
     @classmethod
     def _equal_shares(cls, values: Any) -> Any:
-        if isinstance(values, dict) and not values.get("shares") and isinstance(values.get("arms"), (list, tuple)):
-            arms = values["arms"]
+        arms = values.get("arms") if isinstance(values, dict) else None
+        if arms and isinstance(arms, (list, tuple)) and not values.get("shares"):
             values = {**values, "shares": [1 / len(arms)] * len(arms)}
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _every_arm_is_given(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "minimum_share" not in values:
+            named, shares = values.get("allocation"), values.get("shares")
+            adaptive = isinstance(named, dict) and named.get("name", "fixed") != "fixed"
+            least = min((one for one in shares or () if isinstance(one, (int, float))), default=1.0)
+            values = {**values, "minimum_share": min(ADAPTIVE_MINIMUM_SHARE, max(least, 0.0)) if adaptive else 0.0}
         return values
 
     @field_validator("arms")

@@ -20,7 +20,7 @@ from serving.bulk import ARROW, NDJSON, Bulk
 from serving.collect.dispatch import Collector, Tracked, open_collector
 from serving.explain import explain
 from serving.gate import open_gate
-from serving.http import growthbook, ofrep, visitors
+from serving.http import experiments, growthbook, ofrep, ofrep_stream, pushes, visitors
 from serving.http.bodies import Receive
 from serving.http.call import Call, Handler, Reply, Scope, Send
 from serving.http.cors import Cors
@@ -45,7 +45,9 @@ logger = logging.getLogger("lotse.app")
 _METRICS: Final = b"text/plain; version=0.0.4; charset=utf-8"
 _SESSIONS: Final = "/v1/sessions/"
 _TOKEN: Final = "/v1/sessions/{token}"
-_FLAG: Final = f"{ofrep.FLAGS}/"
+# Paths that end with something of the caller's.
+_ENDING: Final = (ofrep.FLAG, ofrep_stream.STREAM, growthbook.EVAL, growthbook.FEATURES, pushes.VERSION)
+_LABELS: Final = {route.partition("{")[0]: route for route in _ENDING}
 _NOTHING: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 NO_CONTENT: Final = 204
 # Request headers that concern more than one path. Others are looked for where they are needed.
@@ -79,10 +81,13 @@ class App:
             JOURNEYS: {"GET": self.journeys.get},
             "/v1/openapi.json": {"GET": _document},
             "/metrics": {"GET": _metrics},
-            **{path: dict(methods) for path, methods in visitors.ROUTES.items()},
+            **{path: dict(methods) for path, methods in (visitors.ROUTES | pushes.ROUTES).items()},
+            experiments.STATE: {"GET": experiments.state},
             ofrep.FLAGS: {"POST": ofrep.many},
             ofrep.FLAG: {"POST": ofrep.one},
+            ofrep_stream.STREAM: {"GET": ofrep_stream.listening(self.streams)},
             growthbook.EVAL: {"POST": growthbook.evaluate},
+            growthbook.FEATURES: {"GET": growthbook.features},
         }
         for methods in self.routes.values():
             if "GET" in methods:
@@ -198,10 +203,9 @@ class App:
             label = f"{_TOKEN}{slash}{tail}"
             if label in self.routes:
                 return label, token, self.routes[label]
-        if path.startswith(_FLAG):
-            return ofrep.FLAG, path[len(_FLAG) :], self.routes[ofrep.FLAG]
-        if path.startswith(growthbook.PREFIX):
-            return growthbook.EVAL, "", self.routes[growthbook.EVAL]
+        for prefix, route in _LABELS.items():
+            if path.startswith(prefix):
+                return route, path[len(prefix) :], self.routes[route]
         tracked = self.tracked(path)
         return ("other", "", {}) if tracked is None else tracked.route
 

@@ -93,8 +93,8 @@ class Job:
         for piece in pieces:
             self._check(piece)
             matrix = piece.astype(np.float32)
-            for name, head in self.scorer.heads.items():
-                self.scores[name].append(head.scores(matrix))
+            for name, scores in self.scorer.said(matrix).items():
+                self.scores[name].append(scores)
             for name, prior in self.scorer.priors.items():
                 self.scores[name].append(np.full(len(matrix), prior))
             self.rows += len(matrix)

@@ -40,6 +40,7 @@ def serve(
     load_shop(shop)
     _check_open(settings)
     _check_store(settings)
+    _check_outbound(settings)
     environment = {
         **os.environ,
         **to_environment(config, shop, overrides),
@@ -96,6 +97,23 @@ def _check_open(settings: ServingSettings) -> None:
             "run: lotse keys create --kind secret --name <name> (and --kind public for browsers), "
             "or set keys.required=false to be open to everybody"
         )
+
+
+def _check_outbound(settings: ServingSettings) -> None:
+    """Targets and segments that cannot be used are told here, as are secrets that do not lie where they should.
+
+    Raises
+    ------
+    SettingsError
+        As of `serving.outbound.targets`, or a segment asks for a head or a feature that there is not.
+    """
+    if settings.outbound.targets or settings.outbound.segments:
+        from features.definitions import CATALOGUE  # noqa: PLC0415
+        from serving.outbound import targets  # noqa: PLC0415
+        from serving.outbound.crossings import Segments  # noqa: PLC0415
+
+        targets(settings.outbound)
+        Segments(settings.outbound.segments, list(CATALOGUE.features), settings.models.heads, 1)
 
 
 def _check_store(settings: ServingSettings) -> None:

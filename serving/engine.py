@@ -29,12 +29,14 @@ from serving.consent import Consent
 from serving.decisions import OPTED_OUT, DecisionLog
 from serving.experiments.assignments import unpack
 from serving.experiments.flags import Flag, Subject
+from serving.experiments.learning import Learning
 from serving.experiments.live import Experiments
 from serving.explain import Asked
 from serving.handover import ParquetSink
 from serving.lineup import Lineup
 from serving.metrics import Metrics
 from serving.outage import STORE_UNREACHABLE, Outage
+from serving.outbound import open_outbound
 from serving.problems import Problem
 from serving.pseudonyms import RotatingPseudonyms
 from serving.reading import Reader
@@ -80,10 +82,12 @@ class Engine:
         self.watcher = Watcher(settings)
         self.metrics = Metrics(lambda: self.lineup)
         self.experiments = Experiments(settings.experiments, settings.models.heads, compile_fold())
+        self.learning = Learning(settings, self.experiments)
         self._swap(self.watcher.start(compile_fold()))
         self.store = open_store(settings.store)
         self.metrics.register(self.watcher)
         self.metrics.register(self.watcher.comparison)
+        self.metrics.register(self.learning)
         self.pseudonyms = RotatingPseudonyms(folder)
         self.of_day = self.pseudonyms.of_day
         self.outage = Outage(settings.store, self.metrics, self.pseudonyms.veiled)
@@ -96,6 +100,8 @@ class Engine:
         self._tokens = Tokens(self.secret)
         self.consent = Consent(settings.privacy, settings.session.consent)
         self._reader = Reader(settings, shop, self.pseudonyms)
+        self.sign = self._tokens.sign
+        self.outbound = open_outbound(self)
         self._usage = Usage(self.store, self.outage.ask, 2 * self.sessions.timeout_ms)
 
     @property
@@ -158,12 +164,20 @@ class Engine:
                 self.store.apply(assignings, alone=True)
             except StoreError as error:
                 self._unassigned(error)
+            else:
+                self._tell_arms(assignings)
         return None
 
     def _unassigned(self, error: StoreError) -> None:
         """An exposure could not be noted: the next request will, with the same arm by the same table."""
         self.outage.failed(_EVENTS, error)
         self.metrics.store_errors[_EVENTS] += 1
+
+    def _tell_arms(self, assignings: Iterable[Assigning]) -> None:
+        """Tell others what experiments have assigned."""
+        if self.outbound is not None:
+            for assigning in assignings:
+                self.outbound.assigned(assigning)
 
     async def _answer_later(self, requests: Sequence[Request], turn: Turn, received: int, write: int) -> None:
         if not self.outage.active:
@@ -177,6 +191,8 @@ class Engine:
                         await self.outage.ask(lambda: self.store.apply(assignings))
                     except StoreError as error:
                         self._unassigned(error)
+                    else:
+                        self._tell_arms(assignings)
                 return
         await self._answer_without(requests, sum(len(request.events) for request in requests), received, write)
 
@@ -256,15 +272,20 @@ class Engine:
             if request.flags is not None:
                 assignings += self.experiments.flag(request, answers, received)
             if reason:
-                for answer in answers:
-                    answer.reason = reason
-                    self.metrics.fell_back(dict.fromkeys(answer.scores, reason))
+                self._fall_back(answers, reason)
+            elif self.outbound is not None and request.scored:
+                self.outbound.scored(request, answers, received)
             request.answer = answers if request.many else answers[0]
         self.metrics.retired_records += sum(group.retired for group in turn.groups.values())
         turn.close()
         if turn.lineup is not self.lineup:
             self.metrics.scored(turn.lineup.tally())
         return assignings
+
+    def _fall_back(self, answers: Sequence[Answer], reason: str) -> None:
+        for answer in answers:
+            answer.reason = reason
+            self.metrics.fell_back(dict.fromkeys(answer.scores, reason))
 
     def _turn(self, requests: Sequence[Request], count: int, received: int, write: int) -> Turn:
         """The turn of some requests, so many events."""
@@ -291,6 +312,10 @@ class Engine:
             return self._tokens.open(token)
         except BadTokenError as error:
             raise Problem(401, f"{error}; use the token that POST /v1/events answered with") from None
+
+    def token_of(self, view: View) -> str:
+        """The token of a session that was looked at."""
+        return self._tokens.sign(view.subject.visitor, view.started_at)
 
     async def look(self, token: str, now_ms: int | None = None, *, explained: bool = False) -> tuple[Answer, View]:
         """A session scored as of now: idle time counts; explained: whether to keep what its scores were made of.
@@ -344,18 +369,29 @@ class Engine:
             started, events, idle_seconds, said.scores, versions, said.decided, said.reasons, asked, subject, sessions
         )
 
-    async def flags_of(
+    async def evaluated(
         self,
         view: View,
         keys: Sequence[str],
         now_ms: int,
         more: Mapping[str, Any] | None = None,
         forced: Mapping[str, str] | None = None,
-    ) -> dict[str, Flag]:
-        """Flags of a session that was looked at, all if no keys are named; what they assign is noted."""
-        flags, assigning = self.experiments.flags_of(view, keys, now_ms, more, forced)
-        if assigning is not None:
+    ) -> tuple[dict[str, Flag], View]:
+        """Flags of a session that was looked at, all if no keys are named, and how it looks with what they assign."""
+        flags, new = self.experiments.flags_of(view, keys, now_ms, more, forced)
+        if new:
+            subject = view.subject
+            assigning = Assigning([view.sessions], key_of(subject.visitor), subject.started_at, new, subject.consent)
             await self.outage.ask(partial(self.store.apply, [assigning]))
+            self._tell_arms([assigning])
+            view = view._replace(subject=subject._replace(assigned=[*subject.assigned, *new]))
+        return flags, view
+
+    async def flags_of(
+        self, view: View, keys: Sequence[str], now_ms: int, forced: Mapping[str, str] | None = None
+    ) -> dict[str, Flag]:
+        """The flags alone."""
+        flags, _ = await self.evaluated(view, keys, now_ms, forced=forced)
         return flags
 
     async def look_at(self, raw: str, at_ms: int | None = None) -> View | None:
@@ -446,7 +482,7 @@ class Engine:
         """
         matrix = matrix_of(rows, self.fold.names, self.settings.server.batch_limit)
         scorer = self.scorer  # BentoML calls in a thread: it may be another one in the next line
-        columns = {name: head.scores(matrix).tolist() for name, head in scorer.heads.items()}
+        columns = {name: said.tolist() for name, said in scorer.said(matrix).items()}
         scores = [
             {name: column[index] for name, column in columns.items() if not math.isnan(column[index])}
             for index in range(len(rows))
@@ -511,6 +547,7 @@ class Engine:
     async def close(self) -> None:
         """Let go of the store and the models."""
         self.watcher.close()
+        self.learning.close()
         self.outage.close()
         with suppress(OSError):
             await self.log_decisions()

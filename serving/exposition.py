@@ -43,6 +43,13 @@ METRICS: Final[dict[str, Described]] = {
         "counter", "Requests that were to be passed on and were not, by reason.", ("tracker", "reason")
     ),
     "lotse_forward_queue": Described("gauge", "Requests that wait to be passed on, or are under way.", ("tracker",)),
+    "lotse_outbound_messages": Described("counter", "Messages that a target took, by type.", ("target", "type")),
+    "lotse_outbound_retries": Described("counter", "Tries of a target after one that failed.", ("target",)),
+    "lotse_outbound_dropped_messages": Described(
+        "counter", "Messages that a target did not get, by reason.", ("target", "reason")
+    ),
+    "lotse_outbound_dead_letters": Described("counter", "Of them, those that were written down.", ("target",)),
+    "lotse_outbound_queue": Described("gauge", "Messages that wait for a target, or are under way.", ("target",)),
     "lotse_events_seconds": Described(
         "histogram", "Time to answer POST /v1/events, after the body came.", bounds=LATENCY_SECONDS
     ),

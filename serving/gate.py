@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from secrets import token_bytes
@@ -27,7 +27,7 @@ _OPEN: Final = frozenset({"/livez", "/readyz", "/healthz", "/v1/openapi.json"})
 # No key of ours comes here: MLflow signs what it sends, visitors show a token that is signed; both are checked later.
 _ME: Final = "/v1/visitors/me"
 _OFREP: Final = "/ofrep/"
-_GROWTHBOOK: Final = "/api/eval/"
+_GROWTHBOOK: Final = ("/api/eval/", "/api/features/")
 _SIGNED: Final = frozenset({"/v1/models/refresh", _ME, f"{_ME}/decisions"})
 _EVENTS: Final = "/v1/events"
 _SESSIONS: Final = "/v1/sessions/"
@@ -88,16 +88,8 @@ class Gate:
             return self._everybody
         if headers is None:
             headers = dict(scope["headers"])  # faster than a loop; of a header that came twice, the last
-        presented = headers.get(b"authorization", b"")
-        if presented:
-            presented = presented[7:] if presented[:7].lower() == b"bearer " else b"-"
-        elif b"x-api-key" in headers:  # as OFREP has it
-            presented = headers[b"x-api-key"]
-        elif path.startswith(_GROWTHBOOK):
-            presented = path[len(_GROWTHBOOK) :].encode()
-        elif b"key=" in scope["query_string"]:
-            presented = _from_query(scope["query_string"])
-        key = self.keys.find(presented) if presented else None
+        shown = presented(scope, headers)
+        key = self.keys.find(shown) if shown else None
         names: list[tuple[Limit, object]] = []
         now = self.clock()
         if self._address_limit is not None and (key is None or key.kind == "public"):
@@ -107,7 +99,7 @@ class Gate:
                 names.append((self._address_limit, who))
         if key is None:
             if path not in _SIGNED and not self.collects(path) and self._is_needed(scope):
-                raise _unknown(presented)
+                raise _unknown(shown)
         elif key.kind == "public":
             _check_public(key, path, method, headers)
         if self._key_limit is not None and key is not None:
@@ -196,7 +188,7 @@ def _check_public(key: Key, path: str, method: str, headers: dict[bytes, bytes])
     """Raises 403 for what a public key does not open."""
     sends = path == _EVENTS and method == "POST"
     looks = method == "GET" and path.startswith(_SESSIONS)
-    if not sends and not looks and not path.startswith((_ME, _OFREP, _GROWTHBOOK)):
+    if not sends and not looks and not path.startswith((_ME, _OFREP, *_GROWTHBOOK)):
         raise Problem(
             403,
             "a public key only sends events (POST /v1/events) and reads sessions and flags by token; use a secret key",
@@ -206,8 +198,20 @@ def _check_public(key: Key, path: str, method: str, headers: dict[bytes, bytes])
         raise Problem(403, "pages of this origin may not use the key; lotse keys list shows which may")
 
 
-def _unknown(presented: bytes) -> Problem:
-    if not presented:
+def presented(scope: dict[str, Any], headers: Mapping[bytes, bytes]) -> bytes:
+    """The key that came with a request, as it was sent; empty if none did."""
+    found = headers.get(b"authorization", b"")
+    if found:
+        return found[7:] if found[:7].lower() == b"bearer " else b"-"
+    if b"x-api-key" in headers:  # as OFREP has it
+        return headers[b"x-api-key"]
+    if scope["path"].startswith(_GROWTHBOOK):
+        return scope["path"].split("/", 3)[3].encode()
+    return _from_query(scope["query_string"]) if b"key=" in scope["query_string"] else b""
+
+
+def _unknown(shown: bytes) -> Problem:
+    if not shown:
         return Problem(401, f"no key; {_HOW}", headers=_BEARER)
     return Problem(401, f"the key is none of this service's, or was revoked; {_HOW}", headers=_BEARER)
 

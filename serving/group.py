@@ -194,9 +194,11 @@ class Group:
         width = len(empty)
         self.retired = 0
         self._tails.clear()
-        for before in self._assigned:
-            before.assigned = b""
-        self._assigned.clear()
+        if self._assigned:
+            # asked again; what others of the turn have stays, whom a store asks about one after the other
+            for visit, _, _ in found:
+                if self._assigned.pop(visit, None):  # type: ignore[call-overload]
+                    visit.assigned = b""  # type: ignore[attr-defined]
         while self._unscheduled:
             self._unscheduled.pop().entry = None
         odd: list[Found] = []

@@ -45,7 +45,7 @@ _HEADER: Final = {
     "consent": HEADER_CONSENT,
 }
 # As of `serving.experiments.assignments.Assignment`.
-_ASSIGNMENTS: Final = pa.list_(
+ASSIGNMENTS: Final = pa.list_(
     pa.struct(
         [
             ("experiment", pa.int64()),
@@ -123,7 +123,7 @@ class ParquetSink:
             None if digest in self._places else value[STATE_BYTES:]
             for (_, value), digest in zip(ordered, digests, strict=True)
         ]
-        columns["assignments"] = pa.array(assigned, _ASSIGNMENTS)
+        columns["assignments"] = pa.array(assigned, ASSIGNMENTS)
         columns["record"] = pa.array(raw, pa.binary())
         return pa.table(columns)
 

@@ -17,6 +17,8 @@ from serving.panel import AGE, LINKS, Panel
 from serving.treeshap import TreeShap
 
 FORMAT: Final = 2
+# A feature of this name is another head's score of the same moment; they come after those of the fold.
+SCORE: Final = "score."
 # Trees are summed in double precision in the same order everywhere; only the link's library may differ.
 GOLDEN_TOLERANCE: Final = 1e-9
 
@@ -89,7 +91,12 @@ class About(msgspec.Struct):
 
 
 class Head:
-    """One loaded model."""
+    """One loaded model.
+
+    Attributes
+    ----------
+    features: of the fold, in the order of the model's rows; asks: heads whose scores come after them, in that order.
+    """
 
     def __init__(self, folder: Path, version: str) -> None:
         """Load a model folder.
@@ -118,6 +125,9 @@ class Head:
         if what:
             raise ModelError(f"head.json lacks {what}, which the calibration needs: register the model again")
         self.name, self.version = self.about.head, version
+        names = self.about.features
+        self.asks = tuple(name.removeprefix(SCORE) for name in names if name.startswith(SCORE))
+        self.features = tuple(names[: len(names) - len(self.asks)])
         try:
             self._alone = Panel([self])
         except (UnsupportedTreeError, KeyError, ValueError) as error:
@@ -130,7 +140,7 @@ class Head:
     def scores(self, matrix: np.ndarray) -> np.ndarray:
         """What the model says of many vectors, decided or not, NaN where it cannot be asked.
 
-        matrix: float32 (n, F); returns float64 (n,).
+        matrix: float32 (n, F), F features and the scores that it asks; returns float64 (n,).
         """
         scores: np.ndarray = self._alone.said(matrix)[0]
         return scores

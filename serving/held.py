@@ -31,6 +31,7 @@ from serving.closed import ClosedFiles
 from serving.collect.carts import erasures_of
 from serving.decisions import noted
 from serving.experiments.assignments import unpack
+from serving.outbound.dead_letters import DeadLetters
 from serving.sessions import (
     STATE,
     STATE_BYTES,
@@ -75,10 +76,11 @@ class Held:
         closed: ClosedFiles,
         spools: Callable[[], Iterable[Spool]],
         decisions: Path,
+        letters: DeadLetters,
         ask: Callable[[Callable[[], Any]], Awaitable[Any]],
     ) -> None:
         self._store, self._sessions, self._closed, self._spools = store, sessions, closed, spools
-        self._decisions, self._ask = decisions, ask
+        self._decisions, self._letters, self._ask = decisions, letters, ask
 
     async def show(self, visitors: Sequence[int]) -> dict[str, Any]:
         """All that is held under these pseudonyms, as JSON-ready dicts.
@@ -98,6 +100,7 @@ class Held:
         buffered = [event for spool in self._spools() for event in spool.of(visitors)]
         handed_on = await asyncio.to_thread(self._closed.rows, visitors)
         decisions = await asyncio.to_thread(noted, self._decisions, visitors)
+        undelivered = await asyncio.to_thread(self._letters.held, visitors)
         fields = self._sessions[0].fold.catalogue.fields
         return {
             "records": records,
@@ -105,6 +108,7 @@ class Held:
             "handed_on": [_row(row) for row in handed_on],
             "buffered": [_row(event._asdict()) for event in buffered],
             "decisions": [_row(one) for one in decisions],
+            "undelivered": [_row(one) for one in undelivered],
             "meanings": {
                 **{name: column.meaning for name, column in COLUMNS.items()},
                 **_ROW,
@@ -137,6 +141,7 @@ class Held:
             "waiting": waiting,
             "handed_on": handed_on,
             "buffered": buffered,
+            "undelivered": await asyncio.to_thread(self._letters.erase, visitors),
         }
 
     def _described(self, value: Value) -> dict[str, Any]:
@@ -172,8 +177,8 @@ class Held:
 def held_by(engine: Engine) -> Held:
     """What a running service holds."""
     sessions = [one.sessions for one in engine.lineup.generations]
-    folder = Path(engine.settings.decisions.folder)
-    return Held(engine.store, sessions, engine.closed, engine.outage.spools, folder, engine.outage.ask)
+    folder, letters = Path(engine.settings.decisions.folder), DeadLetters(engine.settings.outbound)
+    return Held(engine.store, sessions, engine.closed, engine.outage.spools, folder, letters, engine.outage.ask)
 
 
 def open_held(settings: ServingSettings) -> tuple[Held, Store]:
@@ -202,7 +207,8 @@ def open_held(settings: ServingSettings) -> tuple[Held, Store]:
     def spools() -> Iterable[Spool]:
         return of_others(Path(settings.store.spool), (), **how)  # type: ignore[arg-type]
 
-    return Held(store, sessions, ClosedFiles(settings.store), spools, Path(settings.decisions.folder), ask), store
+    folder, letters = Path(settings.decisions.folder), DeadLetters(settings.outbound)
+    return Held(store, sessions, ClosedFiles(settings.store), spools, folder, letters, ask), store
 
 
 def _row(row: Any) -> dict[str, Any]:

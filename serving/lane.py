@@ -3,8 +3,8 @@ back by function calls.
 
 What ASGI takes for a request (a task, an event, messages, a future) costs more than to fold and to score it. So a
 request without an encoding, an idempotency key and the like that lies in the buffer with all of its body is handed over
-right here; every other one goes the usual way, as does `/v1/events` with a query. Both ways meet in `App`, `Events` and
-`Collector`, and answer alike.
+right here; every other one goes the usual way, as does `/v1/events` with another query than one for flags. Both ways
+meet in `App`, `Events` and `Collector`, and answer alike.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from serving.problems import Problem
 from serving.requests import Request
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from serving.app import App
     from serving.collect.dispatch import Tracked
     from serving.connections import Connection
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 PATH: Final = "/v1/events"
 URL: Final = PATH.encode()
+_QUERY: Final = URL + b"?"
 # Whoever sends these wants something that the usual way knows.
 _SPECIAL: Final = frozenset((b"content-encoding", b"expect", b"idempotency-key", b"transfer-encoding"))
 
@@ -44,13 +47,20 @@ class Whole:
     """
 
     __slots__ = (
-        "_admission", "_app", "_begin", "_connection", "_headers", "_label", "_request", "_request_id", "_span",
-        "_tracked", "body", "disconnected", "keep_alive", "more_body", "response_complete", "response_started", "scope",
+        "_admission", "_app", "_begin", "_connection", "_flags", "_headers", "_label", "_request", "_request_id",
+        "_span", "_tracked", "body", "disconnected", "keep_alive", "more_body", "response_complete",
+        "response_started", "scope",
     )  # fmt: skip
 
     def __init__(
-        self, connection: Connection, headers: dict[bytes, bytes], app: App, tracked: Tracked | None = None
+        self,
+        connection: Connection,
+        headers: dict[bytes, bytes],
+        app: App,
+        tracked: Tracked | None = None,
+        flags: Sequence[str] | None = None,
     ) -> None:
+        self._flags = flags
         self._connection, self._headers, self._app = connection, headers, app
         self._tracked, self._label = tracked, PATH if tracked is None else tracked.tracker
         self._admission: Admission | None = None
@@ -71,7 +81,7 @@ class Whole:
         """All of it is here."""
         app, headers = self._app, self._headers
         self._begin = time.perf_counter()
-        self._request = Request(self.body)
+        self._request = Request(self.body, flags=self._flags)
         given = headers.get(b"x-request-id", b"")
         self._request_id = given if given and accepted(given) else app.new_id()
         if app.tracing is not None:
@@ -143,11 +153,14 @@ def whole(connection: Connection, app: App) -> Whole | None:
     ):
         return None
     url, method = connection.url, parser.get_method().decode()
-    if url == URL:
+    flags = None
+    if url.startswith(_QUERY) and app.engine is not None:
+        flags = app.engine.experiments.queries.get(url[len(_QUERY) :])
+    if url == URL or flags is not None:
         if method != "POST":
             return None
-        scope |= {"method": method, "path": PATH, "raw_path": URL, "query_string": b""}
-        return Whole(connection, headers, app)
+        scope |= {"method": method, "path": PATH, "raw_path": URL, "query_string": url[len(_QUERY) :]}
+        return Whole(connection, headers, app, flags=flags)
     raw_path, _, query = url.partition(b"?")
     if not raw_path.startswith(b"/") or not raw_path.isascii() or b"%" in raw_path or b"#" in url:
         return None

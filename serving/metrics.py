@@ -61,6 +61,11 @@ class Metrics:
         self.forwarded: Counter[tuple[str, str]] = Counter()
         self.forward_dropped: Counter[tuple[str, str]] = Counter()
         self.forward_queue: Counter[str] = Counter()
+        self.outbound_sent: Counter[tuple[str, str]] = Counter()
+        self.outbound_retries: Counter[str] = Counter()
+        self.outbound_dropped: Counter[tuple[str, str]] = Counter()
+        self.outbound_dead: Counter[str] = Counter()
+        self.outbound_queue: Counter[str] = Counter()
         self.fallbacks: Counter[tuple[str, str]] = Counter()
         self.store_errors: Counter[str] = Counter()
         self.retired_records = 0
@@ -116,6 +121,11 @@ class Metrics:
         found += [Sample("lotse_forwarded_requests", each, [count]) for each, count in self.forwarded.items()]
         found += [Sample("lotse_forward_dropped_requests", each, [n]) for each, n in self.forward_dropped.items()]
         found += [Sample("lotse_forward_queue", (tracker,), [n]) for tracker, n in self.forward_queue.items()]
+        found += [Sample("lotse_outbound_messages", each, [n]) for each, n in self.outbound_sent.items()]
+        found += [Sample("lotse_outbound_retries", (target,), [n]) for target, n in self.outbound_retries.items()]
+        found += [Sample("lotse_outbound_dropped_messages", each, [n]) for each, n in self.outbound_dropped.items()]
+        found += [Sample("lotse_outbound_dead_letters", (target,), [n]) for target, n in self.outbound_dead.items()]
+        found += [Sample("lotse_outbound_queue", (target,), [n]) for target, n in self.outbound_queue.items()]
         found += [Sample("lotse_fallbacks", each, [count]) for each, count in self.fallbacks.items()]
         found += [Sample("lotse_store_errors", (what,), [count]) for what, count in self.store_errors.items()]
         found += [Sample("lotse_events_seconds", (), self.latency.values())]

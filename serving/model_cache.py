@@ -11,7 +11,6 @@ and never changes: a version of another registry that has the same number is ano
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -23,6 +22,7 @@ from typing import Final
 import msgspec
 
 from features import carried
+from serving.companion import take_lock
 from serving.syncing import sync
 
 # What a service reads of a model; `artifacts` of an MLflow model holds more.
@@ -146,16 +146,7 @@ class ModelCache:
 
     def lock(self, run: str) -> int | None:
         """Become the follower: an open file that holds the lock until it is closed; None if somebody else is it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            return None
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, run.encode(), 0)
-        return descriptor
+        return take_lock(self._lock, run)
 
     def run(self) -> str:
         """Which follower holds the lock, or held it last."""

@@ -100,7 +100,7 @@ def load(cache: ModelCache, name: str, version: Version, folds: Folds, tagged: s
     except CatalogueError as error:
         message = f"{which} was trained on the features {digest}: {error}"
         raise UnusableError(FEATURE_DIGEST_MISMATCH, message) from None
-    if tuple(head.about.features) != fold.names:
+    if head.features != fold.names:
         raise UnusableError(MODEL_UNUSABLE, f"{which}: head.json names other features than those of {digest}")
     off = head.golden_error()
     if not off <= GOLDEN_TOLERANCE:

@@ -9,13 +9,11 @@ import msgspec
 
 from features.events import CHANNELS, CONSENTS, DEVICES, EVENT_NAMES
 from features.sessions import STATUS_NAMES
-from serving import insight, openapi_flags
+from serving import openapi_experiments, openapi_flags, openapi_insight, openapi_pushes
 from serving.bulk import ARROW, NDJSON
-from serving.http import growthbook, ofrep
+from serving.http import experiments
 from serving.http.visitors import Decisions, Erased, Named
 from serving.intake import TEXT_LIMIT, EventIn
-from serving.openapi_flags import FLAGS_PARAMETER, KEY_PARAMETER, TAG_PARAMETER
-from serving.openapi_insight import JOURNEYS_PARAMETERS
 from serving.openapi_parts import (
     ANSWER,
     DESCRIPTION,
@@ -63,7 +61,8 @@ _OF_VISITORS: Final[list[Tree]] = [{"sessionToken": []}, {"sessionTokenInQuery":
 _AT_THE_GATE: Final = (401, 403, 429)
 
 _TAGS: Final = {
-    **dict.fromkeys(("metrics", "openapi", "refresh"), "operations"),
+    **dict.fromkeys(("configuration", "replace", "change", "rollBack", "versions", "version"), "operations"),
+    **dict.fromkeys(("experiments", "metrics", "openapi", "refresh"), "operations"),
     **dict.fromkeys(("mine", "eraseMine", "decisions", "export", "erase"), "privacy"),
 }
 _PROBLEM_TYPE: Final = "application/problem+json"
@@ -91,10 +90,10 @@ def document(engine: Engine) -> Tree:
             "post": _named("export", "All that is held of a visitor, by the tracker's id.", "Held")
         },
         "/v1/visitors/erase": {"post": _named("erase", "Erase it.", "Erased")},
-        insight.PATH: {"get": _journeys()},
-        ofrep.FLAGS: {"post": _flags("flags", "All flags of a session, by OFREP.", "IfNoneMatch")},
-        ofrep.FLAG: {"post": _flags("flag", "One flag of a session, by OFREP.", "FlagKey")},
-        growthbook.EVAL: {"post": _remote_evaluation()},
+        **openapi_flags.paths(_operation),
+        **openapi_pushes.paths(_operation),
+        **openapi_insight.paths(_operation),
+        experiments.STATE: {"get": _experiments()},
         "/v1/openapi.json": {"get": _operation("openapi", "This document.", _json({"type": "object"}))},
         "/metrics": {"get": _operation("metrics", "Prometheus metrics of all workers.", _text(), errors=(500, 503))},
     }
@@ -132,8 +131,9 @@ def document(engine: Engine) -> Tree:
         "components": {
             "schemas": schemas,
             "parameters": PARAMETERS
-            | {"Flags": FLAGS_PARAMETER, "FlagKey": KEY_PARAMETER, "IfNoneMatch": TAG_PARAMETER}
-            | {"ClientKey": openapi_flags.CLIENT_KEY, **JOURNEYS_PARAMETERS},
+            | openapi_flags.PARAMETERS
+            | openapi_pushes.PARAMETERS
+            | openapi_insight.PARAMETERS,
             "headers": HEADERS,
             "responses": {f"Problem{status}": _problem(status) for status in TITLES},
             "securitySchemes": _SECURITY_SCHEMES,
@@ -146,7 +146,12 @@ def _schemas(engine: Engine) -> tuple[Tree, Tree, Tree]:
     (event, answer, *_), schemas = msgspec.json.schema_components(
         [EventIn, Answer, Erased, Decisions, Named], ref_template="#/components/schemas/{name}"
     )
-    schemas |= {"Held": HELD, **openapi_flags.SCHEMAS}
+    schemas |= {
+        "Held": HELD,
+        **openapi_experiments.SCHEMAS,
+        **openapi_flags.SCHEMAS,
+        **openapi_pushes.SCHEMAS,
+    }
     wire = schemas["EventIn"]["properties"]
     wire["name"] |= {
         "description": "An event name of GA4 or one mapped in configs/shop.toml.",
@@ -222,26 +227,12 @@ def _events(event: Tree, answer: Tree, limit: int) -> Tree:
     return operation
 
 
-def _flags(name: str, summary: str, parameter: str) -> Tree:
-    operation = _operation(
-        name,
-        summary,
-        _json({}),
-        body=openapi_flags.BODY,
-        parameters=(parameter, "ContentEncoding"),
-        errors=(400, 413, 415, 500, 503),
-    )
-    return openapi_flags.one(operation) if name == "flag" else openapi_flags.many(operation)
-
-
-def _remote_evaluation() -> Tree:
+def _experiments() -> Tree:
     return _operation(
-        "evaluate",
-        "All flags of a session, for GrowthBook's SDKs with remote evaluation.",
-        _json(openapi_flags.REMOTE),
-        body=openapi_flags.ATTRIBUTES,
-        parameters=("ClientKey", "ContentEncoding"),
-        errors=(400, 413, 415, 422, 500, 503),
+        "experiments",
+        "What runs, what closed sessions have taught, which arms were stopped; with a secret key.",
+        _json(ref("ExperimentsState"), {"one": openapi_experiments.STATE_EXAMPLE}),
+        errors=(422, 500, 503),
     )
 
 
@@ -312,18 +303,6 @@ def _refresh() -> Tree:
     )
     operation["description"] = "No key of the API is needed but the signature of the body, which is not read otherwise."
     operation["security"] = [{}]
-    return operation
-
-
-def _journeys() -> Tree:
-    operation = _operation(
-        "journeys",
-        "Paths, funnels, endings and cohorts over the sessions that were handed on.",
-        _json({"type": "object"}),
-        parameters=tuple(JOURNEYS_PARAMETERS),
-        errors=(422, 500, 503),
-    )
-    operation["security"] = [{"key": []}, {}]
     return operation
 
 

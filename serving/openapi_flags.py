@@ -1,14 +1,14 @@
-"""Flags in the OpenAPI document: OFREP's two paths, whose errors are its own and not those of RFC 9457."""
+"""Flags in the OpenAPI document: OFREP's paths, whose errors are its own and not those of RFC 9457; GrowthBook's."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
-from serving.openapi_parts import TOKEN_TEXT, ref
+from serving.http import growthbook, ofrep, ofrep_stream
+from serving.openapi_parts import TOKEN_TEXT, Tree, ref
 
-Tree = dict[str, Any]
-
-FLAGS_PARAMETER: Final[Tree] = {
+_FLAGS: Final[Tree] = {
     "name": "flags",
     "in": "query",
     "description": "all, or keys of features, separated by commas: the answer has their values for the session.",
@@ -20,10 +20,10 @@ _EVALUATED: Final[Tree] = {
     "properties": {
         "key": {"type": "string"},
         "value": {"description": "Of any type; without one the caller's own default holds."},
-        "variant": {"type": "string", "description": "The arm of an experiment."},
+        "variant": {"type": "string", "description": "The arm of an experiment; default, targeted or none."},
         "reason": {"type": "string", "enum": ["STATIC", "TARGETING_MATCH", "SPLIT", "UNKNOWN"]},
     },
-    "required": ["key", "reason"],
+    "required": ["key", "reason", "variant"],
 }
 _FAILED: Final[Tree] = {
     "type": "object",
@@ -55,53 +55,31 @@ _CONTEXT: Final[Tree] = {
 SCHEMAS: Final[Tree] = {"Evaluated": _EVALUATED, "NotEvaluated": _FAILED, "EvaluationContext": _CONTEXT}
 
 
-def _evaluation(operation: Tree, success: Tree, refused: tuple[str, ...]) -> Tree:
-    """An operation with OFREP's own answers for what cannot be evaluated."""
-    responses = operation["responses"]
-    headers = responses["200"]["headers"]
-    for status in refused:
-        told = "The flag is not defined." if status == "404" else "The request or its context cannot be used."
-        content = {"application/json": {"schema": ref("NotEvaluated")}}
-        if status in responses:
-            content |= {"application/problem+json": {"schema": ref("Problem")}}
-        responses[status] = {"description": told, "headers": headers, "content": content}
-    responses["200"]["content"] = {"application/json": {"schema": success}}
-    return operation
-
-
-def one(operation: Tree) -> Tree:
-    """POST /ofrep/v1/evaluate/flags/{key}."""
-    return _evaluation(operation, ref("Evaluated"), ("400", "404"))
-
-
-def many(operation: Tree) -> Tree:
-    """POST /ofrep/v1/evaluate/flags."""
-    success: Tree = {
-        "type": "object",
-        "properties": {
-            "flags": {"type": "array", "items": ref("Evaluated")},
-            "metadata": {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}},
+_STREAM: Final[Tree] = {
+    "type": "object",
+    "description": "Where a page hears that the session's flags may be others.",
+    "properties": {
+        "type": {"const": "sse"},
+        "endpoint": {
+            "type": "object",
+            "description": "On the origin that was asked.",
+            "properties": {"requestUri": {"type": "string"}},
+            "required": ["requestUri"],
         },
-        "required": ["flags"],
-    }
-    operation = _evaluation(operation, success, ("400",))
-    about = "Of the flags, the configuration and the models."
-    tag: Tree = {"ETag": {"description": about, "schema": {"type": "string"}}}
-    operation["responses"]["200"]["headers"] = operation["responses"]["200"]["headers"] | tag
-    operation["responses"]["304"] = {
-        "description": "They are what `If-None-Match` names.",
-        "headers": operation["responses"]["200"]["headers"],
-    }
-    return operation
+        "inactivityDelaySec": {"type": "integer"},
+    },
+    "required": ["type", "endpoint"],
+}
 
 
-BODY: Final[Tree] = {
+_EVENT: Final = 'id: 5d1e\ndata: {"type":"refetchEvaluation","etag":"5d1e","lastModified":1771622898}\n\n'
+_BODY: Final[Tree] = {
     "application/json": {
         "schema": ref("EvaluationContext"),
         "example": {"context": {"targetingKey": TOKEN_TEXT, "country": "DE"}},
     }
 }
-KEY_PARAMETER: Final[Tree] = {
+_KEY: Final[Tree] = {
     "name": "key",
     "in": "path",
     "required": True,
@@ -109,13 +87,28 @@ KEY_PARAMETER: Final[Tree] = {
     "schema": {"type": "string", "minLength": 1},
     "example": "help_offer",
 }
-TAG_PARAMETER: Final[Tree] = {
+_TAG: Final[Tree] = {
     "name": "If-None-Match",
     "in": "header",
     "description": "The ETag of an answer: 304 if nothing has changed.",
     "schema": {"type": "string"},
 }
-CLIENT_KEY: Final[Tree] = {
+_REFETCH: Final[Tree] = {
+    name: {
+        "name": wire,
+        "in": "query",
+        "description": "What the event stream told; the answer is as of now in any case.",
+        "schema": {"type": "string"},
+    }
+    for name, wire in {"RefetchEtag": "flagConfigEtag", "RefetchModified": "flagConfigLastModified"}.items()
+}
+_SINCE: Final[Tree] = {
+    "name": "since",
+    "in": "query",
+    "description": "The state of the session that the flags were made of; part of the address that OFREP's answer has.",
+    "schema": {"type": "string"},
+}
+_CLIENT_KEY: Final[Tree] = {
     "name": "client_key",
     "in": "path",
     "required": True,
@@ -123,7 +116,7 @@ CLIENT_KEY: Final[Tree] = {
     "schema": {"type": "string", "minLength": 1},
     "example": "sdk-abc",
 }
-ATTRIBUTES: Final[Tree] = {
+_ATTRIBUTES: Final[Tree] = {
     "application/json": {
         "schema": {
             "type": "object",
@@ -132,7 +125,7 @@ ATTRIBUTES: Final[Tree] = {
         "example": {"attributes": {"id": TOKEN_TEXT, "country": "DE"}},
     }
 }
-REMOTE: Final[Tree] = {
+_REMOTE: Final[Tree] = {
     "type": "object",
     "properties": {
         "status": {"const": 200},
@@ -147,3 +140,118 @@ REMOTE: Final[Tree] = {
     },
     "required": ["status", "features"],
 }
+_FEATURES: Final[Tree] = {
+    "type": "object",
+    "properties": {
+        "status": {"const": 200},
+        "features": {
+            "type": "object",
+            "description": "Without rules that an SDK cannot or must not evaluate.",
+            "additionalProperties": {
+                "type": "object",
+                "properties": {"defaultValue": {}, "rules": {"type": "array", "items": {"type": "object"}}},
+                "required": ["defaultValue", "rules"],
+            },
+        },
+        "savedGroups": {"type": "object", "description": "Empty with a public key."},
+        "dateUpdated": {"type": "string", "format": "date-time"},
+    },
+    "required": ["status", "features", "savedGroups", "dateUpdated"],
+}
+PARAMETERS: Final[Tree] = {
+    "Flags": _FLAGS,
+    "FlagKey": _KEY,
+    "IfNoneMatch": _TAG,
+    **_REFETCH,
+    "Since": _SINCE,
+    "ClientKey": _CLIENT_KEY,
+}
+
+
+def paths(operation: Callable[..., Tree]) -> Tree:
+    """Of OFREP and of GrowthBook's SDKs; operation: makes one."""
+    refused = (400, 413, 415, 500, 503)
+    several = ("IfNoneMatch", "RefetchEtag", "RefetchModified", "ContentEncoding")
+    flags = operation("flags", "All flags of a session, by OFREP.", {}, body=_BODY, parameters=several, errors=refused)
+    flag = operation(
+        "flag",
+        "One flag of a session, by OFREP.",
+        {},
+        body=_BODY,
+        parameters=("FlagKey", "ContentEncoding"),
+        errors=refused,
+    )
+    stream = operation(
+        "refetches",
+        "OFREP's event stream: when to ask for a session's flags again.",
+        {"text/event-stream": {"schema": {"type": "string"}, "example": _EVENT}},
+        parameters=("Token", "Since", "LastEventId"),
+        errors=(401, 404, 422, 500, 503),
+    )
+    remote = operation(
+        "evaluate",
+        "All flags of a session, for GrowthBook's SDKs with remote evaluation.",
+        {"application/json": {"schema": _REMOTE}},
+        body=_ATTRIBUTES,
+        parameters=("ClientKey", "ContentEncoding"),
+        errors=(400, 413, 415, 422, 500, 503),
+    )
+    features = operation(
+        "sdkFeatures",
+        "Features for GrowthBook's SDKs that evaluate by themselves, as far as they can.",
+        {"application/json": {"schema": _FEATURES}},
+        parameters=("ClientKey", "IfNoneMatch"),
+    )
+    return {
+        ofrep.FLAGS: {"post": _many(flags)},
+        ofrep.FLAG: {"post": _one(flag)},
+        ofrep_stream.STREAM: {"get": stream},
+        growthbook.EVAL: {"post": remote},
+        growthbook.FEATURES: {"get": _not_modified(features)},
+    }
+
+
+def _evaluation(operation: Tree, success: Tree, refused: tuple[str, ...]) -> Tree:
+    """An operation with OFREP's own answers for what cannot be evaluated."""
+    responses = operation["responses"]
+    headers = responses["200"]["headers"]
+    for status in refused:
+        told = "The flag is not defined." if status == "404" else "The request or its context cannot be used."
+        content = {"application/json": {"schema": ref("NotEvaluated")}}
+        if status in responses:
+            content |= {"application/problem+json": {"schema": ref("Problem")}}
+        responses[status] = {"description": told, "headers": headers, "content": content}
+    responses["200"]["content"] = {"application/json": {"schema": success}}
+    return operation
+
+
+def _one(operation: Tree) -> Tree:
+    """POST /ofrep/v1/evaluate/flags/{key}."""
+    return _evaluation(operation, ref("Evaluated"), ("400", "404"))
+
+
+def _many(operation: Tree) -> Tree:
+    """POST /ofrep/v1/evaluate/flags."""
+    success: Tree = {
+        "type": "object",
+        "properties": {
+            "flags": {"type": "array", "items": ref("Evaluated")},
+            "metadata": {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}},
+            "eventStreams": {"type": "array", "items": _STREAM, "description": "Not with a secret key."},
+        },
+        "required": ["flags"],
+    }
+    operation = _evaluation(operation, success, ("400",))
+    about = "Of the flags, the configuration and the models."
+    tag: Tree = {"ETag": {"description": about, "schema": {"type": "string"}}}
+    operation["responses"]["200"]["headers"] = operation["responses"]["200"]["headers"] | tag
+    return _not_modified(operation)
+
+
+def _not_modified(operation: Tree) -> Tree:
+    """With the answer to `If-None-Match`."""
+    operation["responses"]["304"] = {
+        "description": "They are what `If-None-Match` names.",
+        "headers": operation["responses"]["200"]["headers"],
+    }
+    return operation

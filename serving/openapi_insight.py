@@ -1,12 +1,14 @@
-"""Journeys in the OpenAPI document: the parameters of their query."""
+"""Journeys in the OpenAPI document."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from features.steps import STEPS
+from serving.insight import PATH
+from serving.openapi_parts import Tree
 
-Tree = dict[str, Any]
 _STEP: Final[Tree] = {"type": "string", "enum": list(STEPS[1:])}
 
 
@@ -20,7 +22,7 @@ def _number(name: str, description: str, least: int, most: int) -> Tree:
     return {"name": name, "in": "query", "description": description, "schema": schema}
 
 
-JOURNEYS_PARAMETERS: Final[Tree] = {
+PARAMETERS: Final[Tree] = {
     "JourneysBegin": _steps("begin", "Paths of sessions that begin with these steps, in order."),
     "JourneysGoal": _steps("goal", "Paths back from this step, as of its first time; several lead to the last."),
     "JourneysWithout": _steps("without", "Steps that are not looked at."),
@@ -35,3 +37,16 @@ JOURNEYS_PARAMETERS: Final[Tree] = {
     "JourneysSince": _number("since_ms", "Sessions that began at or after this time, ms UTC.", 0, 2**53),
     "JourneysUntil": _number("until_ms", "Sessions that began before this time.", 0, 2**53),
 }
+
+
+def paths(operation: Callable[..., Tree]) -> Tree:
+    """GET /v1/insight/journeys; operation: makes one."""
+    journeys = operation(
+        "journeys",
+        "Paths, funnels, endings and cohorts over the sessions that were handed on.",
+        {"application/json": {"schema": {"type": "object"}}},
+        parameters=tuple(PARAMETERS),
+        errors=(422, 500, 503),
+    )
+    journeys["security"] = [{"key": []}, {}]
+    return {PATH: {"get": journeys}}

@@ -66,9 +66,10 @@ HELD: Final[Tree] = {
         "handed_on": {**_ROWS, "description": "Sessions that were handed on, on this machine."},
         "buffered": {**_ROWS, "description": "Events that wait until the store is back."},
         "decisions": {**_ROWS, "description": "Lines of the log of decisions."},
+        "undelivered": {**_ROWS, "description": "Messages to others that could not be delivered."},
         "meanings": {"type": "object", "additionalProperties": {"type": "string"}},
     },
-    "required": ["records", "waiting", "handed_on", "buffered", "decisions", "meanings"],
+    "required": ["records", "waiting", "handed_on", "buffered", "decisions", "undelivered", "meanings"],
 }
 PROBLEM: Final[Tree] = {
     "type": "object",

@@ -18,6 +18,7 @@ TITLES: Final = {
     408: "The request took too long to come",
     409: "The same is being done already",
     411: "The length is missing",
+    412: "It was changed meanwhile",
     413: "The body is too large",
     415: "The content type is not supported",
     422: "The content breaks the contract",

@@ -21,6 +21,8 @@ from features.sessions import HEADER_WORDS, RECENT_IDS
 from serving.decisions import Decision
 from serving.experiments.assignments import MOST
 from serving.http.idempotency import LEASE_MS
+from serving.outbound.dead_letters import DeadLetter
+from serving.recipients import recipients
 from serving.tails import BATCH_IDS
 
 if TYPE_CHECKING:
@@ -65,8 +67,8 @@ def record_of(settings: ServingSettings) -> dict[str, Any]:
             "user agents (looked at for the kind of device)", "queries and fragments of addresses, page titles",
             "names, e-mail addresses, ids as the tracker gave them (keyed hashes only)", "cookies and fingerprints",
         ],
-        "recipients": "nobody; handed-on sessions lie in files of the operator's",
-        "transfers": "none by the software",
+        "recipients": recipients(settings),
+        "transfers": "none by the software, but to the recipients",
         "consent": {
             "default": list(settings.session.consent),
             "kinds": list(CONSENTS),
@@ -137,6 +139,20 @@ def holdings(settings: ServingSettings) -> list[Holding]:
             erased=_RIGHTS,
         ),
         Holding(
+            name="what experiments have learned",
+            where=settings.experiments.learned,
+            files=[f"{settings.experiments.learned}/**"],
+            holds={
+                "counted.sqlite": "of each unit of an experiment the hour of its exposure, arm, probability, bin of a "
+                "score, outcomes, and which of 1,024 groups of visitors it is of; names of the files that were counted",
+                "learned.json": "probabilities of arms, numbers of units from 50 on, arms that were stopped",
+            },
+            whose="nobody: no visitor can be found by it",
+            why="experiments assign what has turned out better, and stop what harms",
+            kept="as the handed-on sessions that it is counted from",
+            erased=f"with them: within {settings.experiments.learn_seconds:g} s of an erasure they are counted anew",
+        ),
+        Holding(
             name="events that wait for the store",
             where=store.spool,
             files=[f"{store.spool}/*/{name}" for name in ("data.mdb", "lock.mdb", "owner", "boot")],
@@ -164,6 +180,21 @@ def holdings(settings: ServingSettings) -> list[Holding]:
             why="to show that, and by what, automated decisions were made",
             kept=f"{decisions.kept_days:g} days; {_DAY}",
             erased="shown by export; not erased: it proves that rights were kept to, and leads to nobody after 48 h",
+        ),
+        Holding(
+            name="messages that were not delivered",
+            where=settings.outbound.folder,
+            files=[f"{settings.outbound.folder}/*.jsonl", f"{settings.outbound.folder}/.lock"],
+            holds=dict.fromkeys(DeadLetter.__struct_fields__, "")
+            | {
+                "id": "keyed hash of the message", "at": "moment, ms UTC", "dead_at": "when it was given up, ms UTC",
+                "why": "it could not be delivered", "visitor": "pseudonym", "session": "the session's token",
+                "data": "segment, scores, versions; experiment and arm",
+            },
+            whose="visitors who consent to personalise and whom a webhook could not be told of, by pseudonym",
+            why="they are sent again by hand",
+            kept=f"{settings.outbound.dead_hours:g} hours",
+            erased=_RIGHTS,
         ),
         Holding(
             name="keys",
@@ -218,6 +249,9 @@ def holdings(settings: ServingSettings) -> list[Holding]:
             files=[],
             holds={
                 "networks": "hashes of /24 and /48 with a key that is drawn in the process and replaced every hour",
+                "messages": "what others are told, with a tracker's own id of the visitor where its own server is: "
+                f"until it is sent, at most {settings.outbound.deadline_seconds:g} s",
+                "segments": "in which a session is, by pseudonym",
                 "requests": "addresses, headers and bodies while they are answered; pages' addresses up to a second; "
                 "freed memory is written over when it is used again",
                 "hashes": "of pages, user agents and the like that came before, with the kind of each; keyed with a "
@@ -295,9 +329,10 @@ def markdown(record: dict[str, Any]) -> str:
     """The record as a page."""
     parts = [f"# {record['title']}", f"As of {record['as_of']}. Written by `lotse privacy report` from the code and "
              "the configuration.", f"**Controller:** {record['controller']}"]  # fmt: skip
-    for name, title in (("purposes", "Purposes"), ("never_held", "Never held"), ("security", "Security")):
+    titles = {"purposes": "Purposes", "recipients": "Recipients", "never_held": "Never held", "security": "Security"}
+    for name, title in titles.items():
         parts.append(f"## {title}\n\n" + "\n".join(f"- {line}" for line in record[name]))
-    for name in ("data_subjects", "recipients", "transfers"):
+    for name in ("data_subjects", "transfers"):
         parts.append(f"**{name.replace('_', ' ').capitalize()}:** {record[name]}")
     consent = record["consent"]
     parts.append("## Consent\n\n" + "\n".join(f"- {key}: {_text(value)}" for key, value in consent.items()))

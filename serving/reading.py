@@ -74,7 +74,8 @@ class Reader:
             raise TooManyError(count, self._server.batch_limit)
         take, pseudonym = self.intake.event, self._pseudonyms.at(received_ms)
         request.many = True
-        for wire in wires:
+        whos = []
+        for place, wire in enumerate(wires):
             try:
                 check_bounds(wire)
                 event = take(wire, received_ms, pseudonym)
@@ -87,6 +88,9 @@ class Reader:
                     event = event._replace(item=wire.item_hash, category=wire.category_hash)
                 request.events.append(event)
                 request.raws.append(wire.visitor)
+                if request.whos:
+                    whos.append(request.whos[place])
+        request.whos = whos
 
     def _problem(
         self, wires: Sequence[Any], received_ms: int, pseudonym: Callable[[str, bool], int], *, many: bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -10,7 +10,7 @@ from serving.experiments.flags import Flag
 from serving.explain import Asked, Explanation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from features.events import Event
     from serving.experiments.flags import Subject
@@ -56,6 +56,9 @@ class View(NamedTuple):
     sessions: Sessions
 
 
+_NOBODY: Final[Sequence[Mapping[str, str]]] = ()
+
+
 class Request:
     """A body of events on its way through the engine.
 
@@ -70,6 +73,8 @@ class Request:
     unlinked: lasting keys of visitors without consent to link who have no event of their own in it.
     wires: its events if a tracker's adapter has read them; then a bad one does not keep the others out, and `dropped`
     holds why it was.
+    tracker: whose request it is, empty for our own; whos: the tracker's ids of each event's visitor, if a target of
+    `serving.outbound` needs them and the raw ones are not those.
     answer, problem: what came of it, one of them.
     """
 
@@ -88,7 +93,9 @@ class Request:
         "raws",
         "scored",
         "seats",
+        "tracker",
         "unlinked",
+        "whos",
         "wires",
     )
 
@@ -105,6 +112,7 @@ class Request:
         self.body, self.objected, self.many = body, objected, False
         self.wires: Sequence[EventIn] | None = None
         self.unlinked: Sequence[bytes] = ()
+        self.tracker, self.whos = "", _NOBODY
         self.dropped: list[str] = []
         self.scored, self.explained, self.key, self.flags = scored, explained, key, flags
         self.asked: list[list[Asked]] = []

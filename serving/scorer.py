@@ -14,6 +14,8 @@ from serving.panel import DECIDED, MODEL, NOT_ASKED, Panel
 
 # Why a head that needs linked visits has no score.
 NOT_LINKED: Final = "visits_not_linked"
+# Why a head that asks other heads' scores has none.
+SCORES_MISSING: Final = "scores_missing"
 # Fewest places of a sheet.
 _PLACES: Final = 64
 
@@ -41,11 +43,14 @@ class Sheet:
     def __init__(self, scorer: Scorer, size: int) -> None:
         # not the scorer: it holds its sheets, and a circle would outlive a swap until the garbage collector comes
         self._panels, self._names, self._sharing = scorer.panels, scorer.names, scorer.sharing
+        self._asks = scorer.asks
         self._heads, self._priors, self._reasons = scorer.heads, scorer.priors, scorer.reasons
         self.size, self.tables, self.tables_at = size, scorer.tables, scorer.tables_at
         self.rows = np.zeros((len(self.tables_at) - 1, size, scorer.width), np.float32)
         self._scores = [np.zeros((panel.heads, size)) for panel in scorer.panels]
         self._states = [np.zeros((panel.heads, size), np.uint8) for panel in scorer.panels]
+        # what each panel read: its rows, and beside them the scores that it asks
+        self._read = list(self.rows)
         self._lines: list[list[float]] = []
         self._special: list[list[int]] | None = None
 
@@ -57,11 +62,27 @@ class Sheet:
 
     def score(self, count: int) -> None:
         """Score what stands at the first places."""
-        for panel, rows, scores, states in zip(self._panels, self.rows, self._scores, self._states, strict=False):
-            panel.score(rows, count, scores, states)
+        for number, panel in enumerate(self._panels):
+            if self._asks[number]:
+                self._read[number] = self._beside(number, count)
+            panel.score(self._read[number], count, self._scores[number], self._states[number])
         self._lines = _by_place(self._scores, count)
         special = any(states[:, :count].any() for states in self._states)
         self._special = _by_place(self._states, count) if special else None
+
+    def _beside(self, number: int, count: int) -> np.ndarray:
+        """A panel's rows, and the scores that it asks, which panels before it have given: float32 (count, F + S)."""
+        asked, width = self._asks[number], self.rows.shape[2]
+        found = np.empty((count, width + len(asked)), np.float32)
+        found[:, :width] = self.rows[number, :count]
+        given = {
+            name: scores[line, :count]
+            for names, scores in zip(self._sharing[:number], self._scores, strict=False)
+            for line, name in enumerate(names)
+        }
+        for column, name in enumerate(asked, width):
+            found[:, column] = given[name] if name in given else self._priors[name]
+        return found
 
     def scores(self, place: int = 0) -> Scores:
         """What was said of a place."""
@@ -84,7 +105,7 @@ class Sheet:
         states = None if self._special is None else dict(zip(self._names, self._special[place], strict=True))
         return [
             Asked(self._heads[name], rows[place].copy())
-            for rows, names in zip(self.rows, self._sharing, strict=False)
+            for rows, names in zip(self._read, self._sharing, strict=False)
             for name in names
             if states is None or states[name] == MODEL
         ]
@@ -111,7 +132,7 @@ class Scorer:
     """All heads of the service. A head without a usable model answers its prior, and the reason is told.
 
     Heads trained together share their learned tables, so one reading of the record serves them all; heads with tables
-    of their own get a reading of their own.
+    of their own get a reading of their own. Those that ask other heads' scores are scored after these.
 
     Raises
     ------
@@ -122,14 +143,19 @@ class Scorer:
     def __init__(
         self, heads: Mapping[str, Head], priors: Mapping[str, float], reasons: Mapping[str, str], fold: Fold
     ) -> None:
-        self.heads = dict(heads)
         self.width = len(fold.names)
         for head in heads.values():
-            if len(head.about.features) != self.width:
-                raise ModelError(f"the model has {len(head.about.features)} features, the running fold {self.width}")
-        sharing: dict[str, list[str]] = {}
-        for name, head in heads.items():
-            sharing.setdefault(head.tables.digest, []).append(name)
+            if len(head.features) != self.width:
+                raise ModelError(f"the model has {len(head.features)} features, the running fold {self.width}")
+        given = {name for name, head in heads.items() if not head.asks}
+        given |= {name for name in priors if name in reasons}
+        lacking = {name for name, head in heads.items() if not given.issuperset(head.asks)}
+        reasons = {**reasons, **dict.fromkeys(lacking, SCORES_MISSING)}
+        self.heads = heads = {name: head for name, head in heads.items() if name not in lacking}
+        sharing: dict[tuple[tuple[str, ...], str], list[str]] = {}
+        for name, head in sorted(heads.items(), key=lambda pair: bool(pair[1].asks)):
+            sharing.setdefault((head.asks, head.tables.digest), []).append(name)
+        self.asks = [asks for asks, _ in sharing]
         self.sharing = list(sharing.values())
         self.panels = [Panel([heads[name] for name in names]) for names in sharing.values()]
         learned = [heads[names[0]].tables.pack(tuple(fold.catalogue.tables)) for names in sharing.values()]
@@ -154,6 +180,15 @@ class Scorer:
     def give_back(self, sheet: Sheet) -> None:
         """What stands on the sheet is not needed any more."""
         self._free.setdefault(sheet.size, []).append(sheet)
+
+    def said(self, matrix: np.ndarray) -> dict[str, np.ndarray]:
+        """What every head says of vectors given, float32 (n, F), as of `Head.scores`: float64 (n,) by name."""
+        found: dict[str, np.ndarray] = {}
+        for name in self.names:
+            head = self.heads[name]
+            beside = [found[one] if one in found else np.full(len(matrix), self.priors[one]) for one in head.asks]
+            found[name] = head.scores(np.column_stack([matrix, *beside]).astype(np.float32) if beside else matrix)
+        return found
 
     def tally(self) -> dict[str, tuple[list[int], float]]:
         """Scores since this was asked last, by head: how many were up to 0.1, 0.2, ... 1.0 and above, and their sum."""

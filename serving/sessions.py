@@ -243,17 +243,19 @@ class Erasure:
 class Assigning:
     """Note in a session's record what experiments have assigned to it; what was assigned before stays."""
 
-    __slots__ = ("_more", "_sessions", "_started_at", "assigned", "entry", "key")
+    __slots__ = ("_sessions", "assigned", "consent", "entry", "key", "more", "started_at")
 
-    def __init__(self, sessions: Sequence[Sessions], key: bytes, started_at: int, more: Sequence[Assignment]) -> None:
-        """Begin one; sessions: of each fold; started_at: of the session, ms: no other one's is meant.
+    def __init__(
+        self, sessions: Sequence[Sessions], key: bytes, started_at: int, more: Sequence[Assignment], consent: int = 0
+    ) -> None:
+        """Begin one; sessions: of each fold; started_at: of the session, ms: no other one's is meant; consent: bits.
 
         Afterwards `assigned` holds what is assigned now, as it lies in the store; None if the session is over.
         """
         self.key = key
         self.entry: Entry | None = None
         self.assigned: bytes | None = None
-        self._sessions, self._started_at, self._more = sessions, started_at, more
+        self._sessions, self.started_at, self.more, self.consent = sessions, started_at, more, consent
 
     def others(self) -> Sequence[bytes]:
         """None."""
@@ -263,13 +265,13 @@ class Assigning:
         """Add what is new."""
         del others
         self.assigned = None
-        if value is None or is_handed_on(value) or word_of(value, HEADER_STARTED_AT) != self._started_at:
+        if value is None or is_handed_on(value) or word_of(value, HEADER_STARTED_AT) != self.started_at:
             return None
         own = next((one for one in self._sessions if one.fits(value)), None)
         if own is None:
             return None
         before = own.assigned(value)
-        self.assigned = merged(before, self._more)
+        self.assigned = merged(before, self.more)
         return None if self.assigned == before else Change(own.with_assigned(value, self.assigned))
 
 

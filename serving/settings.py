@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from features.events import CONSENTS
 from features.settings import Settings, load_settings
 from features.shop import ShopSettings, load_shop
+from serving.outbound.configuration import OutboundSettings
 
 # BentoML starts workers as processes of their own: they find the configuration here.
 ENVIRONMENT: Final = "LOTSE_SERVING"
@@ -132,9 +133,14 @@ class ModelSettings(Settings):
 
 
 class ExperimentSettings(Settings):
-    """Where flags and experiments are defined."""
+    """Where flags and experiments are defined, the versions that were pushed, and how experiments learn."""
 
     file: str = "configs/experiments.json"
+    history: str = "lotse-data/versions"
+    versions: int = Field(100, ge=1)
+    learned: str = "lotse-data/experiments"
+    learn_seconds: float = Field(60, gt=0)
+    table_minutes: float = Field(60, gt=0)
 
 
 class TlsSettings(Settings):
@@ -281,6 +287,7 @@ class ServingSettings(Settings):
     decisions: DecisionSettings = DecisionSettings()
     insight: InsightSettings = InsightSettings()
     experiments: ExperimentSettings = ExperimentSettings()
+    outbound: OutboundSettings = OutboundSettings()
 
     @field_validator("prior")
     @classmethod

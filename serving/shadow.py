@@ -108,8 +108,9 @@ class Shadowed(Scorer):
         self._pairs = [
             (name, f"{name}{_MARK}", comparison.pair(name, champions.versions[name], head.version))
             for name, head in challengers.items()
+            if name in champions.versions and {*champions.names, *champions.priors}.issuperset(head.asks)
         ]
-        beside = {f"{name}{_MARK}": head for name, head in challengers.items()}
+        beside = {f"{name}{_MARK}": challengers[name] for name, _, _ in self._pairs}
         super().__init__({**champions.heads, **beside}, prior, champions.reasons, fold)
         self.versions = champions.versions
 

@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -35,6 +35,19 @@ _ID: Final = re.compile(rb"(\d{1,12})-(\d)-([01]{0,32})")
 _LEAST_WAIT_SECONDS: Final = 0.01
 
 _encode = msgspec.json.Encoder().encode
+
+
+class Teller(Protocol):
+    """What a stream tells of its session."""
+
+    def told(self, view: View) -> bytes:
+        """The events that there are to tell of the session as it is now, mostly none."""
+
+    def closed(self) -> bytes:
+        """What to tell at its end."""
+
+    def seconds(self, view: View) -> float:
+        """How long until there is something to tell even if nothing happens."""
 
 
 class Threshold(NamedTuple):
@@ -96,6 +109,39 @@ class Listener:
         return IDLE_SECONDS[self._idle] if self._idle < len(IDLE_SECONDS) else float("inf")
 
 
+class Crossings:
+    """Tells of scores that cross a threshold, and of idle moments; token: the session's."""
+
+    def __init__(self, listener: Listener, token: str) -> None:
+        self._listener, self._token = listener, token
+
+    def told(self, view: View) -> bytes:
+        """`score` and `idle`."""
+        listener = self._listener
+        idle_seconds = listener.idled(view.events, view.idle_seconds)
+        crossings = listener.crossings(view.scores)
+        about = {"session": self._token, "events": view.events, "scores": view.scores, "models": view.models}
+        parts = [
+            _event(
+                "score",
+                listener.id,
+                {"head": head, "threshold": value, "direction": direction, "score": view.scores[head], **about},
+            )
+            for (head, value), direction in crossings
+        ]
+        if idle_seconds is not None:
+            parts.append(_event("idle", listener.id, {"idle_seconds": idle_seconds, **about}))
+        return b"".join(parts)
+
+    def closed(self) -> bytes:
+        """`closed`."""
+        return _event("closed", self._listener.id, {"session": self._token})
+
+    def seconds(self, view: View) -> float:
+        """Until the next idle moment."""
+        return self._listener.next_idle() - view.idle_seconds
+
+
 class Streams:
     """All listeners of this worker."""
 
@@ -138,22 +184,31 @@ class Streams:
         Problem
             401, 404: as of a look at the session; 422: a threshold that is none; 503: too many listen.
         """
+        settings = call.engine.settings
+        thresholds = _thresholds(call.query("threshold").get("threshold", []), settings.models.heads)
+        listener = Listener(thresholds, settings.stream.hysteresis, call.header(b"last-event-id"))
+        return await self.open(call, lambda _: Crossings(listener, call.rest))
+
+    async def open(self, call: Call, teller_of: Callable[[View], Teller]) -> Reply:
+        """A stream of the session whose token the path ends with; teller_of: as it is at the beginning.
+
+        Raises
+        ------
+        Problem
+            401, 404: as of a look at the session; 503: too many listen.
+        """
         engine = call.engine
-        settings = engine.settings.stream
-        thresholds = _thresholds(call.query("threshold").get("threshold", []), engine.settings.models.heads)
         visitor, started_at = engine.opened(call.rest)
         view = await engine.view(visitor, started_at)
         if view is None:
             raise Problem(404, "the session is over or was never here; a new event begins another one")
-        if self.listening >= settings.limit or self._ending.is_set():
-            raise Problem(503, f"{settings.limit} listeners are served at a time", retry_after_seconds=10)
-        listener = Listener(thresholds, settings.hysteresis, call.header(b"last-event-id"))
-        parts = self._parts(engine, visitor, view, listener, call.rest)
+        limit = engine.settings.stream.limit
+        if self.listening >= limit or self._ending.is_set():
+            raise Problem(503, f"{limit} listeners are served at a time", retry_after_seconds=10)
+        parts = self._parts(engine, visitor, view, teller_of(view))
         return Reply(b"text/event-stream", parts, headers=((b"x-accel-buffering", b"no"),))
 
-    async def _parts(
-        self, engine: Engine, visitor: int, view: View | None, listener: Listener, token: str
-    ) -> AsyncIterator[bytes]:
+    async def _parts(self, engine: Engine, visitor: int, view: View | None, teller: Teller) -> AsyncIterator[bytes]:
         settings, key, awake = engine.settings.stream, key_of(visitor), asyncio.Event()
         self.listening += 1
         self._awake.setdefault(key, set()).add(awake)
@@ -162,13 +217,13 @@ class Streams:
             assert view is not None
             started_at, told = view.started_at, time.monotonic()
             while view is not None:
-                part = _told(listener, view, token)
+                part = teller.told(view)
                 if not part and time.monotonic() - told >= settings.heartbeat_seconds:
                     part = b":\n\n"
                 if part:
                     told = time.monotonic()
                     yield part
-                await _wait(awake, _seconds(settings, listener, view))
+                await _wait(awake, _seconds(settings, teller.seconds(view)))
                 if self._ending.is_set():
                     return
                 awake.clear()
@@ -176,7 +231,7 @@ class Streams:
                     view = await engine.view(visitor, started_at)
                 except StoreError:
                     continue  # what was seen last stands until the store is back
-            yield _event("closed", listener.id, {"session": token})
+            yield teller.closed()
         finally:
             self.listening -= 1
             listeners = self._awake[key]
@@ -185,10 +240,9 @@ class Streams:
                 del self._awake[key]
 
 
-def _seconds(settings: StreamSettings, listener: Listener, view: View) -> float:
+def _seconds(settings: StreamSettings, until_next: float) -> float:
     """How long to wait: not beyond the moment that is to be told next."""
-    until_idle = listener.next_idle() - view.idle_seconds
-    return max(min(settings.poll_seconds, settings.heartbeat_seconds, until_idle), _LEAST_WAIT_SECONDS)
+    return max(min(settings.poll_seconds, settings.heartbeat_seconds, until_next), _LEAST_WAIT_SECONDS)
 
 
 async def _wait(awake: asyncio.Event, seconds: float) -> None:
@@ -197,24 +251,6 @@ async def _wait(awake: asyncio.Event, seconds: float) -> None:
             await awake.wait()
     except TimeoutError:
         pass
-
-
-def _told(listener: Listener, view: View, token: str) -> bytes:
-    """The events that there are to tell of a session as it is now."""
-    idle_seconds = listener.idled(view.events, view.idle_seconds)
-    crossings = listener.crossings(view.scores)
-    about = {"session": token, "events": view.events, "scores": view.scores, "models": view.models}
-    parts = [
-        _event(
-            "score",
-            listener.id,
-            {"head": head, "threshold": value, "direction": direction, "score": view.scores[head], **about},
-        )
-        for (head, value), direction in crossings
-    ]
-    if idle_seconds is not None:
-        parts.append(_event("idle", listener.id, {"idle_seconds": idle_seconds, **about}))
-    return b"".join(parts)
 
 
 def _event(name: str, identity: str, data: dict[str, object]) -> bytes:

@@ -6,22 +6,18 @@ The registry may hang, be slow or be gone: that is the follower's business. A wo
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
 
 import msgspec
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from features.compiler import Fold
+from serving.companion import Companion
 from serving.follow import Orders
 from serving.lineup import Lineup
 from serving.model_cache import ModelCache, State
@@ -32,7 +28,6 @@ from serving.shadow import Comparison
 logger = logging.getLogger("lotse.models")
 
 LOOK_SECONDS: Final = 0.05
-_START_SECONDS: Final = 1.0
 # A first start has nothing to score with: the follower's import and its first downloads are waited for.
 _FIRST_WAIT_SECONDS: Final = 120
 # A follower that is silent for so long after it should have asked hangs, and is started again.
@@ -46,10 +41,10 @@ class Watcher:
         self.cache = ModelCache(Path(settings.models.cache))
         self.comparison = Comparison()
         self._settings = settings
-        self._started = False
-        self._follower: subprocess.Popen[bytes] | None = None
-        self._run = ""
-        self._tried_at = self._followed_at = -_START_SECONDS
+        self._follower = Companion(
+            "serving.follow", self.cache.lock, lambda: self.cache.polled_ms() / 1000,
+            settings.models.poll_seconds + _SILENT_SECONDS,
+        )  # fmt: skip
         # one thread: versions are loaded one after the other, and the allocator needs one arena for them
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lotse-models")
         self._mark = (0, 0)
@@ -62,8 +57,7 @@ class Watcher:
 
     def start(self, fold: Fold) -> Lineup:
         """What scores first: what the cache has, at once; where that lacks a head, what the registry says."""
-        self._started = True
-        self._order()
+        self._follower.order(self._orders)
         self._models = Models(self._settings, self.cache, fold, self.comparison)
         heads, uri = self._settings.models.heads, self._settings.models.uri
         lineup = self._look()
@@ -142,44 +136,18 @@ class Watcher:
     def close(self) -> None:
         """End the follower, if this worker started it."""
         self._thread.shutdown(wait=False, cancel_futures=True)
-        if self._follower is not None:
-            self._end(self._follower)
-            self._follower = None
+        self._follower.close()
 
     def _follow(self) -> None:
-        """See to it that there is a follower, and that it does not hang."""
-        if not self._settings.models.uri or time.monotonic() - self._tried_at < _START_SECONDS:
-            return
-        self._tried_at = time.monotonic()
-        if self._follower is not None and self._follower.poll() is None:
-            silent = time.time() - self.cache.polled_ms() / 1000
-            ours = self._tried_at - self._followed_at
-            if min(silent, ours) > self._settings.models.poll_seconds + _SILENT_SECONDS:
-                logger.error("the registry has not been asked for %.0f s; the follower is started again", silent)
-                self._end(self._follower)
-            return
-        if self._follower is not None:
-            self._end(self._follower)
-            self._follower = None
-        run = uuid4().hex
-        lock = self.cache.lock(run)
-        if lock is None:
-            return
-        # the open lock goes to the follower, which holds it as long as it lives
-        command = [sys.executable, "-m", "serving.follow"]
-        self._follower = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(lock,))
-        os.close(lock)
-        self._followed_at, self._run = self._tried_at, run
-        if self._started:
-            self._order()
+        """See to it that there is a follower, if there is a registry."""
+        if self._settings.models.uri:
+            self._follower.keep()
 
-    def _order(self) -> None:
-        """Tell our follower what to do."""
-        if self._follower is None:
-            return
+    def _orders(self, run: str) -> bytes:
+        """What a follower is told."""
         models = self._settings.models
         orders = Orders(
-            run=self._run,
+            run=run,
             cache=models.cache,
             uri=models.uri,
             prefix=models.prefix,
@@ -189,19 +157,4 @@ class Watcher:
             poll_seconds=models.poll_seconds,
             kept=models.kept,
         )
-        assert self._follower.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._follower.stdin.write(msgspec.json.encode(orders) + b"\n")
-            self._follower.stdin.flush()
-
-    @staticmethod
-    def _end(follower: subprocess.Popen[bytes]) -> None:
-        assert follower.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            follower.stdin.close()
-        follower.terminate()
-        try:
-            follower.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            follower.kill()
-            follower.wait()
+        return msgspec.json.encode(orders)

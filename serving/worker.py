@@ -31,6 +31,7 @@ logger = logging.getLogger("lotse.service")
 _FOLLOW_SECONDS = 0.5
 _TELL_SECONDS = 1.0
 _SWITCH_SECONDS = 0.0005
+_TIDY_SECONDS = 60.0
 # Requests to other collectors get so long at an end, even if those of clients have taken all of stop_seconds.
 _LEAST_FLUSH_SECONDS = 1.0
 # A generation is let go after two timeouts without use, of which others hear so much later.
@@ -96,19 +97,23 @@ class Worker:
             asyncio.create_task(
                 _again_and_again("reading experiments", self.engine.experiments.follow, _FOLLOW_SECONDS)
             ),
+            asyncio.create_task(_again_and_again("learning", self.engine.learning.keep, _FOLLOW_SECONDS)),
             asyncio.create_task(_again_and_again("telling the metrics", self._tell_metrics, _TELL_SECONDS)),
             asyncio.create_task(self._watch.run()),
             asyncio.create_task(self.engine.follow_models()),
         ]
+        if self.engine.outbound is not None:
+            tidy = _again_and_again("tidying dead letters", self.engine.outbound.tidy, _TIDY_SECONDS)
+            self._housekeeping.append(asyncio.create_task(tidy))
 
     async def stop(self) -> None:
-        """Pass on what waits for other collectors, and let go of the store."""
+        """Send what waits for others, and let go of the store."""
         for task in self._housekeeping:
             task.cancel()
         await asyncio.gather(*self._housekeeping, return_exceptions=True)
-        if self.app.collector is not None:
-            left = self._stops_at - asyncio.get_running_loop().time()
-            await self.app.collector.close(max(left, _LEAST_FLUSH_SECONDS))
+        left = max(self._stops_at - asyncio.get_running_loop().time(), _LEAST_FLUSH_SECONDS)
+        sending = (self.app.collector, self.engine.outbound)
+        await asyncio.gather(*(each.close(left) for each in sending if each is not None))
         with suppress(OSError):  # a full disk must not keep the store from being closed
             await self._tell_metrics()
         await self.engine.close()

@@ -1,15 +1,17 @@
 """A crowd of visitors that browse a running service over HTTP, their think times compressed.
 
 Each visit is sent event by event. Event times keep the visit's own pace and end about now, so the session's clock is
-the visitor's, though the whole crowd is through in seconds.
+the visitor's, though the whole crowd is through in seconds. A crowd that asks for flags may react to what it is shown
+(`simulation.persuasion`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice, pairwise
 from typing import Any, Final
 
 import httpx
@@ -17,16 +19,22 @@ import numpy as np
 import pandas as pd
 
 from features.events import CHANNELS, CONSENTS, DEVICES, EVENT_NAMES
+from simulation.persuasion import Persuasion, Reaction
 from simulation.shop import Simulated
 
 HEADS: Final = ("bounce", "conversion", "exit")
+# A visitor comes back after more than the timeout of a session and what a visit may become longer by.
+_BACK_SECONDS: Final = 45 * 60.0
+# An event's time is believed for a day.
+_LONGEST_SECONDS: Final = 22 * 3600.0
 
 
 @dataclass
 class Visit:
     """One visit to be sent: wire events, their seconds since the first, and the truth after each where it is known.
 
-    Filled while it is browsed: `token`, the scores after each event, `status` of a request that failed.
+    number: of the visit among those drawn. Filled while it is browsed: `token`, the scores after each event, by flag
+    `reactions` to what it was shown, which may make another visit of it than was drawn.
     """
 
     visitor: str
@@ -35,6 +43,8 @@ class Visit:
     truth: list[dict[str, float]] = field(default_factory=list)
     token: str = ""
     scores: list[dict[str, float]] = field(default_factory=list)
+    number: int = 0
+    reactions: dict[str, Reaction] = field(default_factory=dict)
 
     @property
     def done(self) -> bool:
@@ -45,6 +55,10 @@ class Visit:
     def bought(self) -> bool:
         """Whether the visit holds a purchase."""
         return any(event["name"] == "purchase" for event in self.events)
+
+    def bought_after(self, flag: str) -> bool:
+        """Whether there is a purchase after the visit met a flag."""
+        return any(event["name"] == "purchase" for event in self.events[self.reactions[flag].place + 1 :])
 
 
 @dataclass
@@ -73,14 +87,17 @@ def visits_of(
     def text(value: int) -> str:
         return known.get(value, f"{value & 0xFFFFFFFFFFFFFFFF:016x}") if value else ""
 
+    sent = [_wire(row, text) for row in first.itertuples(index=False)]
+    times = first["time"].tolist()
+    found = truth.loc[first.index, list(HEADS)].to_dict("records") if truth is not None else []
+    whose = first["visitor"].to_numpy()
+    begins = [0, *(np.flatnonzero(whose[1:] != whose[:-1]) + 1).tolist()] if len(whose) else []
     out = []
-    for number, (visitor, rows) in enumerate(first.groupby("visitor", sort=False)):
-        del visitor  # the pseudonym of the history means nothing to the service
-        start = int(rows["time"].iloc[0])
-        sent = [_wire(row, text) for row in rows.itertuples(index=False)]
-        offsets = [(int(value) - start) / 1000 for value in rows["time"]]
-        found = truth.loc[rows.index, list(HEADS)].to_dict("records") if truth is not None else []
-        out.append(Visit(f"crowd-{number}-{time.time_ns()}", sent, offsets, found))  # type: ignore[arg-type]
+    # the pseudonyms of the history mean nothing to the service
+    for number, (begin, end) in enumerate(pairwise((*begins, len(sent)))):
+        offsets = [(at - times[begin]) / 1000 for at in times[begin:end]]
+        name = f"crowd-{number}-{time.time_ns()}"
+        out.append(Visit(name, sent[begin:end], offsets, found[begin:end], number=number))  # type: ignore[arg-type]
     return out
 
 
@@ -116,10 +133,12 @@ async def browse(
     at_once: int = 50,
     think_seconds: float = 0.05,
     tick: Callable[[Counts], None] | None = None,
+    persuasions: Sequence[Persuasion] = (),
 ) -> Counts:
     """Let the visits happen, `at_once` at a time, for about so many seconds; visits under way end in time.
 
-    think_seconds: pause between two events of a visit, in place of its own pace.
+    think_seconds: pause between two events of a visit, in place of its own pace. persuasions: flags that visitors are
+    shown, and what these do to them.
     """
     counts = Counts()
     queue = iter(visits)
@@ -132,7 +151,7 @@ async def browse(
             for visit in queue:
                 if time.monotonic() > deadline:
                     return
-                await _send(client, visit, counts, think_seconds, random)
+                await _send(client, visit, counts, think_seconds, random, persuasions)
                 if tick:
                     tick(counts)
 
@@ -141,14 +160,18 @@ async def browse(
 
 
 async def _send(
-    client: httpx.AsyncClient, visit: Visit, counts: Counts, think_seconds: float, random: np.random.Generator
+    client: httpx.AsyncClient,
+    visit: Visit,
+    counts: Counts,
+    think_seconds: float,
+    random: np.random.Generator,
+    persuasions: Sequence[Persuasion],
 ) -> None:
     begin_ms = time.time_ns() // 1_000_000 - round(visit.offsets[-1] * 1000)
-    for number, (event, offset) in enumerate(zip(visit.events, visit.offsets, strict=True)):
-        body = {**event, "visitor": visit.visitor, "id": f"{visit.visitor}-{number}"}
-        body["time"] = begin_ms + round(offset * 1000)
+    number = 0
+    while number < len(visit.events):  # there may be more or fewer of them after each answer
         try:
-            answer = await client.post("/v1/events", json=body)
+            answer = await client.post(f"/v1/events{_asking(persuasions)}", json=_body(visit, number, begin_ms))
         except httpx.TransportError:
             counts.failed += 1
             return
@@ -156,7 +179,81 @@ async def _send(
             counts.failed += 1
             return
         counts.answered += 1
-        content = answer.json()
-        visit.token = content["session"]
-        visit.scores.append(content["scores"])
+        _told(visit, number, answer.json(), persuasions)
+        number += 1
         await asyncio.sleep(random.exponential(think_seconds))
+
+
+async def browse_in_step(
+    url: str,
+    visits: Sequence[Visit],
+    *,
+    at_once: int = 250,
+    persuasions: Sequence[Persuasion] = (),
+    tick: Callable[[Counts], None] | None = None,
+) -> Counts:
+    """Let the visits happen, `at_once` at a time and in step: a request holds the next event of each.
+
+    That takes a tenth of the time of a request an event. Each visit is over when its visitor comes back for a page, 45
+    minutes later: so its session ends, and is handed on, at once. Visits of over 22 hours are left out.
+    """
+    counts = Counts()
+    queue = iter(one for one in visits if one.offsets[-1] < _LONGEST_SECONDS)
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+        # two take turns, so that the service has something to do while the other reads its answers
+        await asyncio.gather(*(_in_step(client, queue, at_once // 2, persuasions, counts, tick) for _ in range(2)))
+    return counts
+
+
+async def _in_step(
+    client: httpx.AsyncClient,
+    queue: Iterator[Visit],
+    at_once: int,
+    persuasions: Sequence[Persuasion],
+    counts: Counts,
+    tick: Callable[[Counts], None] | None,
+) -> None:
+    begun: dict[int, tuple[Visit, int, int]] = {}
+    while True:
+        for visit in islice(queue, at_once - len(begun)):
+            now_ms = time.time_ns() // 1_000_000
+            begun[visit.number] = visit, 0, now_ms - round((visit.offsets[-1] + _BACK_SECONDS) * 1000)
+        if not begun:
+            return
+        under_way = list(begun.values())
+        bodies = [_body(visit, number, begin_ms) for visit, number, begin_ms in under_way]
+        answer = await client.post(f"/v1/events{_asking(persuasions)}", json=bodies)
+        answer.raise_for_status()
+        over = []
+        for (visit, number, begin_ms), told in zip(under_way, answer.json()["results"], strict=True):
+            _told(visit, number, told, persuasions)
+            begun[visit.number] = visit, number + 1, begin_ms
+            if number + 1 >= len(visit.events):
+                del begun[visit.number]
+                over.append(visit)
+        counts.answered += len(under_way)
+        if over:
+            now_ms = time.time_ns() // 1_000_000
+            back = [
+                {"visitor": one.visitor, "name": "page_view", "time": now_ms, "consent": one.events[0]["consent"]}
+                for one in over
+            ]
+            (await client.post("/v1/events?scores=none", json=back)).raise_for_status()
+        if tick:
+            tick(counts)
+
+
+def _body(visit: Visit, number: int, begin_ms: int) -> dict[str, Any]:
+    at_ms = begin_ms + round(visit.offsets[number] * 1000)
+    return {**visit.events[number], "visitor": visit.visitor, "id": f"{visit.visitor}-{number}", "time": at_ms}
+
+
+def _asking(persuasions: Sequence[Persuasion]) -> str:
+    return f"?flags={','.join(one.flag for one in persuasions)}" if persuasions else ""
+
+
+def _told(visit: Visit, number: int, content: Mapping[str, Any], persuasions: Sequence[Persuasion]) -> None:
+    visit.token = content["session"]
+    visit.scores.append(content["scores"])
+    for one in persuasions:
+        one.meet(visit, number, content["flags"])

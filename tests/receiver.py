@@ -13,11 +13,12 @@ from tests.server_process import HOST
 
 
 class Received(NamedTuple):
-    """A request."""
+    """A request; raw: its body as it came."""
 
     path: str
     headers: Mapping[str, str]
     body: Any
+    raw: bytes
 
 
 class Receiver:
@@ -43,10 +44,9 @@ class Receiver:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                receiver.received.append(
-                    Received(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
-                )
+                raw = self.rfile.read(int(self.headers["content-length"]))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                receiver.received.append(Received(self.path, headers, json.loads(raw), raw))
                 answer = receiver.answers.pop(0) if receiver.answers else (200, {})
                 if answer is None:
                     self.close_connection = True

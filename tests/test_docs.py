@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from importlib import import_module
@@ -12,7 +13,11 @@ import pytest
 from pydantic import BaseModel
 
 from features.catalogue import markdown
+from features.compiler import compile_fold
+from features.experiments import SCORES
 from features.shop import SourceSettings
+from serving.experiments.attributes import names_of
+from serving.experiments.configuration import Configuration
 from serving.settings import ServingSettings
 from training.config import TrainingSettings
 
@@ -83,3 +88,18 @@ def test_every_tracker_has_a_page(tracker: str) -> None:
     index = (ROOT / "docs" / "trackers.md").read_text()
     assert f"(trackers/{tracker}.md)" in index
     assert (ROOT / "docs" / "trackers" / f"{tracker}.md").read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("page", ["experiments", "flags"])
+def test_configurations_of_flags_and_experiments_can_be_used(page: str) -> None:
+    """A draft is checked as what it becomes."""
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    found = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
+    whole = [one for one in found if "features" in one]
+    assert whole
+    for one in whole:
+        for definition in one.get("experiments", {}).values():
+            definition["status"] = "running"
+        assert Configuration(one, names_of(SCORES, compile_fold())).definitions.keys() == set(
+            one.get("experiments", {})
+        )

@@ -99,8 +99,10 @@ def _watch(
     from training.contest import enter  # noqa: PLC0415
     from training.drift_page import page  # noqa: PLC0415
     from training.registry import registered_name, version_by_alias  # noqa: PLC0415
+    from training.registry_cli import judged_by_sessions  # noqa: PLC0415
     from training.watch import log_drift, watch  # noqa: PLC0415
 
+    judged_by_sessions(heads or ())
     mlflow = tracking.connect(settings.tracking)
     client, alias = mlflow.MlflowClient(), alias or settings.tracking.alias
     digest = compile_fold().digest

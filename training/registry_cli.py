@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from training.config import TrainingSettings
     from training.pipeline import Report
 
+# The head that is learned from experiments.
+UPLIFT: Final = "uplift"
 # What the terminal shows of a comparison: column, heading, whether more is better; the first with its interval.
 _SHOWN: Final = {
     "binary": (
@@ -198,6 +200,24 @@ def rollback(
         raise typer.Exit(1)
 
 
+def judged_by_sessions(named: Iterable[str]) -> None:
+    """Nothing, if a log of sessions can judge the heads named.
+
+    Raises
+    ------
+    SettingsError
+        One is the uplift: what an arm changes, sessions without an experiment do not show.
+    """
+    from features.settings import SettingsError  # noqa: PLC0415
+
+    if UPLIFT in named:
+        raise SettingsError(
+            "an uplift is judged by the units of an experiment, not by a log of sessions: lotse train --head uplift "
+            "says what each version is worth (Qini, also in MLflow); lotse rollback --head uplift --to VERSION makes a "
+            "version the champion"
+        )
+
+
 def _heads(settings: TrainingSettings, named: list[str] | None) -> list[str]:
     """The heads named, or those that are trained.
 
@@ -209,7 +229,7 @@ def _heads(settings: TrainingSettings, named: list[str] | None) -> list[str]:
     from features.settings import SettingsError  # noqa: PLC0415
 
     for name in named or ():
-        if name not in settings.heads.questions:
+        if name not in settings.heads.questions and name != UPLIFT:
             raise SettingsError(f"unknown head {name!r}; configured: {', '.join(settings.heads.questions)}")
     return list(dict.fromkeys(named or settings.heads.train))
 
@@ -221,6 +241,7 @@ def _contests(settings: TrainingSettings, named: list[str] | None) -> tuple[Any,
     from training.contest import contests  # noqa: PLC0415
 
     heads = _heads(settings, named)
+    judged_by_sessions(heads)
     mlflow = tracking.connect(settings.tracking)
     return mlflow, *contests(mlflow.MlflowClient(), settings, heads, compile_fold().digest)
 

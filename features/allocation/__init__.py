@@ -65,7 +65,7 @@ def allocation_of(options: Mapping[str, Any]) -> Allocation:
         No such plug-in, an option it does not know, or a value that it cannot take.
 
     >>> allocation_of({"name": "fixed"})
-    Fixed(edges=())
+    Fixed(edges=(), settle_minutes=60.0)
     """
     found = {point.name: point for point in entry_points(group="lotse.allocations")}
     name = options.get("name", "fixed")

@@ -65,6 +65,8 @@ class Collected(msgspec.Struct):
     about: what the endpoint's answer has to know.
     objected: whether the request tells an opt-out, where the consent of its events does not; then it goes on to the
     original collector only if that is configured. Not of a request that is there to tell the original so.
+    whos: the tracker's own ids of each event's visitor, where they are wanted (`Tools.identifies`); an empty one where
+    there is none that may be told.
     unlinked: raw ids of visitors of whom the request says that their visits may not be linked, though its events, if
     there are any, are not theirs: accounts, whose devices' events they are. What is linked of them is erased.
     """
@@ -73,6 +75,7 @@ class Collected(msgspec.Struct):
     dropped: list[str] = []
     about: Any = None
     objected: bool = False
+    whos: list[Mapping[str, str]] = []
     unlinked: set[str] = set()
 
     def unlink(self, *raws: str) -> None:
@@ -110,7 +113,7 @@ class Tools(NamedTuple):
     carts: what changed in a cart. end: end a visitor's session (raw id), unless an event (id) has begun it; join: have
     a visitor (raw id) go on with the session of another; both with `linked=`. is_secret: whether a text is a secret key
     of this service. sent_back: told the outcome for each visitor whose scores were sent back to the tracker's own
-    server.
+    server. identifies: whether scores are told to the tracker's own server by its own ids (`serving.outbound`).
     """
 
     shop: ShopSettings
@@ -123,6 +126,7 @@ class Tools(NamedTuple):
     join: Callable[..., Awaitable[None]]
     is_secret: Callable[[str], bool]
     sent_back: Callable[[str], None] = lambda outcome: None
+    identifies: bool = False
 
 
 class Tracker(Protocol):

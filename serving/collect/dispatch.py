@@ -75,9 +75,10 @@ class Collector:
         def tools(name: str) -> Tools:
             options = settings.collect.options.get(name, {})
             sent_back = partial(engine.metrics.sent_back, name)
+            identifies = engine.outbound is not None and name in engine.outbound.trackers
             return Tools(
                 engine.shop, options, consent, anonymous, engine.look_at, carts, engine.end, engine.join, is_secret,
-                sent_back,
+                sent_back, identifies,
             )  # fmt: skip
 
         self.trackers = trackers(settings.collect, tools)
@@ -151,6 +152,8 @@ class Collector:
 
     def _fold(self, work: Work, collected: Collected) -> None:
         work.collected, work.request.wires = collected, collected.events
+        if self._engine.outbound is not None:
+            work.request.tracker, work.request.whos = work.tracker, collected.whos
         if collected.unlinked:
             work.request.unlinked = self._engine.lasting_keys(collected.unlinked)
         if collected.events or work.request.unlinked:

@@ -21,17 +21,11 @@ from fnmatch import translate
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote_from_bytes
 
-from aiohttp import (
-    ClientConnectionError,
-    ClientError,
-    ClientSession,
-    ClientTimeout,
-    DummyCookieJar,
-    SocketTimeoutError,
-    TCPConnector,
-)
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential, wait_random
+from aiohttp import ClientConnectionError, ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 from yarl import URL
+
+from serving.sending import AWAY, DeclinedError, Sending, backoff, forget_where, is_late
 
 if TYPE_CHECKING:
     from serving.collect import Hit
@@ -60,11 +54,10 @@ _VIA: Final = "1.1 lotse"
 _OUR_KEY: Final = b"lotse_"
 _SECRET_KEY: Final = b"lotse_sec_"
 
-# The original, or what stands before it, could not take it. After another 5xx, which may be the request's own fault, it
-# is tried a few times only.
-_AWAY: Final = frozenset({429, 502, 503, 504})
+# After a 5xx that does not say that the original is away, and may be the request's own fault, so many tries are made.
 _TRIES: Final = 3
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 8
+_wait: Final = backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
 # What Python's objects take of memory beside their content.
 _REQUEST_BYTES, _HEADER_BYTES = 1_000, 150
 
@@ -79,15 +72,7 @@ class Passed(NamedTuple):
     size: int
 
 
-class _Declined(Exception):  # noqa: N818  (it is an answer)
-    """The original answered that it has not taken a request."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
-
-
-class Forwarder:
+class Forwarder(Sending[Passed]):
     """What one worker passes on of one tracker.
 
     Every request that is put in ends in one of two counts: `forwarded` by the original's status, or `forward_dropped`
@@ -97,16 +82,11 @@ class Forwarder:
     """
 
     def __init__(self, tracker: str, original: str, settings: ForwardSettings, metrics: Metrics) -> None:
+        super().__init__(settings.connections, round(settings.queue_mib * 2**20))
         self._tracker, self._original, self._settings = tracker, original.rstrip("/"), settings
         self._metrics = metrics
         self._cookies = re.compile("|".join(map(translate, settings.cookies)) or "(?!)")
-        self._most = round(settings.queue_mib * 2**20)
-        self._bytes = 0
-        self._queue: asyncio.Queue[Passed] = asyncio.Queue()
-        self._senders: list[asyncio.Task[None]] = []
-        self._session: ClientSession | None = None
-        self._turn = asyncio.Lock()
-        self._closed, self._reached = False, True
+        self._reached = True
         metrics.forward_queue[tracker] = 0
 
     def put(self, scope: Mapping[str, Any], hit: Hit, body: bytes, *, objected: bool) -> None:
@@ -124,80 +104,45 @@ class Forwarder:
             seen = seen or (name == b"via" and _VIA.encode() in value)
         if seen:  # the original's name leads to us: it would go round for ever
             return self._lose("loop")
-        if self._closed:
-            return self._lose("stopped")
         if not scope["raw_path"].startswith(b"/"):
             return self._lose("failed")
-        if self._bytes + size > self._most:
-            return self._lose("overflow")
-        if self._session is None:
-            self._start()
         due = asyncio.get_running_loop().time() + self._settings.deadline_seconds
-        self._bytes += size
-        self._metrics.forward_queue[self._tracker] += 1
-        return self._queue.put_nowait(Passed(scope, body, hit.address, due, size))
+        lost = self.enqueue(Passed(scope, body, hit.address, due, size))
+        return self._lose(lost) if lost else None
 
-    async def close(self, seconds: float) -> None:
-        """Pass on what waits, for so long; what is left is lost."""
-        self._closed = True
-        if self._session is None:
-            return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._queue.join()
-        for sender in self._senders:
-            sender.cancel()
-        await asyncio.gather(*self._senders, return_exceptions=True)
-        while not self._queue.empty():
-            self._finish(self._queue.get_nowait(), "stopped")
-        await self._session.close()
-
-    def _start(self) -> None:
-        """In the loop that serves, with the first request."""
-        count = self._settings.connections
-        self._session = ClientSession(
-            connector=TCPConnector(limit=count), cookie_jar=DummyCookieJar(), auto_decompress=False,
-            timeout=ClientTimeout(total=self._settings.timeout_seconds), skip_auto_headers=_NOT_ADDED,
+    def _client(self) -> ClientSession:
+        return ClientSession(
+            connector=TCPConnector(limit=self._settings.connections), cookie_jar=DummyCookieJar(),
+            auto_decompress=False, timeout=ClientTimeout(total=self._settings.timeout_seconds),
+            skip_auto_headers=_NOT_ADDED,
         )  # fmt: skip
-        self._senders = [asyncio.create_task(self._send(self._session)) for _ in range(count)]
 
-    async def _send(self, session: ClientSession) -> None:
-        """One after the other, for ever; between two, nothing is held of either."""
-        while True:
-            await self._pass_on(session, await self._queue.get())
+    def _queued(self, change: int) -> None:
+        self._metrics.forward_queue[self._tracker] += change
 
-    async def _pass_on(self, session: ClientSession, passed: Passed) -> None:
-        lost = "stopped"  # unless this task gets to the end of it
-        try:
-            # aiohttp takes ten times as long for a request as we do for an answer: what came together goes one by one,
-            # and what comes meanwhile is answered in between
-            async with self._turn:
-                await asyncio.sleep(0)
-            lost = await self._deliver(session, passed)
-        finally:
-            self._finish(passed, lost)
-
-    def _finish(self, passed: Passed, lost: str) -> None:
-        self._bytes -= passed.size
-        self._metrics.forward_queue[self._tracker] -= 1
+    def _ended(self, item: Passed, lost: str) -> None:
+        del item
         if lost:
             self._lose(lost)
-        self._queue.task_done()
 
     def _lose(self, reason: str) -> None:
         self._metrics.forward_dropped[self._tracker, reason] += 1
 
-    async def _deliver(self, session: ClientSession, passed: Passed) -> str:
+    async def _deliver(self, session: ClientSession, items: list[Passed]) -> str:
         """Why it is lost, empty if it is not."""
+        (passed,) = items
         if asyncio.get_running_loop().time() > passed.due:
             return "expired"
         try:
             status = await self._try(session, passed)
-        except _Declined as declined:
+        except DeclinedError as declined:
+            forget_where(declined)
             status = declined.status
         except (ClientConnectionError, OSError) as error:
-            return "timeout" if _is_late(error) else "unreachable"
+            forget_where(error)
+            return "timeout" if is_late(error) else "unreachable"
         except Exception as error:
+            forget_where(error)
             # its words may hold what was to be sent
             logger.error("a request to the original collector of %s failed: %s", self._tracker, type(error).__name__)
             return "failed"
@@ -213,13 +158,13 @@ class Forwarder:
 
         Raises
         ------
-        _Declined, ClientError, TimeoutError
+        DeclinedError, ClientError, TimeoutError
             As of `_ask`, at last.
         """
         try:
             return await self._ask(session, passed)
-        except (_Declined, ClientConnectionError) as error:
-            if _is_late(error):
+        except (DeclinedError, ClientConnectionError) as error:
+            if is_late(error):
                 raise
             self._note(error)
         # the library, which takes longer for a call than a request does, is asked for what has failed only
@@ -228,20 +173,28 @@ class Forwarder:
 
         def enough(state: RetryCallState) -> bool:
             error = state.outcome.exception() if state.outcome is not None else None
-            if isinstance(error, _Declined) and error.status not in _AWAY and state.attempt_number >= _TRIES - 1:
+            if isinstance(error, DeclinedError) and error.status not in AWAY and state.attempt_number >= _TRIES - 1:
                 return True
             return loop.time() + state.upcoming_sleep > passed.due
 
-        trying = AsyncRetrying(retry=retry_if_exception(_again), stop=enough, wait=_WAIT, reraise=True)
+        trying = AsyncRetrying(retry=retry_if_exception(_again), stop=enough, wait=_wait, reraise=True)
         status: int = await trying(self._ask, session, passed)
         return status
 
     async def _ask(self, session: ClientSession, passed: Passed) -> int:
+        """As `_asked`; an error holds nothing of the request."""
+        try:
+            return await self._asked(session, passed)
+        except Exception as error:
+            forget_where(error)
+            raise
+
+    async def _asked(self, session: ClientSession, passed: Passed) -> int:
         """The status of the original's answer.
 
         Raises
         ------
-        _Declined
+        DeclinedError
             It has not taken the request.
         ClientError, TimeoutError
             It has not answered.
@@ -254,8 +207,8 @@ class Forwarder:
         ) as response:  # fmt: skip
             with suppress(ClientError, TimeoutError):
                 await response.read()  # only so that the connection can be used again
-            if response.status >= 500 or response.status in _AWAY:
-                raise _Declined(response.status)
+            if response.status >= 500 or response.status in AWAY:
+                raise DeclinedError(response.status)
             return response.status
 
     def _headers(self, passed: Passed) -> list[tuple[str, str]]:
@@ -281,15 +234,12 @@ class Forwarder:
 
     def _note(self, error: Exception) -> None:
         """Say that the original does not take requests, where it is news."""
-        if isinstance(error, _Declined) and error.status not in _AWAY:
+        if isinstance(error, DeclinedError) and error.status not in AWAY:
             return  # perhaps the request's own fault, of which there may be many
         if self._reached:
             self._reached = False
-            why = f"it answers {error.status}" if isinstance(error, _Declined) else type(error).__name__
+            why = f"it answers {error.status}" if isinstance(error, DeclinedError) else type(error).__name__
             logger.warning("the original collector of %s does not take requests: %s", self._tracker, why)
-
-
-_WAIT: Final = wait_exponential(2 * _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS) + wait_random(0, _FIRST_PAUSE_SECONDS)
 
 
 def forwarders(originals: Mapping[str, str], settings: ForwardSettings, metrics: Metrics) -> dict[str, Forwarder]:
@@ -299,14 +249,7 @@ def forwarders(originals: Mapping[str, str], settings: ForwardSettings, metrics:
 
 def _again(error: BaseException) -> bool:
     """Whether a request was surely, or as good as surely, not taken: browsers repeat on a broken connection, too."""
-    return isinstance(error, _Declined) or (isinstance(error, ClientConnectionError) and not _is_late(error))
-
-
-def _is_late(error: BaseException) -> bool:
-    """Whether it was sent and not answered in time; where no connection was made, nothing was sent."""
-    if isinstance(error, ClientConnectionError):
-        return isinstance(error, SocketTimeoutError)
-    return isinstance(error, TimeoutError)
+    return isinstance(error, DeclinedError) or (isinstance(error, ClientConnectionError) and not is_late(error))
 
 
 def _target(path: bytes, query: bytes) -> str:

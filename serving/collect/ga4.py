@@ -114,6 +114,7 @@ class Ga4:
         granted = of_consent_mode(get("gcs", ""), get("gcd", ""), get("npa", ""))
         client, session = get("client_id", ""), get("session_id", "")
         page, hits = get("page_load"), get("hit_number")
+        who = {"client_id": client, "session_id": session}
         # a request that comes again is told by its page, its number there and the place in it
         own = f"{client}/{session}/{page}/{hits}/{place}" if page and hits else ""
         account = get("user_id", "")
@@ -125,10 +126,14 @@ class Ga4:
         if granted is not None and "link" not in granted:
             # without storage the ids are made up for a page, and no export has them
             client, session, account = self._tools.anonymous.visitor(hit, found["measurement_id"]), "", ""
+            who = {}
         items = [_item(value) for name, value in found.items() if name in _ITEMS]
         consent = self._tools.consent.of(hit.headers, granted)
         more = {"id": own, "device": device, **_who(client, account, session, consent)}
-        return self._wires(get("event_name", ""), found, items, more, consent)
+        wires = self._wires(get("event_name", ""), found, items, more, consent)
+        if self._tools.identifies:
+            collected.whos += [who] * len(wires)
+        return wires
 
     def read_measurements(self, hit: Hit) -> Collected:
         """The events of a request of the Measurement Protocol; those that Google would leave out are dropped."""
@@ -146,12 +151,14 @@ class Ga4:
             collected.unlink(text(body.get("user_id")))
         for place, event in enumerate(events):
             try:
-                collected.events += self._measurement(hit, body, event, place)
+                collected.events += self._measurement(hit, body, event, place, collected)
             except (UnusableError, BadValueError) as error:
                 collected.dropped.append(str(error))
         return collected
 
-    def _measurement(self, hit: Hit, body: dict[str, Any], event: Any, place: int) -> list[EventIn]:
+    def _measurement(
+        self, hit: Hit, body: dict[str, Any], event: Any, place: int, collected: Collected
+    ) -> list[EventIn]:
         if not isinstance(event, dict) or name_problem(event.get("name")):
             raise UnusableError("bad event name")
         name, params = event["name"], event.get("params")
@@ -166,7 +173,12 @@ class Ga4:
         consent = self._told(hit, body)
         who = _who(client, text(body.get("user_id")), text(params.get("session_id")), consent)
         more = {"id": own, "time": _milliseconds(micros, hit.received_ms), "device": _device(body), **who}
-        return self._wires(name, params, items, more, consent)
+        wires = self._wires(name, params, items, more, consent)
+        if self._tools.identifies:
+            known = text(body.get("client_id"))  # an app's instance is no client
+            ids = {"client_id": known, "session_id": text(params.get("session_id"))} if known else {}
+            collected.whos += [ids] * len(wires)
+        return wires
 
     def _told(self, hit: Hit, body: Mapping[str, Any]) -> list[str]:
         """The consent of a request: it says nothing of storage, but may of personalising."""

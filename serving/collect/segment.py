@@ -117,7 +117,7 @@ class Segment:
             raise _refused("no JSON", "malformed JSON") from None
         if not isinstance(call, dict):
             raise _refused("no JSON object", "the body is no object")
-        collected = Collected(about=[])
+        collected = Collected()
         if self._is_ours(hit, call.get("writeKey"), 1, collected):
             call["type"] = kind
             self._take(call, hit, call.get("sentAt"), collected)
@@ -134,7 +134,7 @@ class Segment:
             raise _refused("no JSON", "malformed JSON") from None
         if len(body.batch) > _BATCH_CALLS:
             raise _refused(TOO_MANY, _TOO_MANY)
-        collected = Collected(about=[])
+        collected = Collected()
         if not self._is_ours(hit, body.writeKey, len(body.batch), collected):
             return collected
         for raw in body.batch:
@@ -194,7 +194,7 @@ class Segment:
                 # "... - at `$.price`"
                 dropped.append(f"bad {str(error).rpartition('$.')[2].strip('`')}")
             else:
-                collected.about.append(who)
+                collected.whos.append(who)
 
     def _event(self, record: Row, sent_at: Any) -> EventIn:
         """A record as an event on the wire.
@@ -232,7 +232,7 @@ class Segment:
         del hit
         # where the intake refused one, nobody knows which answer is whose
         if self.identify is not None and len(answers) == len(collected.events):
-            for event, who, answer in zip(collected.events, collected.about, answers, strict=True):
+            for event, who, answer in zip(collected.events, collected.whos, answers, strict=True):
                 if event.consent and "personalise" in event.consent:
                     self.identify.offer(who, answer)
                 else:

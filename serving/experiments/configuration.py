@@ -7,24 +7,27 @@ error that names every place and what to do there.
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
-from features.allocation import Goal, Plan, Table, allocation_of
+import msgspec
+
+from features.allocation import Goal, Plan, allocation_of
 from features.events import hash64
-from features.experiments import MOST_GOALS, Experiment, parse_experiments
+from features.experiments import MOST_GOALS, SCORES, Experiment, parse_experiments
 from features.settings import SettingsError
+from serving.experiments.attributes import OWN, Names
 from serving.experiments.ruleset import Ruleset, asked_by
+from serving.experiments.schema import shape_problems
+from serving.experiments.watched import Watched
 
 FILE: Final = "configs/experiments.json"
-# What every session has beside scores and features.
-OWN: Final = ("id", "session", "visitor", "consent", "declared", "events", "idle_seconds")
 # As far as GrowthBook's SDKs let weights be off.
 _WHOLE: Final = 0.01
-_SECTIONS: Final = ("attributes", "experiments", "features", "savedGroups", "contextualBandits")
+_encode: Final = msgspec.json.Encoder(order="sorted").encode
 
 
 class Trial(NamedTuple):
@@ -50,40 +53,50 @@ class Configuration:
 
     Attributes
     ----------
+    ours: names of all that we know of a session.
+    content: as it was written; version: of that, the same wherever it is the same.
     definitions: of all experiments, by key; ruleset: for GrowthBook's package; trials: by key, those that run;
-    by_feature: the same by feature, in the order of the rules.
+    by_feature: the same by feature, in the order of the rules; watched: what of a session its flags depend on.
     """
 
-    def __init__(self, content: Mapping[str, Any], known: Collection[str], origin: str = FILE) -> None:
-        """Check and make one; known: names of all scores and features.
+    def __init__(self, content: Mapping[str, Any], known: Names, origin: str = FILE) -> None:
+        """Check and make one.
 
         Raises
         ------
         SettingsError
             Names every place that cannot be used, and what to do there.
         """
-        problems = list(_problems(content, {*known, *OWN}))
+        self.ours = frozenset((*known.asked, *OWN))
+        problems = list(shape_problems(content)) or list(_problems(content, self.ours))
         if problems:
             raise SettingsError(f"{origin}: {'; '.join(problems)}")
         definitions = parse_experiments(content.get("experiments", {}), origin)
-        problems = list(_goal_problems(definitions, known))
+        problems = list(_goal_problems(definitions, known.kept))
         if problems:
             raise SettingsError(f"{origin}: {'; '.join(problems)}")
-        self.content, self.definitions = content, definitions
+        self.content, self.version, self.definitions = content, version_of(content), definitions
         self.trials: dict[str, Trial] = {}
         self.by_feature: dict[str, list[Trial]] = defaultdict(list)
         features = {}
         for key, feature in content.get("features", {}).items():
-            features[key], found = _compiled(key, feature, definitions, origin)
+            features[key], found = _compiled(key, _of_one_kind(feature), definitions, origin)
             self.by_feature[key] = found
             self.trials |= {trial.key: trial for trial in found}
         _check_all_used(definitions, self.trials, origin)
         _check_namespaces(content.get("features", {}), self.trials, origin)
-        self.ruleset = Ruleset({**content, "features": features})
-        self.version = self.ruleset.version
+        ours = {(trial.feature, str(trial.rule)) for found in self.by_feature.values() for trial in found}
+        self.ruleset = Ruleset({**content, "features": features}, ours)
+        _check_runs(self.ruleset, origin)
+        self.watched = Watched(self.ruleset.content, self.ours)
 
 
-def parse(text: bytes, known: Collection[str], origin: str = FILE) -> Configuration:
+def version_of(content: Mapping[str, Any]) -> str:
+    """What a configuration is called: by what it says, not by how it is written down."""
+    return hashlib.sha256(_encode(content)).hexdigest()[:16]
+
+
+def parse(text: bytes, known: Names, origin: str = FILE) -> Configuration:
     """A configuration out of JSON.
 
     Raises
@@ -92,8 +105,8 @@ def parse(text: bytes, known: Collection[str], origin: str = FILE) -> Configurat
         Not JSON, or as of `Configuration`.
     """
     try:
-        content = json.loads(text)
-    except ValueError as error:
+        content = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SettingsError(f"{origin} is not valid JSON: {error}") from None
     if not isinstance(content, dict):
         raise SettingsError(f'{origin}: expected an object such as {{"features": {{...}}, "experiments": {{...}}}}')
@@ -102,26 +115,11 @@ def parse(text: bytes, known: Collection[str], origin: str = FILE) -> Configurat
 
 def _problems(content: Mapping[str, Any], known: Collection[str]) -> Iterator[str]:
     """What is wrong with the features, each with its place."""
-    for section in content:
-        if section not in _SECTIONS:
-            yield f"$.{section}: unknown section; known: {', '.join(_SECTIONS)}"
-    declared, features = content.get("attributes", []), content.get("features", {})
-    if not isinstance(declared, list) or not all(isinstance(one, str) for one in declared):
-        yield '$.attributes: expected the names of what callers pass, such as ["country"]'
-        declared = []
-    if not isinstance(features, dict):
-        yield '$.features: expected an object such as {"help": {"defaultValue": "none", "rules": []}}'
-        return
+    declared = content.get("attributes", [])
     spans: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
-    for key, feature in features.items():
-        place = f"$.features.{key}"
-        if not isinstance(feature, dict) or not isinstance(feature.get("rules", []), list):
-            yield f'{place}: expected an object such as {{"defaultValue": false, "rules": []}}'
-            continue
-        if "defaultValue" not in feature:
-            yield f"{place}.defaultValue: is missing; it is what everybody gets for whom no rule is"
+    for key, feature in content.get("features", {}).items():
         for number, rule in enumerate(feature.get("rules", [])):
-            yield from _of_rule(f"{place}.rules[{number}]", key, rule, {*known, *declared}, content, spans)
+            yield from _of_rule(f"$.features.{key}.rules[{number}]", key, rule, {*known, *declared}, content, spans)
     for name, taken in spans.items():
         for (begin, end, one), (later, _, other) in pairwise(sorted(taken)):
             if later < end and one != other:
@@ -134,16 +132,13 @@ def _problems(content: Mapping[str, Any], known: Collection[str]) -> Iterator[st
 def _of_rule(
     place: str,
     feature: str,
-    rule: Any,
+    rule: Mapping[str, Any],
     known: Collection[str],
     content: Mapping[str, Any],
     spans: dict[str, list[tuple[float, float, str]]],
 ) -> Iterator[str]:
-    if not isinstance(rule, dict):
-        yield f"{place}: expected an object"
-        return
     named = content.get("experiments", {}).get(rule.get("key") or feature)
-    draft = "variations" in rule and isinstance(named, dict) and named.get("status") == "draft"
+    draft = rule.get("variations") is not None and named is not None and named.get("status") == "draft"
     for name in asked_by(rule):
         if name not in known and not draft:
             yield (
@@ -153,30 +148,31 @@ def _of_rule(
     yield from _of_variations(place, feature, rule, content.get("experiments", {}))
     span = rule.get("namespace")
     if span is not None:
-        if not (isinstance(span, list) and len(span) == 3 and 0 <= span[1] < span[2] <= 1):
+        if not _is_span(span):
             yield f'{place}.namespace: expected a name and a part of 0 to 1, such as ["checkout", 0, 0.5]'
         else:
-            spans[str(span[0])].append((span[1], span[2], str(rule.get("key") or feature)))
+            spans[span[0]].append((span[1], span[2], rule.get("key") or feature))
+
+
+def _is_span(span: list[Any]) -> bool:
+    if len(span) != 3 or not isinstance(span[0], str) or not all(isinstance(one, (int, float)) for one in span[1:]):
+        return False
+    return bool(0 <= span[1] < span[2] <= 1)
 
 
 def _of_variations(place: str, feature: str, rule: Mapping[str, Any], experiments: Mapping[str, Any]) -> Iterator[str]:
     variations, weights = rule.get("variations"), rule.get("weights")
     if variations is None:
         return
-    if not isinstance(variations, list):
-        yield f"{place}.variations: expected a list of values"
-        return
     experiment = experiments.get(rule.get("key") or feature)
-    if isinstance(experiment, dict):
+    if experiment is not None:
         arms = experiment.get("arms", ())
-        if len(variations) != len(arms):
+        if isinstance(arms, list) and len(variations) != len(arms):
             yield f"{place}.variations: expected one for each arm of the experiment: {', '.join(map(str, arms))}"
         if weights is not None:
             yield f"{place}.weights: the shares of the experiment decide; leave the weights out"
     elif weights is not None:
-        if not isinstance(weights, list) or not all(isinstance(one, (int, float)) for one in weights):
-            yield f"{place}.weights: expected numbers"
-        elif len(weights) != len(variations):
+        if len(weights) != len(variations):
             yield f"{place}.weights: {len(weights)} for {len(variations)} variations; give one for each"
         elif abs(sum(weights) - 1) > _WHOLE:
             yield f"{place}.weights: they add up to {sum(weights):g}; they must add up to 1"
@@ -189,7 +185,7 @@ def _compiled(
     rules, trials = [], []
     for number, rule in enumerate(feature.get("rules", [])):
         name = rule.get("key") or key
-        definition = definitions.get(name) if "variations" in rule else None
+        definition = definitions.get(name) if rule.get("variations") is not None else None
         if definition is None:
             rules.append({**rule, "id": str(number)})
         elif definition.status == "running":
@@ -200,6 +196,31 @@ def _compiled(
             kept = {part: rule[part] for part in ("condition", "parentConditions") if part in rule}
             rules.append({**kept, "force": value, "id": str(number)})
     return {**feature, "rules": rules}, trials
+
+
+def _of_one_kind(feature: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A feature of which one value has a fraction, with all its numbers as such: to a typed client 1 is no 1.0."""
+    rules = feature.get("rules", ())
+    values = [feature["defaultValue"], *(rule.get("force") for rule in rules)]
+    values += [value for rule in rules for value in rule.get("variations") or ()]
+    if not any(isinstance(value, float) for value in values):
+        return feature
+    return {
+        **feature,
+        "defaultValue": _number(feature["defaultValue"]),
+        "rules": [
+            {
+                **rule,
+                **({"force": _number(rule["force"])} if "force" in rule else {}),
+                **({"variations": list(map(_number, rule["variations"]))} if rule.get("variations") else {}),
+            }
+            for rule in rules
+        ],
+    }
+
+
+def _number(value: Any) -> Any:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53 else value
 
 
 def _trial(name: str, feature: str, number: int, rule: Mapping[str, Any], definition: Experiment, origin: str) -> Trial:
@@ -214,19 +235,24 @@ def _trial(name: str, feature: str, number: int, rule: Mapping[str, Any], defini
     shown = [0 if arm in definition.killed else place for place, arm in enumerate(definition.arms)]
     variations = tuple(rule["variations"][place] for place in shown)
     score = getattr(plan.allocation, "score", "")
+    if score and score not in SCORES:
+        raise SettingsError(
+            f"{origin}: $.experiments.{name}.allocation.score: {score!r} is not noted with an exposure, so nothing "
+            f"can be learned by it; use one of {', '.join(SCORES)}"
+        )
     seed = str(rule.get("seed") or name)
     return Trial(name, hash64(name), definition, plan, feature, number, variations, seed, score)
 
 
-def _goal_problems(definitions: Mapping[str, Experiment], known: Collection[str]) -> Iterator[str]:
+def _goal_problems(definitions: Mapping[str, Experiment], kept: Collection[str]) -> Iterator[str]:
     for key, definition in definitions.items():
         if len(definition.goals) > MOST_GOALS:
             yield f"$.experiments.{key}.goals: {len(definition.goals)} are too many; a session notes up to {MOST_GOALS}"
         for number, goal in enumerate(definition.goals):
-            if goal.column not in known:
+            if goal.column not in kept:
                 yield (
-                    f"$.experiments.{key}.goals[{number}].column: {goal.column!r} is no feature of a session; name one "
-                    "that is counted, such as purchases, revenue or events (`lotse features list`)"
+                    f"$.experiments.{key}.goals[{number}].column: {goal.column!r} is not what a session "
+                    "is handed on with; name what is counted in it, such as purchases, revenue or events"
                 )
 
 
@@ -237,6 +263,32 @@ def _check_all_used(definitions: Mapping[str, Experiment], trials: Mapping[str, 
                 f'{origin}: $.experiments.{key}: no rule of any feature names it; add a rule with "key": {key!r} and a '
                 "variation for each arm, or make it a draft"
             )
+
+
+def _check_runs(ruleset: Ruleset, origin: str) -> None:
+    """Evaluate each feature once: what GrowthBook's package cannot read is told here, and not by the first visitor."""
+    for key in ruleset.keys:
+        try:
+            ruleset.evaluate(key, dict.fromkeys(ruleset.attributes, "1"))
+        except Exception as error:
+            raise SettingsError(
+                f"{origin}: $.features.{key}: GrowthBook's package cannot evaluate it: {error}"
+            ) from None
+
+
+def started(configuration: Configuration, known: Names, origin: str = FILE) -> Configuration:
+    """The same with every draft started.
+
+    Raises
+    ------
+    SettingsError
+        A draft could not run, or no rule names it.
+    """
+    experiments = {
+        key: {**one, "status": "running"} if one.get("status") == "draft" else one
+        for key, one in configuration.content.get("experiments", {}).items()
+    }
+    return Configuration({**configuration.content, "experiments": experiments}, known, f"{origin}, drafts started")
 
 
 def _check_namespaces(features: Mapping[str, Any], trials: Mapping[str, Trial], origin: str) -> None:
@@ -254,11 +306,6 @@ def _check_namespaces(features: Mapping[str, Any], trials: Mapping[str, Trial], 
             )
 
 
-def nothing(known: Collection[str]) -> Configuration:
+def nothing(known: Names) -> Configuration:
     """No features and no experiments."""
     return Configuration({}, known)
-
-
-def tables(configuration: Configuration, now_ms: int) -> dict[str, Table]:
-    """Probabilities to begin with, by experiment."""
-    return {key: trial.plan.table(trial.plan.nothing(), now_ms) for key, trial in configuration.trials.items()}

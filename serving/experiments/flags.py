@@ -16,11 +16,12 @@ import msgspec
 import numpy as np
 from growthbook.core import gbhash
 
-from features.allocation import Table
-from features.events import CONSENT_LINK, CONSENTS
-from features.experiments import FORCED, HOLDBACK, SCORES, VISITOR
+from features.events import CONSENT_LINK
+from features.experiments import CLOSED_SHIFT, FORCED, HOLDBACK, MOST_CLOSED, SCORES, VISITOR
 from serving.experiments.assignments import Assignment
+from serving.experiments.attributes import OWN
 from serving.experiments.configuration import Configuration, Trial
+from serving.experiments.learned import Standing
 
 # GrowthBook's sources as OFREP's reasons.
 _REASONS: Final = {"force": "TARGETING_MATCH", "experiment": "SPLIT", "defaultValue": "STATIC"}
@@ -56,9 +57,9 @@ class Subject(NamedTuple):
 class Evaluator:
     """Evaluates by one configuration and one fold."""
 
-    def __init__(self, configuration: Configuration, tables: Mapping[str, Table], names: Sequence[str]) -> None:
+    def __init__(self, configuration: Configuration, standings: Mapping[str, Standing], names: Sequence[str]) -> None:
         self.configuration = configuration
-        self._tables = tables
+        self._standings = standings
         places = {name: place for place, name in enumerate(names)}
         asked = configuration.ruleset.attributes
         self._features = [(name, places[name]) for name in asked if name in places]
@@ -66,8 +67,20 @@ class Evaluator:
             key: [places[goal.column] for goal in trial.definition.goals] for key, trial in configuration.trials.items()
         }
         self._own: list[tuple[str, Callable[[Subject], Any]]] = [
-            (name, make) for name, make in _OWN.items() if name in asked
+            (name, make) for name, make in OWN.items() if name in asked
         ]
+        features = configuration.ruleset.content.get("features", {})
+        self._constant = {key: Flag(one["defaultValue"]) for key, one in features.items() if not one["rules"]}
+        # by experiment what each arm is shown: of one that is closed the control's
+        self._arms = {
+            key: [
+                Flag(trial.variations[0 if place in standings[key].closed else place], arm, "SPLIT")
+                for place, arm in enumerate(trial.definition.arms)
+            ]
+            for key, trial in configuration.trials.items()
+        }
+        closed = {key: sorted(standing.closed) for key, standing in standings.items()}
+        self._version = f"{configuration.version} {closed}"
 
     def attributes(self, subject: Subject, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What conditions may ask for; more: what a caller passes, which cannot say otherwise than we know."""
@@ -84,6 +97,11 @@ class Evaluator:
         found.update(subject.scores)
         return found
 
+    def state(self, subject: Subject) -> str:
+        """A text that is another one when a flag of the session may be."""
+        assigned = (one.experiment for one in subject.assigned)
+        return self.configuration.watched.state(self._version, self.attributes(subject), assigned)
+
     def evaluate(
         self,
         subject: Subject,
@@ -93,42 +111,61 @@ class Evaluator:
         forced: Mapping[str, str] | None = None,
     ) -> tuple[dict[str, Flag], list[Assignment]]:
         """Flags by key, and what is assigned now for the first time; forced: arms by experiment that a person chose."""
-        attributes, new = self.attributes(subject, more), []
+        attributes: dict[str, Any] = {}
+        new: list[Assignment] = []
         assigned = {one.experiment: one for one in subject.assigned}
         flags = {}
         for key in keys:
+            settled = self._constant.get(key) or self._settled(key, assigned)
+            if settled is not None:
+                flags[key] = settled
+                continue
+            attributes = attributes or self.attributes(subject, more)
             result = self.configuration.ruleset.evaluate(key, attributes)
+            rule = int(result.ruleId) if result.ruleId else math.inf
             trials = self.configuration.by_feature[key]
-            found = None
-            if trials:
-                rule = int(result.ruleId) if result.ruleId else math.inf
-                trial = next((one for one in trials if one.rule < rule and one.number in assigned), None)
-                if trial is None and result.source == "experiment":
-                    trial = next((one for one in trials if one.rule == rule), None)
-                if trial is not None:
-                    found = assigned.get(trial.number)
-                    if found is None:
-                        found = self._assign(trial, subject, now_ms, (forced or {}).get(trial.key))
-                        assigned[trial.number] = found
-                        new.append(found)
-                    flags[key] = Flag(trial.variations[found.arm], trial.definition.arms[found.arm], "SPLIT")
-            if found is None:
+            trial = next((one for one in trials if one.rule < rule and one.number in assigned), None)
+            if trial is None and result.source == "experiment":
+                trial = next((one for one in trials if one.rule == rule), None)
+            if trial is None:
                 variant = str(result.experimentResult.key) if result.experimentResult else ""
                 flags[key] = Flag(result.value, variant, _REASONS.get(result.source, "UNKNOWN"))
+                continue
+            if trial.number not in assigned:
+                if len(self._standings[trial.key].closed) + 1 >= len(trial.definition.arms):
+                    # nothing is left to choose from: everybody gets what the control gets
+                    flags[key] = Flag(trial.variations[0], reason="TARGETING_MATCH")
+                    continue
+                new.append(self._assign(trial, subject, now_ms, (forced or {}).get(trial.key)))
+                assigned[trial.number] = new[-1]
+            flags[key] = self._shown(trial, assigned[trial.number])
         return flags, new
 
+    def _settled(self, key: str, assigned: Mapping[int, Assignment]) -> Flag | None:
+        """What a feature's first rule has assigned: nothing goes before it, so nothing need be evaluated."""
+        trials = self.configuration.by_feature[key]
+        if not trials or trials[0].rule or trials[0].number not in assigned:
+            return None
+        return self._shown(trials[0], assigned[trials[0].number])
+
+    def _shown(self, trial: Trial, assigned: Assignment) -> Flag:
+        """The value of an arm; of one that a later phase has not, the control's."""
+        arms = self._arms[trial.key]
+        return arms[assigned.arm] if assigned.arm < len(arms) else arms[0]
+
     def _assign(self, trial: Trial, subject: Subject, now_ms: int, forced: str | None) -> Assignment:
-        definition = trial.definition
+        definition, standing = trial.definition, self._standings[trial.key]
         lasting = definition.unit == "visitor" and bool(subject.consent & CONSENT_LINK)
-        unit = _OWN[definition.unit](subject)
+        unit = OWN[definition.unit](subject)
         flags = VISITOR if lasting else 0
         if forced is not None:
             arm, propensity, flags = definition.arms.index(forced), 1.0, flags | FORCED
         else:
             held = _number(f"{trial.seed} holdback", unit) < definition.holdback
             flags |= HOLDBACK if held else 0
-            score = subject.scores.get(trial.score)
-            arm, propensity = self._tables[trial.key].choose(_number(trial.seed, unit), score, held=held)
+            flags |= min(len(standing.closed), MOST_CLOSED) << CLOSED_SHIFT
+            number, score = _number(trial.seed, unit), subject.scores.get(trial.score)
+            arm, propensity = standing.choose(number, score, now_ms, held=held)
         before = [_before(subject, place) for place in self._goals[trial.key]]
         bounce, conversion, leaving = (subject.scores.get(head, math.nan) for head in SCORES)
         return Assignment(
@@ -141,7 +178,7 @@ def flags_without_session(
     configuration: Configuration, context: Mapping[str, Any], keys: Iterable[str]
 ) -> dict[str, Flag]:
     """Flags by what a caller says alone. No session is known to experiments, so nobody is in one."""
-    attributes = {name: value for name, value in context.items() if name not in _OWN}
+    attributes = {name: value for name, value in context.items() if name not in OWN}
     found = {}
     for key in keys:
         result = configuration.ruleset.evaluate(key, attributes)
@@ -160,25 +197,3 @@ def _number(seed: str, unit: str) -> float:
     number = gbhash(seed, unit, _HASH_VERSION)
     assert number is not None
     return number
-
-
-def _session(subject: Subject) -> str:
-    return f"{subject.visitor % 2**64:x}-{subject.started_at:x}"
-
-
-def _visitor(subject: Subject) -> str:
-    return f"{subject.visitor % 2**64:x}"
-
-
-def _consent(subject: Subject) -> list[str]:
-    return [name for name, bit in CONSENTS.items() if subject.consent & bit]
-
-
-_OWN: Final[Mapping[str, Callable[[Subject], Any]]] = {
-    "id": _session,
-    "session": _session,
-    "visitor": _visitor,
-    "consent": _consent,
-    "events": lambda subject: subject.events,
-    "idle_seconds": lambda subject: subject.idle_seconds,
-}

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.allocation import Table
 from features.compiler import Fold
 from features.settings import SettingsError
-from serving.experiments.assignments import merged, unpack
-from serving.experiments.configuration import Configuration, nothing, parse, tables
+from serving.experiments.assignments import Assignment, merged, unpack
+from serving.experiments.attributes import names_of
+from serving.experiments.configuration import Configuration, nothing, parse
 from serving.experiments.flags import Evaluator, Flag, Subject, flags_without_session
-from serving.sessions import Assigning, key_of
+from serving.experiments.learned import LearnedFile, Published, Standing, standings
+from serving.sessions import Assigning
 
 if TYPE_CHECKING:
     from serving.requests import Answer, Request, View
@@ -28,7 +28,11 @@ class Experiments:
 
     Attributes
     ----------
-    configuration: what runs; error: why the file as it is now does not, empty if it does.
+    path: of the file; configuration: what runs; written_ms: when that was, 0 if there is no file.
+    error: why the file as it is now does not run, empty if it does.
+    queries: those that ask for all flags or for one, and its key: looked up, where parsing takes as long as a flag.
+    known: names of scores and features; published: what was learned, the last that could be used; standings: how each
+    experiment assigns.
     """
 
     def __init__(self, settings: ExperimentSettings, heads: Sequence[str], fold: Fold) -> None:
@@ -39,21 +43,25 @@ class Experiments:
         SettingsError
             It cannot be used: a service does not start with it.
         """
-        self._path = Path(settings.file)
-        self._known = frozenset((*heads, *fold.names))
-        self.error = ""
+        self.path = Path(settings.file)
+        self.known = names_of(heads, fold)
+        self.error, self.written_ms = "", 0
         self._seen: tuple[int, int] | None = None
         self._evaluators: dict[str, Evaluator] = {}
-        self._tables: Mapping[str, Table] = {}
-        self.configuration = nothing(self._known)
+        self.queries: Mapping[bytes, Sequence[str]] = {}
+        self.published = Published()
+        self.standings: Mapping[str, Standing] = {}
+        self._learned, self._learned_seen = LearnedFile(Path(settings.learned)), (0, 0)
+        self.configuration = nothing(self.known)
+        self._follow_learned()
         if self._changed():
-            self._use(parse(self._path.read_bytes(), self._known, str(self._path)))
+            self._use(self.parsed(self.path.read_bytes()))
 
     def evaluator(self, fold: Fold) -> Evaluator:
         """What evaluates rows of this fold."""
         found = self._evaluators.get(fold.digest)
         if found is None:
-            found = self._evaluators[fold.digest] = Evaluator(self.configuration, self._tables, fold.names)
+            found = self._evaluators[fold.digest] = Evaluator(self.configuration, self.standings, fold.names)
         return found
 
     def keys(self, asked: Sequence[str]) -> Sequence[str]:
@@ -75,7 +83,7 @@ class Experiments:
             answer.flags, new = self.evaluator(group.sessions.fold).evaluate(subject, keys, received_ms)
             if new:
                 visit.assigned = merged(visit.assigned, new)
-                assignings.append(Assigning([group.sessions], visit.key, started, new))
+                assignings.append(Assigning([group.sessions], visit.key, started, new, event.consent))
         return assignings
 
     def without_session(self, context: Mapping[str, Any], asked: Sequence[str]) -> dict[str, Flag]:
@@ -89,28 +97,59 @@ class Experiments:
         now_ms: int,
         more: Mapping[str, Any] | None = None,
         forced: Mapping[str, str] | None = None,
-    ) -> tuple[dict[str, Flag], Assigning | None]:
-        """Flags of a session that was looked at, and what is assigned to it."""
-        subject, sessions = view.subject, view.sessions
-        evaluator = self.evaluator(sessions.fold)
-        flags, new = evaluator.evaluate(subject, self.keys(keys), now_ms, more, forced)
-        assigning = Assigning([sessions], key_of(subject.visitor), subject.started_at, new) if new else None
-        return flags, assigning
+    ) -> tuple[dict[str, Flag], list[Assignment]]:
+        """Flags of a session that was looked at, and what is to be assigned to it."""
+        evaluator = self.evaluator(view.sessions.fold)
+        return evaluator.evaluate(view.subject, self.keys(keys), now_ms, more, forced)
+
+    def state_of(self, view: View) -> str:
+        """A text that is another one when a flag of the session may be."""
+        return self.evaluator(view.sessions.fold).state(view.subject)
+
+    def parsed(self, content: bytes, origin: str = "") -> Configuration:
+        """A configuration as it would run here; origin: for errors, the file if it is empty.
+
+        Raises
+        ------
+        SettingsError
+            It cannot be used.
+        """
+        return parse(content, self.known, origin or str(self.path))
 
     async def follow(self) -> None:
-        """Use the file as it is now, if it can be."""
+        """Use the file as it is now, and what was learned, if they can be."""
+        self._follow_learned()
         if not self._changed():
             return
         try:
-            content = self._path.read_bytes() if self._seen else b"{}"
-            self._use(parse(content, self._known, str(self._path)))
+            content = self.path.read_bytes() if self._seen else b"{}"
+            self._use(self.parsed(content))
         except (SettingsError, OSError) as error:
             self.error = str(error)
             logger.error("experiments go on as they were, version %s: %s", self.configuration.version, error)
 
+    def _follow_learned(self) -> None:
+        """Assign by what was learned last; what cannot be used changes nothing."""
+        mark = self._learned.mark()
+        if mark == self._learned_seen:
+            return
+        self._learned_seen = mark
+        try:
+            published = self._learned.read()
+            self._stand(self.configuration, published)
+        except (ValueError, OSError) as error:
+            logger.error("what experiments have learned cannot be used; they go on as they were: %s", error)
+
+    def _stand(self, configuration: Configuration, published: Published) -> None:
+        """Assign by a configuration and what was learned."""
+        found = standings(configuration.trials, published)
+        self.published = published
+        if found != self.standings or configuration is not self.configuration:
+            self.configuration, self.standings, self._evaluators = configuration, found, {}
+
     def _changed(self) -> bool:
         try:
-            status = self._path.stat()
+            status = self.path.stat()
             now = status.st_mtime_ns, status.st_ino
         except FileNotFoundError:
             now = None
@@ -118,9 +157,14 @@ class Experiments:
         return changed
 
     def _use(self, configuration: Configuration) -> None:
-        self._tables = tables(configuration, time.time_ns() // 1_000_000)
-        self.configuration, self.error = configuration, ""
-        self._evaluators = {}
+        try:
+            self._stand(configuration, self.published)
+        except ValueError as error:
+            logger.error("what experiments have learned cannot be used; they begin anew: %s", error)
+            self._stand(configuration, Published())
+        self.error = ""
+        self.written_ms = self._seen[0] // 1_000_000 if self._seen else 0
+        self.queries = {b"flags=all": (), **{b"flags=%b" % key.encode(): (key,) for key in configuration.ruleset.keys}}
         logger.info(
             "experiments of version %s run: %d features, %d experiments",
             configuration.version, len(configuration.ruleset.keys), len(configuration.trials),

@@ -42,9 +42,12 @@ class Events:
     async def post(self, call: Call) -> Reply:
         """Fold the events of the body and answer with their sessions' scores."""
         body = await call.body()
-        if call.scope["query_string"] or b"idempotency-key" in call.headers:
-            return await self._special(call, body)
-        request = Request(body, objected=call.engine.consent.objects(call.headers))
+        query, flags = call.scope["query_string"], None
+        if query or b"idempotency-key" in call.headers:
+            flags = call.engine.experiments.queries.get(query)
+            if flags is None or b"idempotency-key" in call.headers:
+                return await self._special(call, body)
+        request = Request(body, objected=call.engine.consent.objects(call.headers), flags=flags)
         try:
             await self.taken(call.engine, request)
             return Reply(JSON, encoded(request.answer))

@@ -17,6 +17,7 @@ import msgspec
 from serving.experiments.flags import Flag
 from serving.http.call import Call, Reply
 from serving.http.events import JSON, encode
+from serving.http.ofrep_stream import event_streams
 from serving.problems import Problem
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ NOT_MODIFIED: Final = 304
 # Of the context: arms by experiment that a person tests; only with a secret key.
 FORCED: Final = "lotse.arms"
 MOST_ATTRIBUTES: Final = 100
+# Of flags without an arm: Python's provider wants a variant of every flag.
+_VARIANTS: Final = {"STATIC": "default", "TARGETING_MATCH": "targeted"}
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -52,7 +55,10 @@ async def one(call: Call) -> Reply:
 
 
 async def many(call: Call) -> Reply:
-    """All flags; not again for the ETag of what has not changed."""
+    """All flags, and where a page hears that a session's have changed; not again for the ETag of what has not.
+
+    What the stream has told, a client repeats in the query (`flagConfigEtag`): it gets how things are now in any case.
+    """
     try:
         flags, view = await _evaluated(call, ())
     except _BadContextError as error:
@@ -61,13 +67,15 @@ async def many(call: Call) -> Reply:
     metadata: dict[str, str | float] = {"configuration": configuration.version}
     if view is not None:
         metadata["events"] = view.events
-    body = encode({"flags": [_told(key, flag) for key, flag in flags.items()], "metadata": metadata})
+    content: dict[str, Any] = {"flags": [_told(key, flag) for key, flag in flags.items()], "metadata": metadata}
     models = encode(view.models if view is not None else {})
-    tag = b'"%b"' % hashlib.blake2b(body + models, digest_size=12).hexdigest().encode()
+    tag = b'"%b"' % hashlib.blake2b(encode(content) + models, digest_size=12).hexdigest().encode()
     headers = ((b"etag", tag),)
     if call.header(b"if-none-match") == tag:
         return Reply(JSON, b"", NOT_MODIFIED, headers)
-    return Reply(JSON, body, headers=headers)
+    if view is not None and (streams := event_streams(call, view)):
+        content["eventStreams"] = streams
+    return Reply(JSON, encode(content), headers=headers)
 
 
 async def _evaluated(call: Call, keys: Sequence[str]) -> tuple[dict[str, Flag], View | None]:
@@ -96,7 +104,7 @@ async def flags_for(
             view = await engine.look_at(target)
     if view is None:
         return engine.experiments.without_session(context, keys), None
-    return await engine.flags_of(view, keys, time.time_ns() // 1_000_000, context, forced), view
+    return await engine.evaluated(view, keys, time.time_ns() // 1_000_000, context, forced)
 
 
 def is_secret(call: Call) -> bool:
@@ -129,11 +137,10 @@ def _check_forced(forced: Any, trials: Mapping[str, Any], *, secret: bool) -> No
 
 
 def _told(key: str, flag: Flag) -> dict[str, Any]:
-    told: dict[str, Any] = {"key": key, "reason": flag.reason}
+    variant = flag.variant or _VARIANTS.get(flag.reason, "none")
+    told: dict[str, Any] = {"key": key, "reason": flag.reason, "variant": variant}
     if flag.value is not None:
         told["value"] = flag.value
-    if flag.variant:
-        told["variant"] = flag.variant
     return told
 
 

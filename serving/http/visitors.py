@@ -43,12 +43,15 @@ _EXPECTED: Final[dict[type, str]] = {
 
 
 class Erased(msgspec.Struct):
-    """How much of each was erased: records, sessions that waited to be handed on, handed-on rows, buffered events."""
+    """How much of each was erased: records, sessions that waited to be handed on, handed-on rows, buffered events,
+    messages to others that were not delivered.
+    """
 
     records: int
     waiting: int
     handed_on: int
     buffered: int
+    undelivered: int
 
 
 async def show(call: Call) -> Reply:

@@ -263,7 +263,7 @@ def test_whatever_a_client_sends_is_used_or_counted(calls: list[Any], shared: An
     body = msgspec.json.encode({"batch": calls, "context": shared, "integrations": shared})
     hit, intake = sent(body, "/v1/batch"), Intake(SHOP, ("measure",), 10**9)
     found = endpoint(tracker("segment"), hit).read(hit)
-    assert len(found.about) == len(found.events)
+    assert len(found.whos) == len(found.events)
     for event in found.events:
         for name in ("price", "quantity", "value"):
             assert 0 <= getattr(event, name) < 1e12

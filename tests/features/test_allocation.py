@@ -245,7 +245,7 @@ def test_open_and_young_sessions_are_left_for_the_next_time() -> None:
     }
     assert plan_of(Thompson()).sums(rows, now).units.sum(axis=0).tolist() == [1, 0, 0]
     assert plan_of(Thompson(settle_minutes=0)).sums(rows, now).units.sum(axis=0).tolist() == [1, 0, 1]
-    assert plan_of(Fixed()).sums(rows, now).units.sum(axis=0).tolist() == [1, 0, 1]
+    assert plan_of(Fixed()).sums(rows, now).units.sum(axis=0).tolist() == [1, 0, 0]
 
 
 # the state

@@ -30,6 +30,7 @@ def open_engine(trained: Path | None, folder: Path, *overrides: str) -> Engine:
         f"store.url=embedded:{folder}/live",
         f"store.closed={folder}/closed",
         f"store.spool={folder}/spool",
+        f"experiments.history={folder}/history",
         "store.deadline_seconds=60",  # a busy machine is no outage
     ]
     settings = load_serving(ROOT / "configs" / "serving.toml", [*own, *overrides])

@@ -43,6 +43,13 @@ SPACED: Final = "4929 1234 5678 9017"
 AGENT: Final = "Mozilla/5.0 (X11; Linux x86_64; CanaryBuild/77.31.5) AppleWebKit/537.36 Chrome/156.0.0.0 Safari/537.36"
 TOKEN: Final = "canarytoken9f8e7d6c5b4a"
 CANARIES: Final = (EMAIL, NAME, IPV4, IPV6, CARD, SPACED, f"https://www.shop.example/?reset={TOKEN}", AGENT)
+# Who is told of segments and does not listen.
+NOBODY: Final = {
+    "webhook": 'url="http://127.0.0.1:9/",secret="env:CANARY_SECRET"',
+    "segment": 'endpoint="http://127.0.0.1:9/",write_key="env:CANARY_SECRET"',
+    "matomo": 'url="http://127.0.0.1:9/",site=1,dimensions={all=1}',
+    "ga4": 'endpoint="http://127.0.0.1:9/",measurement_id="G-1",api_secret="env:CANARY_SECRET"',
+}
 _AROUND: Final = 80
 _PART_BYTES: Final = 2**24
 _MAPPED_BYTES: Final = 2**28
@@ -287,6 +294,21 @@ def search(places: Iterable[tuple[str, bytes]]) -> tuple[Counter[str], list[tupl
     return searched, told
 
 
+def told_others(http: httpx.Client) -> None:
+    """Requests of visitors whom others are told of, by ids that are canaries."""
+    agent = {"user-agent": AGENT}
+    granted = {"consent": {"categoryPreferences": {"Analytics": True, "Functional": True}}, "userAgent": AGENT}
+    call = {"anonymousId": EMAIL, "event": "Product Viewed", "context": granted}
+    view = {"idsite": "1", "rec": "1", "url": "/", "consent": "1", "_id": CARD}
+    hit = {"v": "2", "tid": "G-1", "cid": EMAIL, "sid": CARD, "en": "page_view", "gcs": "G111", "gcd": "13r3r3r3r5l1"}
+    answers = [
+        http.post("/v1/t", json=call),
+        http.get("/matomo.php", params=view, headers=agent),
+        http.post("/g/collect", params=hit, headers=agent),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 204]
+
+
 def wash(service: Service) -> None:
     """Ordinary requests, so that buffers that are kept and used again hold something else; and connections end."""
     events = [{"visitor": f"wash-{number}", "name": "page_view", "page": "/wash"} for number in range(1_000)]
@@ -307,6 +329,7 @@ def test_canaries_are_found_nowhere(
     log = history(tmp_path_factory.mktemp("history") / "access.log")
     assert len(found_in(log.read_bytes())) > 5
     assert found_in(trained_from(log, tmp_path)) == []
+    monkeypatch.setenv("CANARY_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLwSwMfKQ9r8GKYqr")
     monkeypatch.setenv("PYTHONMALLOC", "malloc")
     # what is freed for the next of the same size goes past the allocator's own wiping
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.perturb=90:glibc.malloc.tcache_count=0")
@@ -316,6 +339,9 @@ def test_canaries_are_found_nowhere(
         "limits.address_events_per_second=0", "decisions.sample=1", "logs.sample=1", 'logs.level="debug"',
         "store.closed_seconds=0.3", "store.sweep_seconds=0.3", "keys.required=false", "store.size_gib=0.05",
         "models.uri=sqlite:///lotse-data/mlflow.db", "models.cache=lotse-data/models",
+        'outbound.segments.all={head="exit",threshold=0.0001}', "outbound.deadline_seconds=1",
+        'collect.options.matomo.consent=["measure", "link", "personalise"]',
+        *(f'outbound.targets.{name}={{kind="{name}",{options}}}' for name, options in NOBODY.items()),
     )  # fmt: skip
     told: list[tuple[str, list[bytes]]] = []
     with service.client() as http:
@@ -331,6 +357,9 @@ def test_canaries_are_found_nowhere(
             for visitor in CANARIES:
                 ended = {"visitor": visitor, "name": "page_view", "session": name, "item": visitor, "page": visitor}
                 assert http.post("/v1/events", json=ended).status_code == 200
+        told_others(http)
+        lost = 'lotse_outbound_dropped_messages_total{reason="unreachable",target="%s"}'
+        wait_until(lambda: all(lost % name in http.get("/metrics").text for name in NOBODY))
         metrics = http.get("/metrics").text
     assert told == []
     assert found_in(metrics.encode()) == []

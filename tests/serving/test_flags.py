@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pandas as pd
 import pytest
-from growthbook import GrowthBookClient
-from growthbook.common_types import Options, UserContext
 
 from features.experiments import FORCED, HOLDBACK, UNIT_COLUMNS
 from features.settings import SettingsError
 from features.units import units_of
 from serving.app import App
 from serving.experiments.assignments import unpack
+from serving.experiments.attributes import Names
+from serving.experiments.configuration import parse
+from serving.experiments.flags import Evaluator, Subject
+from serving.experiments.learned import Published, standings
 from serving.requests import Request
 from serving.sessions import key_of
 from tests.serving.in_process import client, engine_of, start
-from tests.workspace import Service, lotse, workspace
 
 HELP: dict[str, Any] = {
     "features": {
@@ -121,6 +124,30 @@ def test_several_events_in_a_request(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("store", ["memory:", "embedded"])
+def test_several_visitors_in_a_request_keep_their_arms(tmp_path: Path, store: str) -> None:
+    """Whatever the configuration says later: it is what their records say that counts."""
+    overrides = () if store == "memory:" else (f"store.url=embedded:{tmp_path}/live", "store.size_gib=0.05")
+    app = service(tmp_path, None, *overrides)
+    events = [{"visitor": f"v{number}", "name": "add_to_cart"} for number in range(40)]
+
+    async def run() -> None:
+        async with client(app) as http:
+
+            async def arms() -> list[str]:
+                answer = await http.post("/v1/events?flags=help", json=events)
+                return [one["flags"]["help"]["variant"] for one in answer.json()["results"]]
+
+            before = await arms()
+            assert set(before) == {"control", "banner", "chat"}
+            changed = {**HELP, "experiments": {"offer": {**OFFER, "shares": [0.2, 0.2, 0.6]}}}
+            (tmp_path / "experiments.json").write_text(json.dumps(changed))
+            await engine_of(app).experiments.follow()
+            assert await arms() == before
+
+    asyncio.run(run())
+
+
 def test_ofrep(tmp_path: Path) -> None:
     app = service(tmp_path)
 
@@ -135,7 +162,10 @@ def test_ofrep(tmp_path: Path) -> None:
 
             every = await ask(targetingKey=token, country="DE")
             flags = {flag.pop("key"): flag for flag in every.json()["flags"]}
-            assert flags["price"] == {"value": 2.0, "reason": "TARGETING_MATCH"} and b'"value":2.0' in every.content
+            assert (
+                flags["price"] == {"value": 2.0, "variant": "targeted", "reason": "TARGETING_MATCH"}
+                and b'"value":2.0' in every.content
+            )
             assert flags["help"]["reason"] == "SPLIT"
             tag = every.headers["etag"]
             same = await ask(headers={"if-none-match": tag}, targetingKey=token, country="DE")
@@ -149,7 +179,7 @@ def test_ofrep(tmp_path: Path) -> None:
             named = await ask("/help", targetingKey="anna")
             assert named.json() == {"key": "help", **flags["help"]}
             nobody = await ask("/help", targetingKey="nobody", cart_adds=3)
-            assert nobody.json() == {"key": "help", "value": "none", "reason": "STATIC"}
+            assert nobody.json() == {"key": "help", "value": "none", "variant": "default", "reason": "STATIC"}
             for path, body, status, code in (
                 ("/other", {"context": {"targetingKey": token}}, 404, "FLAG_NOT_FOUND"),
                 ("/help", {"context": {}}, 400, "TARGETING_KEY_MISSING"),
@@ -250,7 +280,11 @@ def test_killed_stopped_and_drafted(tmp_path: Path) -> None:
         ),
         (
             {"experiments": {"offer": {**OFFER, "goals": [{"name": "purchase", "primary": True}]}}},
-            "$.experiments.offer.goals[0].column: 'purchase' is no feature",
+            "$.experiments.offer.goals[0].column: 'purchase' is not what a session is handed on with",
+        ),
+        (
+            {"experiments": {"offer": {**OFFER, "goals": [{"name": "price_drift", "primary": True}]}}},
+            "'price_drift' is not what a session is handed on with",
         ),
         (
             {"experiments": {"offer": {**OFFER, "shares": [0.5, 0.3, 0.3]}}},
@@ -349,39 +383,56 @@ def test_units_of_sessions_that_are_over(tmp_path: Path) -> None:
     assert list(units.columns) == [*UNIT_COLUMNS, "purchases", "events"]
 
 
-def test_growthbooks_sdk_evaluates_remotely(tmp_path: Path) -> None:
-    """GrowthBook's own client against the service, on a socket; the key in its path is one of ours."""
-    path = tmp_path / "experiments.json"
-    path.write_text(json.dumps(HELP))
-    service = Service(workspace(tmp_path / "work"), "models.uri=", f"experiments.file={path}", "keys.required=true")
-    made = lotse(service.folder, "keys", "create", "--kind", "public", "--name", "shop")
-    key = made.stdout.strip()
-    service.start()
+def test_what_visitors_declared_counts_with_their_consent(tmp_path: Path) -> None:
+    rule = {"condition": {"preference_1": 3}, "force": "large"}
+    app = service(tmp_path, {"features": {"size": {"defaultValue": "any", "rules": [rule]}}})
 
-    async def values(client_key: str, token: str) -> dict[str, Any]:
-        host = f"http://127.0.0.1:{service.port}"
-        options = Options(api_host=host, client_key=client_key, remote_eval=True, refresh_strategy=None)
-        client = GrowthBookClient(options)
-        try:
-            assert await client.initialize()
-            user = UserContext(attributes={"id": token, "country": "DE"})
-            return {name: await client.get_feature_value(name, "default", user) for name in ("help", "price")}
-        finally:
-            await client.close()
+    async def run() -> None:
+        async with client(app) as http:
+            for visitor, consent, value in (("a", ["measure", "personalise"], "large"), ("b", ["measure"], "any")):
+                answer = await event(http, visitor, "page_view", declared=[0, 3], consent=consent)
+                assert answer["flags"]["size"]["value"] == value
 
-    try:
-        with service.client() as http:
-            answer = http.post(f"/v1/events?flags=all&key={key}", json={"visitor": "anna", "name": "add_to_cart"})
-            assert answer.status_code == 200, answer.text
-            told = answer.json()
-            assert http.post("/api/eval/other", json={}).status_code == 401
-            for body, status in ((b"{", 400), (b"[]", 422), (b'{"attributes": {"id": 7}}', 422)):
-                assert http.post(f"/api/eval/{key}", content=body).status_code == status
-        found = asyncio.run(values(key, told["session"]))
-        assert found == {"help": told["flags"]["help"]["value"], "price": 2.0}
-        assert asyncio.run(values(key, "nobody")) == {"help": "none", "price": 2.0}
-    finally:
-        service.stop()
+    asyncio.run(run())
+
+
+def test_a_session_whose_arm_is_gone_gets_what_the_control_gets(tmp_path: Path) -> None:
+    app = service(tmp_path)
+
+    async def run() -> None:
+        async with client(app) as http:
+            token = (await event(http, "anna", "add_to_cart", ""))["session"]
+            context = {"targetingKey": token, "lotse.arms": {"offer": "chat"}}
+            assert (await http.post("/ofrep/v1/evaluate/flags/help", json={"context": context})).json()[
+                "value"
+            ] == "chat"
+            rule = {**HELP["features"]["help"]["rules"][1], "variations": ["none", "banner"]}
+            two = {"arms": ["control", "banner"], "goals": OFFER["goals"], "phase": 2}
+            content = {"features": {"help": {"defaultValue": "none", "rules": [rule]}}, "experiments": {"offer": two}}
+            assert (await http.put("/v1/experiments", json=content)).status_code == 200
+            assert (await event(http, "anna", "page_view"))["flags"]["help"]["variant"] == "control"
+
+    asyncio.run(run())
+
+
+def test_evaluations_leave_nothing_behind() -> None:
+    """100,000 sessions with a flag each; `python -m benchmarks.flags` evaluates a million."""
+    names = ("cart_adds", "purchases")
+    patterned = {"defaultValue": 0, "rules": [{"condition": {"session": {"$regex": "a-[0-9]+$"}}, "force": 1}]}
+    content = {**HELP, "features": {**HELP["features"], "patterned": patterned}}
+    configuration = parse(json.dumps(content).encode(), Names(frozenset(names), frozenset(names)))
+    evaluator = Evaluator(configuration, standings(configuration.trials, Published()), names)
+    row = np.array([1.0, 0.0], np.float32)
+
+    def most_bytes(sessions: range) -> int:
+        for visitor in sessions:
+            subject = Subject(visitor, visitor + 1, 3, 0.0, 5.0, {"bounce": 0.5}, row, 1, ())
+            flags, new = evaluator.evaluate(subject, ("help", "patterned"), 0)
+            assert len(new) == 1 and flags["help"].reason == "SPLIT"
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    before = most_bytes(range(10_000))
+    assert most_bytes(range(10_000, 110_000)) - before < 1_000_000
 
 
 PAGE = "url=https%3A%2F%2Fshop.example%2F"
@@ -413,7 +464,7 @@ def test_a_server_names_the_visitor_as_its_tracker_does(tmp_path: Path, tracker:
             sent = await http.request(method, path, content=json.dumps(body) if body else b"", headers=headers)
             assert sent.status_code < 300, sent.text
             after = await http.post("/ofrep/v1/evaluate/flags/seen", json={"context": {"targetingKey": visitor}})
-            assert after.json() == {"key": "seen", "value": 1, "reason": "TARGETING_MATCH"}
+            assert after.json() == {"key": "seen", "value": 1, "variant": "targeted", "reason": "TARGETING_MATCH"}
             sdk = await http.post("/api/eval/x", json={"attributes": {"id": visitor}})
             assert sdk.json()["features"] == {"seen": {"defaultValue": 1}}
 

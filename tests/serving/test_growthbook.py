@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +80,26 @@ def test_a_million_evaluations_take_no_memory() -> None:
 
     before = resident_bytes_after(100_000)
     assert resident_bytes_after(900_000) - before < 4 * 2**20  # each leaves less than 5 bytes
+
+
+def test_plain_rules_are_gone_through_as_the_package_does() -> None:
+    """Names of variations that somebody forces have it asked for everything."""
+    trial = {"id": "1", "key": "ours", "variations": [0, 1], "hashAttribute": "session", "hashVersion": 2}
+    rules = [
+        {"id": "0", "condition": {"score": {"$gt": 0.8}, "country": {"$in": ["DE", "AT"]}}, "force": "high"},
+        {**trial, "condition": {"$or": [{"score": {"$gt": 0.4}}, {"country": "FR"}]}},
+        {"id": "2", "condition": {"score": {"$lt": 0.1}}, "force": "low"},
+        {"id": "3", "condition": {"member": {"$exists": True}}, "force": False},
+    ]
+    ruleset = Ruleset({"features": {"it": {"defaultValue": 0, "rules": rules}}}, [("it", "1")])
+    drawn, found = random.Random(3), Counter[tuple[Any, str, str | None]]()
+    for _ in range(400):
+        attributes: dict[str, Any] = {"score": drawn.random(), "country": drawn.choice(["DE", "FR", "US"])}
+        attributes |= {"session": "s-1"} if drawn.random() < 0.8 else {}
+        attributes |= {"member": True} if drawn.random() < 0.2 else {}
+        ours = ruleset.evaluate("it", attributes)
+        theirs = ruleset.evaluate("it", attributes, {"another": 0})
+        assert (ours.source, ours.ruleId) == (theirs.source, theirs.ruleId)
+        assert ours.source == "experiment" or ours.value == theirs.value
+        found[ours.value, ours.source, ours.ruleId] += 1
+    assert len(found) == 5

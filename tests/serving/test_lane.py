@@ -140,6 +140,8 @@ PLAIN = {
     "another origin": request(GOOD, "origin: https://other.example"),
     "a bad one of a listed origin": request(b"{}", f"origin: {SHOP}"),
     "an id": request(GOOD, "x-request-id: 01J8-abc"),
+    "all flags": request(GOOD, url="/v1/events?flags=all"),
+    "a flag": request(GOOD, url="/v1/events?flags=help_offer"),
 }
 AGENT = "user-agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537"
 PAGE = f"origin: {SHOP}"
@@ -178,6 +180,8 @@ TRACKERS = {
 }
 SPECIAL = {
     "a query": request(GOOD, url="/v1/events?scores=none"),
+    "a flag that is none": request(GOOD, url="/v1/events?flags=nothing"),
+    "several flags": request(GOOD, url="/v1/events?flags=help_offer,shipping_banner"),
     "a fragment": request(GOOD, url="/v1/events#here"),
     "compressed": request(GOOD, "content-encoding: gzip"),
     "a key for sending again": request(GOOD, "idempotency-key: one"),

@@ -266,3 +266,57 @@ def test_a_model_that_scores_differently_is_found_out(model_folder: Path, tmp_pa
     (tmp_path / "booster.txt").write_bytes((model_folder / "booster.txt").read_bytes())
     scorer = Scorer({"exit": Head(tmp_path, "7")}, {}, {}, six_features())
     assert "exit version 7: the golden row scores 1e-06 off" in scorer.ready()[0]
+
+
+def asking(folder: Path) -> Head:
+    """An uplift that asks the score of exit beside the six features."""
+    folder.mkdir()
+    random = np.random.default_rng(3)
+    matrix = random.random((2_000, 7)).astype(np.float32)
+    booster = lgb.train({"objective": "regression", "verbosity": -1}, lgb.Dataset(matrix, 0.1 * matrix[:, 6]), 60)
+    booster.save_model(str(folder / "booster.txt"))
+    plain = {"events": [1], "idle_seconds": [0], "slope": [[1.0]], "intercept": [[0.0]], "knots": [], "values": []}
+    about = {
+        "format": 2, "head": "uplift", "features": [*FEATURES, "score.exit"], "feature_digest": "x", "base_rate": 0.05,
+        "calibration": {**plain, "kind": "identity_by_age"},
+        "golden": {"row": matrix[0].tolist(), "score": float(booster.predict(matrix[:1])[0])},
+    }  # fmt: skip
+    (folder / "head.json").write_text(json.dumps(about))
+    return Head(folder, "5")
+
+
+def test_a_head_that_asks_another_ones_score_is_given_it(model_folder: Path, tmp_path: Path) -> None:
+    exit_head, uplift = Head(model_folder, "3"), asking(tmp_path / "uplift")
+    assert uplift.asks == ("exit",) and uplift.features == tuple(FEATURES)
+    for heads in ({"uplift": uplift, "exit": exit_head}, {"exit": exit_head, "uplift": uplift}):
+        scorer = Scorer(heads, {}, {}, six_features())
+        sheet = scorer.sheet()
+        rows = np.random.default_rng(4).normal(size=(30, 6)).astype(np.float32)
+        rows[:, 3], rows[:, 4:] = np.arange(30) % 3, 1  # the answer is decided where the fourth is two
+        sheet.rows[:, :30] = rows
+        sheet.score(30)
+        for place in range(30):
+            scores, decided, _ = sheet.scores(place)
+            assert ("exit" in decided) == (rows[place, 3] == 2)
+            assert scores["uplift"] == said(uplift, np.append(rows[place], np.float32(scores["exit"])))
+            by_head = {asked.head.name: asked.row for asked in sheet.asked(place)}
+            assert by_head["uplift"].tolist() == [*rows[place].tolist(), np.float32(scores["exit"])]
+        undecided = rows[:, 3] != 2
+        vectors = scorer.said(rows)
+        assert vectors["exit"].tolist() == exit_head.scores(rows).tolist()
+        live = [sheet.scores(place).scores["uplift"] for place in range(30)]
+        assert vectors["uplift"][undecided].tolist() == np.array(live)[undecided].tolist()
+
+
+def test_a_score_that_is_asked_for_and_not_there(model_folder: Path, tmp_path: Path) -> None:
+    uplift = asking(tmp_path / "uplift")
+    scorer = Scorer({"uplift": uplift}, {}, {}, six_features())
+    assert scored(scorer.sheet()) == ({}, [], {"uplift": "scores_missing"}) and scorer.versions == {}
+    # of a head without a model its prior is noted at a trigger, and so is what is asked live
+    scorer = Scorer({"uplift": uplift}, {"exit": 0.2}, {"exit": "no_model"}, six_features())
+    row = np.array([0, 0, 0, 0, 1, 1], np.float32)
+    sheet = scorer.sheet()
+    sheet.rows[:, 0] = row
+    scores, _, reasons = scored(sheet)
+    assert scores == {"uplift": said(uplift, np.append(row, np.float32(0.2))), "exit": 0.2}
+    assert reasons == {"exit": "no_model"}

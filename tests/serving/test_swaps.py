@@ -308,12 +308,12 @@ def test_a_start_scores_from_the_cache_and_asks_the_registry_afterwards(
     shutil.copytree(running.settings.models.cache, tmp_path / "models")
     other = Running(tmp_path, versions.uri)
     watcher, lineup = other.engine.watcher, other.engine.lineup
-    assert watcher._follower is None
+    assert watcher._follower.process is None
 
     async def ask() -> Answer:
         answer = await other.send("jane", 0)
         following = asyncio.create_task(other.engine.follow_models())
-        while watcher._follower is None or watcher._state.run != watcher.cache.run():
+        while watcher._follower.process is None or watcher._state.run != watcher.cache.run():
             await asyncio.sleep(0.01)
         following.cancel()
         await other.engine.close()
@@ -359,7 +359,7 @@ def test_a_registry_that_hangs_does_not_keep_a_service_from_starting(running: Ru
 def test_a_follower_that_was_killed_is_replaced(running: Running, versions: Versions) -> None:
     async def kill() -> None:
         following = asyncio.create_task(running.engine.follow_models())
-        follower = running.engine.watcher._follower
+        follower = running.engine.watcher._follower.process
         assert follower is not None
         os.kill(follower.pid, signal.SIGKILL)
         follower.wait()

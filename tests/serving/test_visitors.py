@@ -26,7 +26,8 @@ pytestmark = pytest.mark.anyio
 LINKED = ["measure", "link"]
 VIEW = {"visitor": "jane", "name": "view_item", "item": "sku-1", "price": 20.0}
 ME = "/v1/visitors/me"
-NOTHING: dict[str, list[Any]] = {"records": [], "waiting": [], "handed_on": [], "buffered": [], "decisions": []}
+NOTHING: dict[str, list[Any]] = {"records": [], "waiting": [], "handed_on": [], "buffered": [], "decisions": [],
+                                "undelivered": []}  # fmt: skip
 
 
 @pytest.fixture(params=["memory", "embedded"])
@@ -98,12 +99,12 @@ async def test_every_place_is_shown_and_erased(app: App, tmp_path: Path) -> None
         spool._lock.close()
         found = await shown(http, token)
         assert {name: len(rows) for name, rows in found.items()} == {
-            "records": 1, "waiting": 1, "handed_on": 1, "buffered": 1, "decisions": 0
+            "records": 1, "waiting": 1, "handed_on": 1, "buffered": 1, "decisions": 0, "undelivered": 0
         }  # fmt: skip
         assert found["buffered"][0]["name"] == "custom"
         assert found["handed_on"][0]["price_viewed_max"] == 20.0
         answer = await http.delete(ME, headers=bearer(token))
-        assert answer.json() == {"records": 1, "waiting": 1, "handed_on": 1, "buffered": 1}
+        assert answer.json() == {"records": 1, "waiting": 1, "handed_on": 1, "buffered": 1, "undelivered": 0}
         assert await shown(http, token) == NOTHING
         assert (await http.delete(ME, headers=bearer(token))).json() == dict.fromkeys(answer.json(), 0)
         assert (await http.get(f"/v1/sessions/{token}")).status_code == 404
@@ -219,6 +220,6 @@ async def test_the_command_line_does_the_same_beside_a_running_service(tmp_path:
         found = json.loads(done_.stdout)
         assert found["records"] == (await shown(http, token))["records"]
         done_ = lotse(folder, "privacy", "erase", "--visitor", "jane")
-        assert done_.stdout == "erased: 1 records, 0 waiting, 0 handed on, 0 buffered\n", done_.stderr
+        assert done_.stdout == "erased: 1 records, 0 waiting, 0 handed on, 0 buffered, 0 undelivered\n", done_.stderr
         assert await shown(http, token) == NOTHING
     await engine_of(app).close()

@@ -12,9 +12,11 @@ from scipy.stats import ttest_ind
 
 from features.errors import EventError
 from features.experiments import Goal
+from features.judging.effects import Effect
 from tests.training.units import experiment, made_up, units
 from training.experiments.bayes import beliefs
-from training.experiments.effects import Effect, effects
+from training.experiments.effects import effects
+from training.experiments.srm import sample_ratios
 from training.experiments.table import units_of
 
 
@@ -108,6 +110,16 @@ def test_scores_that_say_the_same_count_once() -> None:
     both = effect_of(table.assign(exit=1 - table["conversion"]), adjust=True)
     assert both.difference == pytest.approx(one.difference) and both.error == pytest.approx(one.error)
     assert effect_of(table.assign(conversion=0.5), adjust=True).error == pytest.approx(effect_of(table).error)
+
+
+def test_a_score_that_is_the_same_for_all_of_one_arm_does_no_harm() -> None:
+    """Where bounce is decided for all but a few units, these may all be of one arm."""
+    table = made_up(8_000, 0.2)
+    banner = np.flatnonzero(table["arm"] == "banner")
+    table["bounce"], table["exit"] = 0.0, 1 - table["conversion"]
+    table.loc[banner[:5], "bounce"] = 0.7
+    effect, plain = effect_of(table, adjust=True), effect_of(table.assign(bounce=0.0, exit=np.nan), adjust=True)
+    assert (effect.difference, effect.error) == pytest.approx((plain.difference, plain.error))
 
 
 def test_units_of_unknown_outcome_are_left_out() -> None:
@@ -209,3 +221,24 @@ def test_forced_units_are_left_out_and_others_stand_in_their_order() -> None:
     assert (len(found), found.forced) == (900, 100)
     assert found.timed and found.frame["exposed_at"].is_monotonic_increasing
     assert found.scored == ("conversion",)
+
+
+def test_units_before_and_after_an_arm_was_closed_are_compared_apart() -> None:
+    """The chat does nothing and was given while many bought only; who would get it later is in the control."""
+    random, parts = np.random.default_rng(2), []
+    for closed, rate, shares in ((0, 0.3, [0.4, 0.3, 0.3]), (1, 0.1, [0.7, 0.3, 0.0])):
+        arm = random.choice(3, 6_000, p=shares)
+        part = made_up(6_000).assign(closed=closed, arm=np.array(["control", "banner", "chat"])[arm])
+        part["propensity"], part["purchases"] = np.array(shares)[arm], (random.random(6_000) < rate) * 1.0
+        parts.append(part.assign(unit=part["unit"] + 6_000 * closed, visitor=part["visitor"] + 6_000 * closed))
+    table = pd.concat(parts, ignore_index=True)
+    definition = experiment(arms=["control", "banner", "chat"], shares=[0.4, 0.3, 0.3])
+    for adjust in (False, True):
+        banner, chat = effects(units(table, definition), definition.goals[0], adjust=adjust)
+        assert banner is not None and chat is not None
+        assert abs(banner.z) < 3 and abs(chat.z) < 3
+        assert (banner.phases, chat.phases) == (2, 1)
+    ratios = sample_ratios(units(table, definition))
+    assert [(one.closed, one.alarm, one.small) for one in ratios] == [(0, False, False), (1, False, False)]
+    blind = effects(units(table.drop(columns="closed"), definition), definition.goals[0], adjust=False)
+    assert blind[1] is not None and blind[1].z > 5

@@ -206,7 +206,7 @@ def test_the_verb_reads_our_table_by_its_definition(tmp_path: Path) -> None:
     text = run("report", "--table", folder, "--config", config, "--out", tmp_path / "page" / "banner.html")
     assert "banner: " in text and "purchase" in text and "sample ratio, phase 1: ok" in text
     assert "Over time" in (tmp_path / "page" / "banner.html").read_text()
-    assert run("check", "--config", config) == "banner: control | banner; purchase (primary)\n"
+    assert run("check", "--config", config) == "banner: running; control | banner; purchase (primary)\n"
     with pytest.raises(SettingsError, match=r"no experiment 'offer'; .* defines: banner"):
         run("report", "--table", folder, "--config", config, "--experiment", "offer")
 

@@ -8,11 +8,13 @@ import pytest
 from scipy.stats import chisquare
 
 from benchmarks.experiments import OUTCOMES, adjusted_z, false_positives, running_z
+from features.judging.rails import guard
+from features.judging.ratio import sequential_p
+from features.judging.sequential import always_valid_p, critical_value, one_sided_critical_value
 from tests.training.units import experiment, made_up, units
-from training.experiments.analysis import guard, judge
 from training.experiments.effects import effects
-from training.experiments.sequential import always_valid_p, critical_value, one_sided_critical_value
-from training.experiments.srm import sample_ratios, sequential_p
+from training.experiments.srm import sample_ratios
+from training.experiments.verdicts import judge
 
 
 @pytest.mark.parametrize(("size", "share", "rate"), [(3_000, 0.5, 0.1), (4_000, 0.05, 0.02), (400, 0.5, 0.02)])

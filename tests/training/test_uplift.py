@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,68 @@ def test_train_makes_a_head_that_the_service_scores_with(table: Path, tmp_path: 
         assert not answer.get("reasons")
     finally:
         service.stop()
+
+
+def test_an_uplift_of_noted_scores_is_asked_live(trained: Path, tmp_path: Path) -> None:
+    """Units of the service have no features of the trigger, but scores and events: the model asks the live ones."""
+    folder = workspace(tmp_path / "work")
+    (folder / "lotse-data").mkdir()
+    shutil.copyfile(trained / "lotse-data" / "mlflow.db", folder / "lotse-data" / "mlflow.db")
+    random = np.random.default_rng(8)
+    size = 12_000
+    exits, banner = random.random(size), random.random(size) < 0.5
+    bought = random.random(size) < 0.1 + 0.3 * (banner & (exits > 0.3))
+    frame = pd.DataFrame(
+        {
+            "experiment": "sale", "phase": 1, "arm": np.where(banner, "banner", "control"), "propensity": 0.5,
+            "forced": False, "visitor": np.arange(size), "exposed_at": 1_767_225_600_000, "exit": exits,
+            "bounce": random.random(size), "conversion": 0.1, "age_events": random.integers(1, 9, size),
+            "purchases": bought.astype(float),
+        }
+    )  # fmt: skip
+    frame.to_parquet(folder / "units.parquet")
+    asked = ("--experiment", "sale", "--arm", "banner", "--goal", "purchases")
+    done = lotse(
+        folder, "train", "--head", "uplift", "--units", "units.parquet", *asked, "--set", "tracking.experiment=sale"
+    )
+    assert done.returncode == 0, done.stderr
+    flags = {"help": {"defaultValue": "none", "rules": [{"condition": {"uplift": {"$gt": 0.15}}, "force": "banner"}]}}
+    (folder / "configs" / "experiments.json").write_text(json.dumps({"features": flags}))
+    service = Service(folder, 'models.heads=["bounce", "conversion", "exit", "uplift"]', "session.max_age_hours=200000")
+    service.start()
+    try:
+        (described,) = (folder / "lotse-data" / "models").rglob("lotse-uplift*/**/head.json")
+        head = Head(described.parent, "1")
+        assert set(head.asks) == {"bounce", "conversion", "exit"}
+        seen = set()
+        for visitor in range(40):
+            for number in range(1, 4):
+                told = service.http.post(
+                    "/v1/events?flags=help", json={"visitor": f"v{visitor}", "name": "view_item", "item": str(visitor)}
+                ).json()
+                scores = told["scores"]
+                row = np.full((1, len(head.about.features)), np.nan, np.float32)
+                row[0, head.about.features.index("events")] = number
+                row[0, -3:] = [scores[name] for name in head.asks]
+                assert scores["uplift"] == pytest.approx(float(head.scores(row)[0]), abs=1e-6)
+                persuadable = scores["exit"] > 0.3
+                assert told["flags"]["help"]["value"] == ("banner" if scores["uplift"] > 0.15 else "none")
+                if abs(scores["exit"] - 0.3) > 0.05:
+                    assert (scores["uplift"] > 0.15) == persuadable, scores
+                    seen.add(persuadable)
+        assert seen  # the crowd of one page is alike; which side it is on is the models' business
+        vector = dict.fromkeys(compile_fold().names) | {"events": 2.0}
+        (of_vector,) = service.http.post("/v1/score", json={"rows": [vector]}).json()["scores"]
+        row = np.full((1, len(head.about.features)), np.nan, np.float32)
+        row[0, head.about.features.index("events")] = 2
+        row[0, -3:] = [of_vector[name] for name in head.asks]
+        assert of_vector["uplift"] == pytest.approx(float(head.scores(row)[0]), abs=1e-6)
+    finally:
+        service.stop()
+    done = lotse(folder, "promote", "--head", "uplift")
+    assert done.returncode == 2 and "lotse rollback --head uplift --to VERSION" in " ".join(done.stderr.split())
+    done = lotse(folder, "drift", "--head", "uplift")
+    assert done.returncode == 2 and "judged by the units of an experiment" in " ".join(done.stderr.split())
 
 
 def test_what_an_uplift_cannot_be_learned_from_is_told(table: Path, tmp_path: Path) -> None:

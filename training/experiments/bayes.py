@@ -15,7 +15,8 @@ from typing import Final
 import numpy as np
 from scipy.stats import norm
 
-from training.experiments.effects import Array, Effect
+from features.judging.effects import Effect
+from features.judging.means import Array
 
 # Standard deviation of the lifts that changes of a site have: two of three move less than so much.
 PRIOR_SD: Final = 0.1

@@ -13,7 +13,8 @@ import numpy as np
 from scipy.stats import norm
 
 from training.document import BLUE, GREEN, GREY, RED
-from training.experiments.analysis import Analysis, Differing, Judged, Look
+from training.experiments.analysis import Analysis, Differing, Look
+from training.experiments.verdicts import Judged
 
 _COLOURS: Final = {"better": GREEN, "worse": RED, "open": BLUE, "invalid": GREY}
 

@@ -20,7 +20,7 @@ from statsmodels.stats.power import NormalIndPower
 
 from features.errors import EventError
 from features.experiments import LEAST_UNITS, SCORES
-from training.experiments.sequential import critical_value
+from features.judging.sequential import critical_value
 
 WEEKS: Final = (1, 2, 3, 4, 6, 8)
 LIFTS: Final = (0.01, 0.02, 0.05, 0.1, 0.2)

@@ -11,10 +11,11 @@ from typing import Any, Final
 import numpy as np
 
 from features.experiments import LEAST_UNITS
+from features.judging.ratio import ALARM
 from training.document import document, figure_html, figures, folded, heading, sentence, table, tiles
 from training.experiments import figures as drawn
-from training.experiments.analysis import Analysis, Judged
-from training.experiments.srm import ALARM
+from training.experiments.analysis import Analysis
+from training.experiments.verdicts import Judged
 from training.pages import number
 
 DASH: Final = "–"

@@ -7,26 +7,22 @@ are not comparable, and no effect can be trusted. Checked within each phase, the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import chi2, chisquare, dirichlet_multinomial, multinomial
+from scipy.stats import chi2, chisquare
 
 from features.experiments import LEAST_UNITS
+from features.judging.ratio import ALARM, expected_shares, sequential_p
 from training.experiments.table import Units
-
-ALARM: Final = 0.001
-# How many units the expected shares count for in the test that holds at every look. With 10,000 it finds a loss of 1 %
-# in a tenth fewer units, but large losses late. ssrm has this test, but needs NumPy 1.
-_PRIOR_UNITS: Final = 1_000.0
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """One phase, in the holdback or not.
+    """One phase, in the holdback or not; with other arms closed, another one.
 
     units: of each arm; expected: by the shares, or by the logged propensities where they differ from unit to unit.
+    closed: how many arms were given no longer.
     p: chi-square at this look; always_valid_p: holds at all looks together, NaN where propensities differ.
     """
 
@@ -36,6 +32,7 @@ class Ratio:
     expected: tuple[float, ...]
     p: float
     always_valid_p: float
+    closed: int = 0
 
     @property
     def alarm(self) -> bool:
@@ -45,64 +42,42 @@ class Ratio:
     @property
     def small(self) -> bool:
         """Whether an arm has so few units that they must not be told."""
-        return min(self.units) < LEAST_UNITS
+        return min(sorted(self.units)[self.closed :], default=0) < LEAST_UNITS
 
 
 def sample_ratios(units: Units) -> list[Ratio]:
-    """Every phase, its holdback apart; those of fewer than 50 units are left out."""
+    """Every phase, its holdback apart, and apart what was assigned while arms were closed; those of fewer than 50 units
+    are left out."""
     frame, shares = units.frame, np.asarray(units.definition.shares)
-    found = []
-    for phase in np.unique(frame["phase"]):
-        for holdback in (False, True):
-            here = ((frame["phase"] == phase) & (frame["holdback"] == holdback)).to_numpy()
-            if here.sum() >= LEAST_UNITS:
-                propensity = frame["propensity"].to_numpy()[here]
-                found.append(_ratio(int(phase), holdback, units.arm[here], propensity, shares))
+    propensity, found = frame["propensity"].to_numpy(), []
+    columns = frame[["phase", "closed", "holdback"]].astype("int64").to_numpy()
+    for phase, closed, holdback in np.unique(columns, axis=0).tolist():
+        here = (columns == (phase, closed, holdback)).all(axis=1)
+        if here.sum() >= LEAST_UNITS:
+            found.append(_ratio(phase, bool(holdback), closed, units.arm[here], propensity[here], shares))
     return found
 
 
 def _ratio(
-    phase: int, holdback: bool, arm: npt.NDArray[np.int64], propensity: npt.NDArray[np.float64],
+    phase: int, holdback: bool, closed: int, arm: npt.NDArray[np.int64], propensity: npt.NDArray[np.float64],
     shares: npt.NDArray[np.float64],
 ) -> Ratio:  # fmt: skip
     counts = np.bincount(arm, minlength=len(shares))
-    each = [propensity[arm == place] for place in range(len(shares))]
-    if all(not len(one) or np.ptp(one) < 1e-9 for one in each):
-        expected = _expected_shares([one[0] if len(one) else np.nan for one in each], shares)
-        p = chisquare(counts, expected * counts.sum()).pvalue
-        return Ratio(phase, holdback, tuple(map(int, counts)), tuple(expected * counts.sum()), float(p),
-                     sequential_p(counts, expected))  # fmt: skip
-    # each arm's units, each counted as one over its propensity, are all units on average
+    given = counts > 0 if 0 < (counts == 0).sum() <= closed else np.ones(len(shares), bool)
+    each = [propensity[arm == place] for place in np.flatnonzero(given)]
+    expected, units = np.zeros(len(shares)), tuple(map(int, counts))
     size = len(arm)
+    if all(not len(one) or np.ptp(one) < 1e-9 for one in each):
+        logged = expected_shares([one[0] if len(one) else np.nan for one in each], shares[given])
+        expected[given] = logged * size
+        p = chisquare(counts[given], logged * size).pvalue if len(each) > 1 else 1.0
+        always = sequential_p(counts[given], logged)
+        return Ratio(phase, holdback, units, tuple(map(float, expected)), float(p), always, closed)
+    # each arm's units, each counted as one over its propensity, are all units on average
     total = np.array([(1 / one).sum() for one in each])
     variance = np.array([((1 - one) / one**2).sum() for one in each])
     z = (total - size) / np.sqrt(np.maximum(variance, 1e-12))
     # of the arms any but one are free: Bonferroni over them
-    p = min(1.0, float(chi2.sf(np.max(z**2), 1)) * max(len(shares) - 1, 1))
-    expected = counts * size / np.maximum(total, 1e-12)
-    return Ratio(phase, holdback, tuple(map(int, counts)), tuple(map(float, expected)), p, float("nan"))
-
-
-def _expected_shares(logged: list[float], shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The logged propensities of the arms; an arm without a unit has what they leave, split as the shares say."""
-    known = np.array(logged)
-    missing = np.isnan(known)
-    if missing.any():
-        left = max(1 - np.nansum(known), 0.0)
-        known = np.where(missing, left * shares / shares[missing].sum(), known)
-        known = np.maximum(known, 1e-12)
-    result: npt.NDArray[np.float64] = known / known.sum()
-    return result
-
-
-def sequential_p(counts: npt.NDArray[np.int64], shares: npt.NDArray[np.float64]) -> float:
-    """A p-value that holds at all looks (Lindon and Malek, 2022): a Dirichlet around the shares against the shares.
-
-    >>> sequential_p(np.array([500, 500]), np.array([0.5, 0.5]))
-    1.0
-    >>> sequential_p(np.array([8_200, 7_400]), np.array([0.5, 0.5])) < 1e-6
-    True
-    """
-    size = int(counts.sum())
-    log_e = dirichlet_multinomial.logpmf(counts, _PRIOR_UNITS * shares, size) - multinomial.logpmf(counts, size, shares)
-    return float(min(1.0, np.exp(-log_e)))
+    p = min(1.0, float(chi2.sf(np.max(z**2), 1)) * max(len(each) - 1, 1))
+    expected[given] = counts[given] * size / np.maximum(total, 1e-12)
+    return Ratio(phase, holdback, units, tuple(map(float, expected)), p, float("nan"), closed)

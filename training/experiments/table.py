@@ -144,6 +144,7 @@ def _filled(named: pd.DataFrame, arm: npt.NDArray[np.int64], definition: Experim
             "phase": named["phase"].to_numpy(np.int64) if "phase" in named else np.ones(size, np.int64),
             "propensity": named["propensity"].to_numpy(float) if "propensity" in named else shares,
             "holdback": _flag(named, "holdback"),
+            "closed": named["closed"].fillna(0).to_numpy(np.int64) if "closed" in named else np.zeros(size, np.int64),
             "unit": unit,
             "visitor": pd.factorize(named["visitor"])[0] if "visitor" in named else unit,
             **{

@@ -1,8 +1,12 @@
 """`lotse train --head uplift` as a function: the units of an experiment in, a registered, evaluated uplift head out.
 
-In: the table of units (`docs/experiments.md`) as Parquet, with a column `feature.<name>` for each feature at the
-trigger. A feature without a column is missing in every unit, so the model does not ask for it. Forced units and those
-whose outcome is not known are left out.
+In: the table of units (`docs/experiments.md`) as Parquet. What the model may ask is what is known of a unit at its
+trigger: the scores, the number of events, and whatever a column `feature.<name>` holds of the feature of that name. A
+feature without a column is missing in every unit, so the model does not ask for it. Forced units and those whose
+outcome is not known are left out.
+
+The age in seconds is noted at the trigger, too, but is no feature: where a flag was asked for without an event it
+counts the silence before it.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import pandas as pd
 
 from features import carried
 from features.compiler import compile_fold
+from features.experiments import SCORES
 from features.settings import SettingsError
 from features.tables import NOTHING_LEARNED
 from training import registry, tracking
@@ -27,6 +32,8 @@ from training.provenance import provenance
 
 HEAD: Final = "uplift"
 PREFIX: Final = "feature."
+# What the model calls another head's score of the same moment; the service puts it beside the features.
+SCORE: Final = "score."
 # Units of each arm to learn from and to test on: fewer say nothing of anybody's effect.
 LEAST: Final = 200
 _COLUMNS: Final = ("experiment", "arm", "propensity", "forced", "visitor", "exposed_at")
@@ -134,21 +141,28 @@ def read_units(path: Path, question: Question) -> pd.DataFrame:
 
 
 def units_of(table: pd.DataFrame, question: Question, names: tuple[str, ...]) -> Units:
-    """The table as rows to learn from, with all features of the catalogue.
+    """The table as rows to learn from: all features of the catalogue, then the scores that are known.
 
     Raises
     ------
     SettingsError
-        The table has no feature.
+        Nothing is known of the units at their trigger.
     """
-    known = [name for name in names if PREFIX + name in table]
-    if not known:
-        raise SettingsError(f"the table of units has no column such as {PREFIX}{names[0]}; export it with features")
-    matrix = np.full((len(table), len(names)), np.nan, np.float32)
-    for name in known:
-        matrix[:, names.index(name)] = table[PREFIX + name].to_numpy(np.float32)
+    known = {name: table[PREFIX + name] for name in names if PREFIX + name in table}
+    if "age_events" in table:
+        known.setdefault("events", table["age_events"])
+    scores = {SCORE + name: table[name] for name in SCORES if name in table and table[name].notna().any()}
+    if not known and not scores:
+        raise SettingsError(
+            "nothing is known of the units when they were exposed: the table has neither scores nor age_events nor "
+            f"a column such as {PREFIX}{names[0]}"
+        )
+    whole = (*names, *scores)
+    matrix = np.full((len(table), len(whole)), np.nan, np.float32)
+    for name, values in {**known, **scores}.items():
+        matrix[:, whole.index(name)] = values.to_numpy(np.float32)
     return Units(
-        names=names,
+        names=whole,
         matrix=matrix,
         treated=(table["arm"] == question.arm).to_numpy(),
         control=(table["arm"] == question.control).to_numpy(),
