@@ -26,7 +26,7 @@ from serving.keys import KeyFile
 from simulation.crowd import _wire
 from simulation.shop import simulate
 from tests.serving.in_process import client, engine_of, post, start
-from tests.workspace import Service, wait_until, workspace
+from tests.workspace import Service, lotse, wait_until, workspace
 
 FUNNELS = ("item > cart add > purchase", "^item >> cart add")
 DAY_MS = 86_400_000
@@ -122,6 +122,12 @@ def test_the_answer_is_the_report(site: Site) -> None:
         for file in hidden:
             file.rename(file.with_suffix(".parquet"))
     assert site.ask("?depth=3").json()["sessions"] == len(whole)
+
+
+def test_the_command_reports_what_was_handed_on(site: Site) -> None:
+    done = lotse(site.closed, "report", "--closed", ".", "--json", "--depth", "2")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == site.ask("?depth=2&goal=purchase").json()
 
 
 @pytest.mark.parametrize(
