@@ -78,6 +78,7 @@ def journeys(sessions: Sessions, asked: Asked = Asked()) -> dict[str, Any]:
         "longer": crowd.count(way.cut),
         "without": list(asked.without),
         "forward": {"begin": list(asked.begin), **path_told(first, crowd)},
+        "entries": [] if asked.begin else _entries(way, crowd, asked.depth),
         "backward": _backward(sessions, way, crowd, asked),
         "funnels": [_funnel(sessions, way, crowd, funnel) for funnel in asked.funnels],
         "endings": _endings(sessions, crowd),
@@ -94,6 +95,17 @@ def usual(sessions: Sessions, asked: Asked) -> Asked:
     goal = asked.goal or tuple(step for step in ("purchase", "lead") if step in steps)[:1]
     funnels = asked.funnels or tuple(Funnel(steps, mode) for mode in _MODES if len(steps) > 1)
     return replace(asked, funnels=funnels, goal=goal)
+
+
+def _entries(way: Walk, crowd: Crowd, depth: int) -> list[dict[str, Any]]:
+    """The paths from each way to begin, the most frequent first."""
+    first = way.steps[:, 0].astype(np.int64)
+    few = crowd.few(np.where(first > 0, first, -1), len(STEPS))
+    counts = np.where(few, 0, np.bincount(first, minlength=len(STEPS)))
+    counts[0] = 0
+    begins = [STEPS[step] for step in np.argsort(-counts, kind="stable") if counts[step]]
+    told = [(step, path_told(forward(way, (step,), depth), crowd)) for step in begins]
+    return [{"begin": [step], **one} for step, one in told if one["sessions"] is not None]
 
 
 def _backward(sessions: Sessions, way: Walk, crowd: Crowd, asked: Asked) -> dict[str, Any] | None:

@@ -237,7 +237,10 @@ def test_no_small_group_is_told(log: str) -> None:
     told = journeys(sessions, asked)
     assert numbers(told) and min(n for n in numbers(told) if n) >= k
     # nor by taking what is told away from each other
-    for part, sides in ((told["forward"], ("from", "to")), (told["backward"], ("to", "from"))):
+    entries = journeys(sessions, replace(asked, begin=()))["entries"]
+    assert len(entries) > 2 and next(one for one in entries if one["begin"] == ["item"]) == told["forward"]
+    ahead = [(part, ("from", "to")) for part in (told["forward"], *entries)]
+    for part, sides in (*ahead, (told["backward"], ("to", "from"))):
         assert part["moves"] and min(naive.worked_out(part, *sides), default=k) >= k
     for funnel in told["funnels"]:
         for parts in ({"all": funnel["reached"]}, *funnel["segments"].values()):

@@ -43,7 +43,11 @@ def test_the_page_tells_what_the_json_tells(found: dict[str, Any]) -> None:
     assert outline.loaded == []
     assert sum("plotly.js v" in script for script in outline.scripts) == 1
     told = [
-        *(move["sessions"] for part in ("forward", "backward") for move in found[part]["moves"]),
+        *(
+            move["sessions"]
+            for part in (*found["entries"], found["forward"], found["backward"])
+            for move in part["moves"]
+        ),
         *(count for funnel in found["funnels"] for count in funnel["reached"] if count is not None),
         *(line[key] for line in found["endings"]["steps"] for key in ("sessions", "ended") if line[key] is not None),
         *(line["sessions"] for of in found["returning"].values() for line in of),
