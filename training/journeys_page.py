@@ -63,7 +63,7 @@ def _paths(found: Mapping[str, Any]) -> list[str]:
     for one in found["entries"]:
         if one["moves"]:
             title = f"{one['sessions']:,} sessions that begin with {one['begin'][0]}"
-            parts.append(folded(title, figure_html(drawn.paths(one)) + _moves(one)))
+            parts.append(folded(title, figure_html(drawn.paths(one)) + folded("As a table", _moves(one))))
     if back and back["moves"]:
         parts += [
             heading(f"Back from {' > '.join(back['goal'])}", 3),
