@@ -188,7 +188,7 @@ async def test_what_waits_is_not_told_after_a_withdrawal_an_objection_or_an_eras
     telling: Starts, receiver: Receiver
 ) -> None:
     app = telling(EVERYBODY, "outbound.connections=1")
-    receiver.answers = [(503, {})]
+    receiver.answers = [(503, {"retry-after": "2"})]
     await event(app, visitor="withdraws")
     await until(lambda: len(receiver.received) == 1)  # the sender waits; the others wait behind it
     objects, erased = [(await event(app, visitor=visitor))["session"] for visitor in ("objects", "is erased")]
@@ -223,7 +223,7 @@ async def test_dead_letters_are_bounded_private_and_sent_again_by_hand(
     telling: Starts, receiver: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store, small = f"store.url=embedded:{tmp_path}/live", "store.size_gib=0.05"
-    app = telling(EVERYBODY, "outbound.deadline_seconds=0.5", store, small, "outbound.dead_mib=0.002")
+    app = telling(EVERYBODY, "outbound.deadline_seconds=1", store, small, "outbound.dead_mib=0.002")
     receiver.answers = [(410, {})]
     refused = (await event(app, visitor="refused"))["session"]
     await settled(app)
