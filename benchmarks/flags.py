@@ -25,9 +25,11 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.measure import report
+from features.experiments import SCORES
 from features.shop import load_shop
 from serving.app import App
 from serving.engine import Engine
+from serving.experiments.attributes import Names
 from serving.experiments.configuration import parse
 from serving.experiments.flags import Evaluator, Subject
 from serving.experiments.learned import Published, standings
@@ -139,7 +141,7 @@ async def costs(requests: int, runs: int) -> dict[str, tuple[float, float]]:
 def memory(evaluations: int) -> tuple[float, float]:
     """Microseconds an evaluation of a session with two flags, one of them exposed, and MB that so many leave behind."""
     names = ("purchases", "page_views")
-    configuration = parse(json.dumps(CONTENT).encode(), ("bounce", "conversion", "exit", *names))
+    configuration = parse(json.dumps(CONTENT).encode(), Names(frozenset((*SCORES, *names)), frozenset(names)))
     evaluator = Evaluator(configuration, standings(configuration.trials, Published()), names)
     row, scores = np.array([0.0, 3.0], np.float32), {"bounce": 0.5, "conversion": 0.1, "exit": 0.3}
 

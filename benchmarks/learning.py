@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from benchmarks.measure import report
 from features.events import hash64
 from features.judging.rails import guard
+from serving.experiments.attributes import Names
 from serving.experiments.configuration import Configuration, Trial
 from serving.experiments.learner import Learner
 from serving.experiments.learning import Orders
@@ -31,7 +32,7 @@ from serving.experiments.tally import CLUSTERS, Rows, Tally, row_type
 from serving.handover import ASSIGNMENTS
 
 HOUR: Final = 3_600_000
-KNOWN: Final = ("purchases", "revenue", "cart_adds")
+KNOWN: Final = Names(*[frozenset({"purchases", "revenue", "cart_adds"})] * 2)
 ALLOWED: Final = -0.2
 
 
@@ -113,7 +114,7 @@ def year(folder: Path, days: int, files: int, sessions: int) -> None:
         paths.append(folder / "closed" / f"day={day:%Y-%m-%d}" / f"{number:08}.parquet")
         write(paths[-1], at // HOUR * HOUR, sessions, random)
     orders = Orders(
-        str(folder / "experiments.json"), str(folder / "closed"), str(folder / "learned"), list(KNOWN), 60, 60
+        str(folder / "experiments.json"), str(folder / "closed"), str(folder / "learned"), KNOWN, 60, 60
     )  # fmt: skip
     found: list[list[str]] = []
 

@@ -39,12 +39,13 @@ def check(
     For example: lotse flags check configs/experiments.json
     """
     from features.compiler import compile_fold  # noqa: PLC0415  (numba takes a second)
+    from serving.experiments.attributes import names_of  # noqa: PLC0415
     from serving.experiments.configuration import parse, started  # noqa: PLC0415
     from serving.settings import load_serving  # noqa: PLC0415
 
     settings = load_serving(config, set_ or ())
     path = file or Path(settings.experiments.file)
-    known = (*settings.models.heads, *compile_fold().names)
+    known = names_of(settings.models.heads, compile_fold())
     configuration = parse(_read(path), known, str(path))
     started(configuration, known, str(path))
     told = Console(highlight=False)

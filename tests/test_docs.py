@@ -14,7 +14,9 @@ from pydantic import BaseModel
 
 from features.catalogue import markdown
 from features.compiler import compile_fold
+from features.experiments import SCORES
 from features.shop import SourceSettings
+from serving.experiments.attributes import names_of
 from serving.experiments.configuration import Configuration
 from serving.settings import ServingSettings
 from training.config import TrainingSettings
@@ -98,6 +100,6 @@ def test_configurations_of_flags_and_experiments_can_be_used(page: str) -> None:
     for one in whole:
         for definition in one.get("experiments", {}).values():
             definition["status"] = "running"
-        assert Configuration(one, {"bounce", "conversion", "exit", *compile_fold().names}).definitions.keys() == set(
+        assert Configuration(one, names_of(SCORES, compile_fold())).definitions.keys() == set(
             one.get("experiments", {})
         )

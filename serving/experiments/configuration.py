@@ -19,7 +19,7 @@ from features.allocation import Goal, Plan, allocation_of
 from features.events import hash64
 from features.experiments import MOST_GOALS, SCORES, Experiment, parse_experiments
 from features.settings import SettingsError
-from serving.experiments.attributes import OWN
+from serving.experiments.attributes import OWN, Names
 from serving.experiments.ruleset import Ruleset, asked_by
 from serving.experiments.schema import shape_problems
 from serving.experiments.watched import Watched
@@ -59,20 +59,20 @@ class Configuration:
     by_feature: the same by feature, in the order of the rules; watched: what of a session its flags depend on.
     """
 
-    def __init__(self, content: Mapping[str, Any], known: Collection[str], origin: str = FILE) -> None:
-        """Check and make one; known: names of all scores and features.
+    def __init__(self, content: Mapping[str, Any], known: Names, origin: str = FILE) -> None:
+        """Check and make one.
 
         Raises
         ------
         SettingsError
             Names every place that cannot be used, and what to do there.
         """
-        self.ours = frozenset((*known, *OWN))
+        self.ours = frozenset((*known.asked, *OWN))
         problems = list(shape_problems(content)) or list(_problems(content, self.ours))
         if problems:
             raise SettingsError(f"{origin}: {'; '.join(problems)}")
         definitions = parse_experiments(content.get("experiments", {}), origin)
-        problems = list(_goal_problems(definitions, known))
+        problems = list(_goal_problems(definitions, known.kept))
         if problems:
             raise SettingsError(f"{origin}: {'; '.join(problems)}")
         self.content, self.version, self.definitions = content, version_of(content), definitions
@@ -96,7 +96,7 @@ def version_of(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(_encode(content)).hexdigest()[:16]
 
 
-def parse(text: bytes, known: Collection[str], origin: str = FILE) -> Configuration:
+def parse(text: bytes, known: Names, origin: str = FILE) -> Configuration:
     """A configuration out of JSON.
 
     Raises
@@ -244,15 +244,15 @@ def _trial(name: str, feature: str, number: int, rule: Mapping[str, Any], defini
     return Trial(name, hash64(name), definition, plan, feature, number, variations, seed, score)
 
 
-def _goal_problems(definitions: Mapping[str, Experiment], known: Collection[str]) -> Iterator[str]:
+def _goal_problems(definitions: Mapping[str, Experiment], kept: Collection[str]) -> Iterator[str]:
     for key, definition in definitions.items():
         if len(definition.goals) > MOST_GOALS:
             yield f"$.experiments.{key}.goals: {len(definition.goals)} are too many; a session notes up to {MOST_GOALS}"
         for number, goal in enumerate(definition.goals):
-            if goal.column not in known:
+            if goal.column not in kept:
                 yield (
-                    f"$.experiments.{key}.goals[{number}].column: {goal.column!r} is no feature of a session; name one "
-                    "that is counted, such as purchases, revenue or events (`lotse features list`)"
+                    f"$.experiments.{key}.goals[{number}].column: {goal.column!r} is not what a session "
+                    "is handed on with; name what is counted in it, such as purchases, revenue or events"
                 )
 
 
@@ -276,7 +276,7 @@ def _check_runs(ruleset: Ruleset, origin: str) -> None:
             ) from None
 
 
-def started(configuration: Configuration, known: Collection[str], origin: str = FILE) -> Configuration:
+def started(configuration: Configuration, known: Names, origin: str = FILE) -> Configuration:
     """The same with every draft started.
 
     Raises
@@ -306,6 +306,6 @@ def _check_namespaces(features: Mapping[str, Any], trials: Mapping[str, Trial], 
             )
 
 
-def nothing(known: Collection[str]) -> Configuration:
+def nothing(known: Names) -> Configuration:
     """No features and no experiments."""
     return Configuration({}, known)

@@ -18,6 +18,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from features.allocation import Fixed
 from serving.companion import Companion, take_lock
+from serving.experiments.attributes import Names
 
 if TYPE_CHECKING:
     from serving.experiments.live import Experiments
@@ -36,14 +37,13 @@ _ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "
 class Orders(msgspec.Struct):
     """What a learner is told when it starts.
 
-    file: of the configuration; closed: folder of handed-on sessions; learned: its own folder; known: names that
-    conditions and goals may ask for.
+    file: of the configuration; closed: folder of handed-on sessions; learned: its own folder.
     """
 
     file: str
     closed: str
     learned: str
-    known: list[str]
+    known: Names
     learn_seconds: float
     table_minutes: float
 
@@ -60,7 +60,7 @@ class Learning:
             "serving.learn", partial(take_lock, sign), lambda: sign.stat().st_mtime,
             _SILENT_SECONDS + own.learn_seconds, _ONE_THREAD,
         )  # fmt: skip
-        known = sorted(experiments.known)
+        known = experiments.known
         orders = Orders(own.file, settings.store.closed, own.learned, known, own.learn_seconds, own.table_minutes)
         self._companion.order(lambda run: msgspec.json.encode(orders))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from features.compiler import Fold
 from features.settings import SettingsError
 from serving.experiments.assignments import Assignment, merged, unpack
+from serving.experiments.attributes import names_of
 from serving.experiments.configuration import Configuration, nothing, parse
 from serving.experiments.flags import Evaluator, Flag, Subject, flags_without_session
 from serving.experiments.learned import LearnedFile, Published, Standing, standings
@@ -43,7 +44,7 @@ class Experiments:
             It cannot be used: a service does not start with it.
         """
         self.path = Path(settings.file)
-        self.known = frozenset((*heads, *fold.names))
+        self.known = names_of(heads, fold)
         self.error, self.written_ms = "", 0
         self._seen: tuple[int, int] | None = None
         self._evaluators: dict[str, Evaluator] = {}

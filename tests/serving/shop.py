@@ -67,7 +67,7 @@ class Shop:
 
     def new_learner(self) -> Learner:
         """As after a restart."""
-        known = sorted(self.engine.experiments.known)
+        known = self.engine.experiments.known
         return Learner(Orders(str(self.path), f"{self.folder}/closed", f"{self.folder}/learned", known, 60, 60))
 
     def sessions(

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from serving.companion import Companion, take_lock
+from serving.experiments.attributes import Names
 from serving.experiments.learning import LOCK, Orders
 from tests.workspace import wait_until
 
@@ -22,7 +23,7 @@ from tests.workspace import wait_until
 def companion(folder: Path, heard: Callable[[], float] = time.time) -> Companion:
     """The learner, as one of several workers keeps it; heard: when it last gave a sign."""
     found = Companion("serving.learn", partial(take_lock, folder / LOCK), heard, 1.0)
-    orders = Orders(f"{folder}/none.json", f"{folder}/closed", str(folder), [], 0.1, 1.0)
+    orders = Orders(f"{folder}/none.json", f"{folder}/closed", str(folder), Names(frozenset(), frozenset()), 0.1, 1.0)
     found.order(lambda run: msgspec.json.encode(orders))
     return found
 

@@ -19,6 +19,7 @@ from features.settings import SettingsError
 from features.units import units_of
 from serving.app import App
 from serving.experiments.assignments import unpack
+from serving.experiments.attributes import Names
 from serving.experiments.configuration import parse
 from serving.experiments.flags import Evaluator, Subject
 from serving.experiments.learned import Published, standings
@@ -279,7 +280,11 @@ def test_killed_stopped_and_drafted(tmp_path: Path) -> None:
         ),
         (
             {"experiments": {"offer": {**OFFER, "goals": [{"name": "purchase", "primary": True}]}}},
-            "$.experiments.offer.goals[0].column: 'purchase' is no feature",
+            "$.experiments.offer.goals[0].column: 'purchase' is not what a session is handed on with",
+        ),
+        (
+            {"experiments": {"offer": {**OFFER, "goals": [{"name": "price_drift", "primary": True}]}}},
+            "'price_drift' is not what a session is handed on with",
         ),
         (
             {"experiments": {"offer": {**OFFER, "shares": [0.5, 0.3, 0.3]}}},
@@ -415,7 +420,7 @@ def test_evaluations_leave_nothing_behind() -> None:
     names = ("cart_adds", "purchases")
     patterned = {"defaultValue": 0, "rules": [{"condition": {"session": {"$regex": "a-[0-9]+$"}}, "force": 1}]}
     content = {**HELP, "features": {**HELP["features"], "patterned": patterned}}
-    configuration = parse(json.dumps(content).encode(), names)
+    configuration = parse(json.dumps(content).encode(), Names(frozenset(names), frozenset(names)))
     evaluator = Evaluator(configuration, standings(configuration.trials, Published()), names)
     row = np.array([1.0, 0.0], np.float32)
 

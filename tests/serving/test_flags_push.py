@@ -14,6 +14,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from serving.app import App
+from serving.experiments.attributes import Names
 from serving.experiments.changes import phase_problems
 from serving.experiments.configuration import parse
 from serving.experiments.history import History, Version, merged
@@ -22,7 +23,7 @@ from serving.keys import KeyFile
 from tests.serving.in_process import client, engine_of, start
 from tests.workspace import Service, lotse, wait_until, workspace
 
-KNOWN = ("bounce", "cart_adds", "purchases", "events")
+KNOWN = Names(*[frozenset({"bounce", "cart_adds", "purchases", "events"})] * 2)
 BANNER: dict[str, Any] = {
     "features": {
         "banner": {

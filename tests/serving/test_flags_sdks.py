@@ -15,6 +15,7 @@ from openfeature.contrib.provider.ofrep import OFREPProvider
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import ErrorCode
 
+from serving.experiments.attributes import Names
 from serving.experiments.configuration import parse
 from serving.experiments.sdks import for_sdks
 from serving.keys import KeyFile, Kind
@@ -52,7 +53,7 @@ CONTENT: dict[str, Any] = {
     "attributes": ["country", "account"],
     "savedGroups": {"few": ["LI"]},
 }
-KNOWN = ("cart_adds", "purchases")
+KNOWN = Names(*[frozenset({"cart_adds", "purchases"})] * 2)
 
 
 def given(*, secret: bool) -> dict[str, list[str]]:
