@@ -22,6 +22,8 @@ SHARED_RATE: Final = LN2 / 480_000.0
 # Three bits for each event name that may open a page; all of those are among the first 20 names.
 PACKED_NAMES: Final = 20
 PAGE_KINDS_PACKED: Final = sum(kind << 3 * name for name, kind in PAGE_KIND_OF.items())
+# 24.8 days: four bytes, so that a record and its path lie five to a page of the embedded store.
+LONGEST_DWELL_MS: Final = 2**31 - 1
 # One word of a bit set holds 63 bits: the sign stays out of the way of shifts, in compiled code and in plain Python.
 WORD_BITS: Final = 63
 
@@ -202,12 +204,12 @@ def dwell(name: str, doc: str, *, kind: int, catalogue: Catalogue = CATALOGUE) -
     field_name = f"{name}_ms"
 
     def body(previous: int, page_kind: int, time: int, last_at: int) -> int:
-        return previous + (time - last_at if page_kind == kind else 0)
+        return min(previous + (time - last_at if page_kind == kind else 0), LONGEST_DWELL_MS)
 
     def seconds(milliseconds: int) -> float:
         return milliseconds * 0.001
 
-    catalogue.add_field(field_name, "i8", body, doc=doc, inputs={"previous": field_name})
+    catalogue.add_field(field_name, "i4", body, doc=doc, inputs={"previous": field_name})
     catalogue.add_feature(name, seconds, doc=doc, unit="s", inputs={"milliseconds": field_name})
 
 

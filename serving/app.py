@@ -27,6 +27,8 @@ from serving.http.cors import Cors
 from serving.http.events import JSON, Events, encode
 from serving.http.query import switch
 from serving.http.request_ids import accepted, maker
+from serving.insight import PATH as JOURNEYS
+from serving.insight import Journeys
 from serving.problems import CONTENT_TYPE, Problem
 from serving.refresh import refresh
 from serving.stores import StoreError
@@ -67,6 +69,7 @@ class App:
         self._concerns = _CONCERNS
         self.new_id = maker()
         self._bulk = Bulk()
+        self.journeys = Journeys()
         self.events = Events(self.streams)
         self.routes: dict[str, dict[str, Handler]] = {
             "/v1/events": {"POST": self.events.post},
@@ -75,6 +78,7 @@ class App:
             "/v1/score": {"POST": self._score},
             "/v1/features": {"GET": _features},
             "/v1/models/refresh": {"POST": _refresh},
+            JOURNEYS: {"GET": self.journeys.get},
             "/v1/openapi.json": {"GET": _document},
             "/metrics": {"GET": _metrics},
             **{path: dict(methods) for path, methods in (visitors.ROUTES | pushes.ROUTES).items()},

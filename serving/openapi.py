@@ -9,7 +9,7 @@ import msgspec
 
 from features.events import CHANNELS, CONSENTS, DEVICES, EVENT_NAMES
 from features.sessions import STATUS_NAMES
-from serving import openapi_experiments, openapi_flags, openapi_pushes
+from serving import openapi_experiments, openapi_flags, openapi_insight, openapi_pushes
 from serving.bulk import ARROW, NDJSON
 from serving.http import experiments
 from serving.http.visitors import Decisions, Erased, Named
@@ -92,6 +92,7 @@ def document(engine: Engine) -> Tree:
         "/v1/visitors/erase": {"post": _named("erase", "Erase it.", "Erased")},
         **openapi_flags.paths(_operation),
         **openapi_pushes.paths(_operation),
+        **openapi_insight.paths(_operation),
         experiments.STATE: {"get": _experiments()},
         "/v1/openapi.json": {"get": _operation("openapi", "This document.", _json({"type": "object"}))},
         "/metrics": {"get": _operation("metrics", "Prometheus metrics of all workers.", _text(), errors=(500, 503))},
@@ -129,7 +130,10 @@ def document(engine: Engine) -> Tree:
         "paths": paths,
         "components": {
             "schemas": schemas,
-            "parameters": PARAMETERS | openapi_flags.PARAMETERS | openapi_pushes.PARAMETERS,
+            "parameters": PARAMETERS
+            | openapi_flags.PARAMETERS
+            | openapi_pushes.PARAMETERS
+            | openapi_insight.PARAMETERS,
             "headers": HEADERS,
             "responses": {f"Problem{status}": _problem(status) for status in TITLES},
             "securitySchemes": _SECURITY_SCHEMES,

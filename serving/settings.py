@@ -249,6 +249,14 @@ class PrivacySettings(Settings):
     controller: str = ""
 
 
+class InsightSettings(Settings):
+    """What is told of many sessions together."""
+
+    least_visitors: int = Field(50, ge=1)
+    cache_seconds: float = Field(60, ge=0)
+    timeout_seconds: float = Field(60, gt=0)
+
+
 class DecisionSettings(Settings):
     """The log of decisions."""
 
@@ -277,6 +285,7 @@ class ServingSettings(Settings):
     forward: ForwardSettings = ForwardSettings()
     privacy: PrivacySettings = PrivacySettings()
     decisions: DecisionSettings = DecisionSettings()
+    insight: InsightSettings = InsightSettings()
     experiments: ExperimentSettings = ExperimentSettings()
     outbound: OutboundSettings = OutboundSettings()
 

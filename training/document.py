@@ -82,8 +82,9 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]], marked: Iterable[
 
 
 def folded(title: str, content: str) -> str:
-    """Content behind a line that opens it."""
-    return f"<details><summary>{escape(title)}</summary>{content}</details>"
+    """Content behind a line that opens it; figures in it take their width then."""
+    fit = "for (const one of this.querySelectorAll('.plotly-graph-div')) Plotly.Plots.resize(one)"
+    return f'<details ontoggle="{fit}"><summary>{escape(title)}</summary>{content}</details>'
 
 
 def figures(drawn: Iterable[Any]) -> str:
