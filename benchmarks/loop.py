@@ -1,6 +1,6 @@
 """The whole loop over HTTP on the simulated shop: flags, a crowd that reacts, sessions that are over, reports, uplift.
 
-    python -m benchmarks.loop [--visitors 60000] [--only planted,uplift,learning] [--events 300000]
+    python -m benchmarks.loop [--visitors 60000] [--only planted,uplift,learning] [--events 100000]
         [--pictures docs/experiments] [--folder FOLDER]
 
 Models are trained on the shop's history; then `lotse serve` runs with experiments whose rules ask live scores, and the
@@ -308,7 +308,7 @@ def main() -> None:
     """Run the parts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--visitors", type=int, default=60_000)
-    parser.add_argument("--events", type=int, default=300_000)
+    parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--pictures", type=Path, help="Make the pictures of the docs here; needs chromium.")
     parser.add_argument("--folder", type=Path, help="Keep history and models here, for the next run.")
     parser.add_argument("--only", default=",".join(PARTS))
