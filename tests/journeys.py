@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from features.declare import Catalogue
@@ -130,3 +131,21 @@ def worked_out(part: dict[str, Any], near: str, far: str) -> list[int]:
         # with one origin, or one target, each move is what stands at its other end
         found += [*origins, *targets]
     return found
+
+
+def left_over(funnel: dict[str, Any]) -> list[int]:
+    """Sessions that an attacker gets from a funnel by segment: what all are more than the segments that are told, of
+    those that reached a stage and of those that were lost between two."""
+    found: list[int] = []
+    for parts in funnel["segments"].values():
+        for stage, total in enumerate(funnel["reached"]):
+            told = [reached[stage] for reached in parts.values()]
+            if total is not None:
+                found.append(total - sum(count for count in told if count is not None))
+        for stages in ([funnel["reached"]], parts.values()):
+            found += [a - b for one in stages for a, b in pairwise([n for n in one if n is not None])]
+        for (stage, more), (_, fewer) in pairwise(enumerate(funnel["reached"])):
+            pairs = [(reached[stage], reached[stage + 1]) for reached in parts.values()]
+            if None not in (more, fewer):
+                found.append(more - fewer - sum(a - b for a, b in pairs if None not in (a, b)))
+    return [sessions for sessions in found if sessions]

@@ -124,10 +124,28 @@ def _by_segment(
     cells = crowd.cells(stage, size + 1, steps)
     counts = np.bincount(stage[began], minlength=(size + 1) * steps).reshape(-1, steps)
     concealed = hidden(cells, crowd.k)
-    out: dict[str, list[int | None]] = {}
-    for code, label in enumerate((*labels, "rare")):
-        if crowd.enough(began & (codes == code)):
-            told = told_stages(concealed[code], cells, code, crowd.k)
-            came = counts[code][::-1].cumsum()[::-1]
-            out[label] = [int(count) if tell else None for count, tell in zip(came, told, strict=True)]
-    return out
+    came = counts[:, ::-1].cumsum(axis=1)[:, ::-1]
+    there = [code for code in range(size + 1) if crowd.enough(began & (codes == code))]
+    told = np.zeros(came.shape, bool)
+    for code in there:
+        told[code] = told_stages(concealed[code], cells, code, crowd.k)
+    if len(there) > 1:
+        for number in range(1, steps):
+            _complete(told, came, cells, number, crowd.k)
+    names = (*labels, "rare")
+    return {
+        names[code]: [int(n) if tell else None for n, tell in zip(came[code], told[code], strict=True)]
+        for code in there
+    }
+
+
+def _complete(told: np.ndarray, came: np.ndarray, cells: Cells, stage: int, k: int) -> None:
+    """Tell of fewer segments how many reached a stage, where those of which it is not told follow from the sum."""
+    while True:
+        out = ~told[:, stage] & (came[:, stage] > 0)
+        rest = np.flatnonzero(told[:, stage] & (came[:, stage] > 0))
+        mask = np.zeros(told.shape, bool)
+        mask[out, stage:] = True
+        if not out.any() or not len(rest) or (out.sum() > 1 and cells.together(mask) >= k):
+            return
+        told[rest[np.argmin(came[rest, stage])], stage] = False
