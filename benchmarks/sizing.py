@@ -1,6 +1,6 @@
 """Bytes that a live session takes in each store, its place in the schedule included.
 
-    python -m benchmarks.sizing [--sessions 100000] [--redis]
+    python -m benchmarks.sizing [--sessions 100000] [--redis] [--no-rows]
 
 `--redis` starts a real server. Records are full of random bytes, so nothing is gained by compression.
 """
@@ -19,8 +19,8 @@ import lmdb
 
 from benchmarks.measure import report
 from features.compiler import compile_fold
-from serving.sessions import STATE_BYTES
-from serving.settings import StoreSettings
+from serving.sessions import Sessions
+from serving.settings import ServingSettings, StoreSettings
 from serving.stores import Change, Store, Value, open_store
 
 
@@ -89,8 +89,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sessions", type=int, default=100_000)
     parser.add_argument("--redis", action="store_true")
+    parser.add_argument("--no-rows", action="store_true", help="as with log.rows = 0")
     options = parser.parse_args()
-    size = STATE_BYTES + compile_fold().record_bytes
+    fold, log = compile_fold(), ServingSettings().log
+    size = len(Sessions(fold, 1_800_000, 0, None if options.no_rows else log.silences_ms).empty)
     key = "a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2U="
     rows = [["record", f"{size}"], ["embedded", f"{embedded(options.sessions, size, ''):.0f}"]]
     rows.append(["embedded, encrypted", f"{embedded(options.sessions, size, key):.0f}"])

@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features.events import CONSENT_LINK
+from serving.handover import ROW
 
 if TYPE_CHECKING:
     from serving.settings import StoreSettings
@@ -167,12 +168,13 @@ def _unlinked(table: pa.Table, mask: np.ndarray, history: Collection[str]) -> pa
         return table
     chosen = pa.array(mask)
     numbers = [secrets.randbits(63) if one else 0 for one in mask.tolist()]
-    consent = table.column("consent").to_numpy() & ~CONSENT_LINK
     table = _with(table, "visitor", pc.if_else(chosen, pa.array(numbers, pa.int64()), table.column("visitor")))
-    table = _with(table, "consent", pc.if_else(chosen, pa.array(consent, pa.int64()), table.column("consent")))
+    for name in {"consent", f"{ROW}consent"}.intersection(table.column_names):
+        consent = pc.bit_wise_and(table.column(name), pa.scalar(~CONSENT_LINK, pa.int64()))
+        table = _with(table, name, pc.if_else(chosen, consent, table.column(name)))
     for name in table.column_names:
         # the record as it is tells all of it
-        if name == "record" or name.partition("@")[0] in history:
+        if name == "record" or name.removeprefix(ROW).partition("@")[0] in history:
             column = table.column(name)
             table = _with(table, name, pc.if_else(chosen, pa.scalar(None, column.type), column))
     return table

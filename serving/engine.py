@@ -123,7 +123,10 @@ class Engine:
         self.metrics.registered = lineup.registered
         store, folds = self.settings.store, [one.fold for one in lineup.generations]
         self._histories = frozenset[str]().union(*(history_of(fold) for fold in folds))
-        self._sink = ParquetSink(Path(store.closed), folds, sync=store.durability == "disk")
+        self._sink = ParquetSink(
+            Path(store.closed), folds, sync=store.durability == "disk",
+            silences_ms=self.settings.log.silences_ms, timeout_ms=self.sessions.timeout_ms,
+        )  # fmt: skip
 
     def take(self, requests: Sequence[Request], received_ms: int | None = None) -> Awaitable[None] | None:
         """Fold the events of some requests and score their sessions: each gets its answer or its problem.
@@ -344,7 +347,7 @@ class Engine:
         if value is None or generation is None or is_handed_on(value):
             return None
         sessions = generation.sessions
-        sessions.value[:] = value[: len(sessions.empty)]
+        sessions.value[:] = value[: len(sessions.value)]
         header = sessions.header
         started, idle_ms = int(header[HEADER_STARTED_AT]), now - int(header[HEADER_LAST_AT])
         if started_at not in (None, started) or idle_ms > sessions.timeout_ms:

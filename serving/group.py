@@ -7,6 +7,7 @@ them at once; a record of other fields, or under another key, is looked at by it
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -159,11 +160,14 @@ class Group:
             left = (place for one in found if one.visit not in done for place in one.visit.events)  # type: ignore[attr-defined]
             which = np.array(sorted(set(left).difference(repeated)), np.int64)
         of = np.array(self.of)
-        sessions.fold.advance_many(
-            which, of, memory.events, memory.numbers, memory.records, STATE_BYTES, memory.closed,
-            sessions.timeout_ms, sheet.tables, sheet.tables_at, sheet.rows,
-            memory.statuses, memory.starts, memory.counts, memory.before, memory.ended,
-        )  # fmt: skip
+        for part in self._rounds(which) if sessions.drawing else (which,):
+            memory.draw_before(part, of)
+            sessions.fold.advance_many(
+                part, of, memory.events, memory.numbers, memory.records, STATE_BYTES, memory.closed,
+                sessions.timeout_ms, sheet.tables, sheet.tables_at, sheet.rows,
+                memory.statuses, memory.starts, memory.counts, memory.before, memory.ended,
+            )  # fmt: skip
+            memory.draw_after(part, of)
         for place in repeated:
             self._recall(place)
         ended, unscheduled, again = memory.finish(numbers, which, of, self._received, sessions.timeout_ms)
@@ -187,6 +191,20 @@ class Group:
                 closed = closed + self._ended(visit)  # type: ignore[arg-type]
             changes.append(Change(values[starts[number] : starts[number] + width], due[number] or None, moved, closed))
         return self._with_tails(found, changes) if self._tails or self._assigned else changes
+
+    def _rounds(self, which: np.ndarray) -> Sequence[np.ndarray]:
+        """The events, each visit's one after the other: rows are drawn from the records between them."""
+        if len(self.of) == self.visits:
+            return (which,)
+        rounds: list[list[int]] = []
+        seen: Counter[int] = Counter()
+        for place in which.tolist():
+            number = self.of[place]
+            if seen[number] == len(rounds):
+                rounds.append([])
+            rounds[seen[number]].append(place)
+            seen[number] += 1
+        return [np.array(one, np.int64) for one in rounds]
 
     def _taken_in(self, found: Sequence[Found]) -> tuple[list[Found], list[EventVisit]]:
         """Have the records in memory; returns what is to be looked at by itself, and visits that were done before."""
@@ -325,6 +343,8 @@ class Group:
         at = visit.number * width
         memory.values[at : at + width] = sessions.empty
         memory.due[visit.number], memory.closed[visit.number] = 0, False
+        # what the value's other bits tell is not true of this record
+        memory.objects[visit.number] = memory.objects[visit.number] & OBJECTS | sessions.mark
         if value is not None:
             self.retired += 1
             self._objects(visit, value)

@@ -6,13 +6,14 @@ again, and writes to the same file. Two workers at one batch write the same.
 
 One line a session: key of the visitor's record, start and end, events, consent, every field of the fold that folded it,
 which `field_digest` names, and what experiments have assigned to it; of records whose fold is not known any more, the
-record itself.
+record itself. As `row/<field>` the fields at a moment that was drawn at random from all that have a row
+(`serving.drawn`): what `lotse train --source log` learns from.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
@@ -32,11 +33,14 @@ from features.sessions import (
     HEADER_STARTED_AT,
     HEADER_WORDS,
 )
+from serving.drawn import DRAWN, HEAD, HEAD_BYTES, Drawing
 from serving.experiments.assignments import ASSIGNMENT_BYTES, unpack
 from serving.sessions import ASSIGNED, STATE_BYTES, assignments_of, visitor_of, word_of
 from serving.stores import KEY_BYTES, Batch, Closed, Value
 from serving.syncing import sync
 
+# Begins the names of the columns of the row that was drawn.
+ROW: Final = "row/"
 _HEADER: Final = {
     "field_digest": HEADER_DIGEST,
     "started_at": HEADER_STARTED_AT,
@@ -73,10 +77,20 @@ class ParquetSink:
     type than with a newer fold of the file has a column of its own, such as `value_sum@i4`.
     """
 
-    def __init__(self, folder: Path, folds: Sequence[Fold], *, sync: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        folds: Sequence[Fold],
+        *,
+        sync: bool = False,
+        silences_ms: tuple[int, ...] = (),
+        timeout_ms: int = 0,
+    ) -> None:
+        """silences_ms, timeout_ms: from which moments of silence rows are drawn, and the last of them."""
         self._folder, self._sync = folder, sync
         self._places = {fold.field_digest: layout_of(fold.catalogue.fields.values()).places for fold in folds}
         self._ends = {fold.field_digest: STATE_BYTES + fold.record_bytes for fold in folds}
+        self._drawings = {fold.field_digest: Drawing.of(fold, silences_ms, timeout_ms) for fold in folds}
 
     def write(self, batch: Batch) -> None:
         """Write beside, then move into place."""
@@ -103,34 +117,44 @@ class ParquetSink:
     def table(self, sessions: Sequence[Closed]) -> pa.Table:
         """A line a session, in the order of their names."""
         ordered = sorted(sessions)
-        headers = np.array(
-            [np.frombuffer(value, np.int64, HEADER_WORDS, STATE_BYTES) for _, value in ordered]
-        )  # fmt: skip
-        assigned = [self._assigned(value) for _, value in ordered]
-        headers[:, HEADER_CONSENT] &= ~ASSIGNED
+        values = [value for _, value in ordered]
+        headers = np.array([np.frombuffer(value, np.int64, HEADER_WORDS, STATE_BYTES) for value in values])
+        records: _Lines = {}
+        rows: _Lines = {}
+        for digest in self._places:
+            own = np.flatnonzero(headers[:, HEADER_DIGEST] == digest)
+            drawn = own[headers[own, HEADER_CONSENT] & DRAWN > 0]
+            drawing = self._drawings[digest]
+            records[digest] = own, _stacked([values[place][STATE_BYTES : self._ends[digest]] for place in own])
+            rows[digest] = drawn, _stacked([drawing.last(values[place]) for place in drawn])
+        assigned = [self._assigned(value) for value in values]
+        headers[:, HEADER_CONSENT] &= ~(ASSIGNED | DRAWN)
         columns: dict[str, pa.Array] = {
             "visitor": pa.array(np.array([visitor_of(name[:KEY_BYTES]) for name, _ in ordered]))
         }
         columns |= {name: pa.array(headers[:, place]) for name, place in _HEADER.items()}
         digests = headers[:, HEADER_DIGEST].tolist()
         for name, (dtype, offsets) in self._columns(digests).items():
-            values = [
-                np.frombuffer(value, dtype, 1, STATE_BYTES + offsets[digest])[0] if digest in offsets else None
-                for (_, value), digest in zip(ordered, digests, strict=True)
-            ]
-            columns[name] = pa.array(values, pa.from_numpy_dtype(np.dtype(dtype)))
+            columns[name] = _column(dtype, len(ordered), records, offsets)
+            further = {digest: offset + HEAD_BYTES - 8 * HEADER_WORDS for digest, offset in offsets.items()}
+            columns[f"{ROW}{name}"] = _column(dtype, len(ordered), rows, further)
+        for place, name in enumerate(HEAD):
+            columns[f"{ROW}{name}"] = _column("i8", len(ordered), rows, dict.fromkeys(rows, 8 * place))
         raw = [
             None if digest in self._places else value[STATE_BYTES:]
-            for (_, value), digest in zip(ordered, digests, strict=True)
+            for value, digest in zip(values, digests, strict=True)
         ]
         columns["assignments"] = pa.array(assigned, ASSIGNMENTS)
         columns["record"] = pa.array(raw, pa.binary())
         return pa.table(columns)
 
     def _assigned(self, value: Value) -> list[dict[str, float]]:
-        end = self._ends.get(word_of(value, HEADER_DIGEST))
+        digest = word_of(value, HEADER_DIGEST)
+        end = self._ends.get(digest)
         if end is None:
             return []
+        if word_of(value, HEADER_CONSENT) & DRAWN:
+            end += self._drawings[digest].row_bytes
         packed = value[end : end + ASSIGNMENT_BYTES * assignments_of(value)]
         return [one._asdict() for one in unpack(bytes(packed))]
 
@@ -143,3 +167,22 @@ class ParquetSink:
                 taken = name in columns and columns[name][0] != dtype
                 columns.setdefault(f"{name}@{dtype}" if taken else name, (dtype, {}))[1][digest] = offset
         return columns
+
+
+# By digest: the places of some sessions, int64 (k,), and bytes of each, uint8 (k, bytes).
+_Lines = dict[int, tuple[np.ndarray, np.ndarray]]
+
+
+def _stacked(lines: Sequence[Value]) -> np.ndarray:
+    return np.frombuffer(b"".join(lines), np.uint8).reshape(len(lines), -1) if lines else np.zeros((0, 0), np.uint8)
+
+
+def _column(dtype: str, size: int, lines: _Lines, offsets: Mapping[int, int]) -> pa.Array:
+    """What lies at the offset of each digest's lines, for so many sessions; missing of those without."""
+    values, missing = np.zeros(size, dtype), np.ones(size, bool)
+    for digest, offset in offsets.items():
+        places, of = lines[digest]
+        if len(places):
+            values[places] = np.ascontiguousarray(of[:, offset : offset + values.itemsize]).view(dtype)[:, 0]
+            missing[places] = False
+    return pa.array(values, mask=missing)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -25,12 +25,15 @@ from features.sessions import (
     HEADER_LAST_AT,
     HEADER_RECENT,
     HEADER_STARTED_AT,
+    HEADER_WORDS,
     RECENT_IDS,
 )
 from serving.closed import ClosedFiles
 from serving.collect.carts import erasures_of
 from serving.decisions import noted
+from serving.drawn import HEAD, HEAD_BYTES
 from serving.experiments.assignments import unpack
+from serving.handover import ROW
 from serving.outbound.dead_letters import DeadLetters
 from serving.sessions import (
     STATE,
@@ -51,7 +54,7 @@ if TYPE_CHECKING:
     from serving.settings import ServingSettings
 
 # Of rows and events, what is a moment.
-_MOMENTS: Final = frozenset({"time", "started_at", "ended_at", "at", "exposed_at"})
+_MOMENTS: Final = frozenset({"time", "started_at", "ended_at", "at", "exposed_at", "last_at", "until"})
 _ROW: Final = {
     "visitor": "pseudonym",
     "field_digest": "which fields these are",
@@ -60,6 +63,7 @@ _ROW: Final = {
     "events": "events of the session",
     "consent": "what may be done with it",
     "assignments": "what experiments have assigned: which (a hash), arm, probability, scores then",
+    "row": "the session as it was at a moment drawn at random; of sessions that are over, the columns row/...",
 }
 
 
@@ -163,10 +167,10 @@ class Held:
             return told | {"fields": f"{len(value)} bytes of fields that this release does not know"}
         history = history_of(sessions.fold)
         places = layout_of(sessions.fold.catalogue.fields.values()).places
-        values = {
-            name: _number(np.frombuffer(value, dtype, 1, STATE_BYTES + offset)[0].item())
-            for name, (dtype, offset) in places.items()
-        }
+        values = _fields(value, places, STATE_BYTES)
+        if drawn := sessions.drawn(value):
+            head = dict(zip(HEAD, np.frombuffer(drawn, np.int64, len(HEAD)).tolist(), strict=True))
+            told["row"] = _fields(drawn, places, HEAD_BYTES - 8 * HEADER_WORDS) | _row(head)
         return told | {
             "assignments": [_row(one._asdict()) for one in unpack(sessions.assigned(value))],
             "session": {name: number for name, number in values.items() if name not in history},
@@ -193,7 +197,8 @@ def open_held(settings: ServingSettings) -> tuple[Held, Store]:
     fold = compile_fold()
     minute_ms, day_ms = 60_000, 86_400_000
     linked_ms = round(settings.store.linked_days * day_ms)
-    sessions = [Sessions(fold, round(settings.session.timeout_minutes * minute_ms), linked_ms)]
+    timeout_ms, log = round(settings.session.timeout_minutes * minute_ms), settings.log
+    sessions = [Sessions(fold, timeout_ms, linked_ms, log.silences_ms if log.rows else None)]
     how = {
         "limit_bytes": int(settings.store.spool_mib * 2**20),
         "sync": settings.store.durability == "disk",
@@ -211,13 +216,21 @@ def open_held(settings: ServingSettings) -> tuple[Held, Store]:
     return Held(store, sessions, ClosedFiles(settings.store), spools, folder, letters, ask), store
 
 
+def _fields(value: Value, places: Mapping[str, tuple[str, int]], further: int) -> dict[str, Any]:
+    """Fields that lie so much further than in a record."""
+    return {
+        name: _number(np.frombuffer(value, dtype, 1, further + offset)[0].item())
+        for name, (dtype, offset) in places.items()
+    }
+
+
 def _row(row: Any) -> dict[str, Any]:
     """A row, an event or a line in words."""
     told: dict[str, Any] = {}
     for name, value in row.items():
-        if name in _MOMENTS:
+        if name.removeprefix(ROW) in _MOMENTS:
             told[name] = _moment(value)
-        elif name == "consent":
+        elif name.removeprefix(ROW) == "consent":
             told[name] = _consents(value)
         elif name == "name":
             told[name] = EVENT_NAMES[value]

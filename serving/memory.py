@@ -10,6 +10,7 @@ from numba import njit
 
 from features.events import COLUMNS, CONSENT_LINK
 from features.sessions import HEADER_CONSENT, HEADER_DIGEST, HEADER_EVENTS, STARTED
+from serving.drawn import DRAWN, Candidates
 from serving.scorer import size_for
 from serving.sessions import KEPT, STATE_BYTES, Sessions
 
@@ -46,10 +47,22 @@ class Memory:
         self.due, self.left, self.objects, self.known = (np.zeros(size, np.int64) for _ in range(4))
         self.statuses, self.starts, self.counts = (np.zeros(size, np.int64) for _ in range(3))
         self.all = np.arange(size)
+        self._drawing, self._mark = sessions.drawing, sessions.mark
+        self._candidates = Candidates(size, value_bytes // 8) if sessions.drawing else None
 
     def open(self, numbers: np.ndarray, digest: int) -> int:
         """Take the state of some values apart; returns how many were folded with other fields."""
-        return int(_opened(self.words, numbers, digest, self.due, self.closed, self.objects, self.known))
+        return int(_opened(self.words, numbers, digest, self._mark, self.due, self.closed, self.objects, self.known))
+
+    def draw_before(self, which: np.ndarray, of: np.ndarray) -> None:
+        """Draw rows from the silences before some events, at most one of each visit."""
+        if self._candidates and self._drawing:
+            self._candidates.before(which, of, self.events, self.words, self.closed, self._drawing)
+
+    def draw_after(self, which: np.ndarray, of: np.ndarray) -> None:
+        """Draw rows from the moments right after them, and keep what was drawn."""
+        if self._candidates and self._drawing:
+            self._candidates.after(which, of, self.statuses, self.words, self._drawing)
 
     def finish(self, numbers: np.ndarray, which: np.ndarray, of: np.ndarray, received_ms: int, timeout_ms: int) -> End:
         """Put the states of some values together; which, of: places of the events that were folded, and the number of
@@ -90,6 +103,7 @@ def _opened(
     words: np.ndarray,
     numbers: np.ndarray,
     digest: int,
+    mark: int,
     due: np.ndarray,
     closed: np.ndarray,
     objects: np.ndarray,
@@ -101,7 +115,7 @@ def _opened(
         closed[number] = words[number, 0] & 1
         objects[number] = words[number, _CONSENT] & KEPT
         known[number] = words[number, _EVENTS] > 0 or closed[number]
-        others += words[number, _DIGEST] != digest
+        others += words[number, _DIGEST] != digest or words[number, _CONSENT] & DRAWN != mark
     return others
 
 

@@ -200,7 +200,9 @@ class Models:
         fold = self._folds.known(digest)
         if digest not in self._sessions:
             timeout_ms = round(self._settings.session.timeout_minutes * 60_000)
-            self._sessions[digest] = Sessions(fold, timeout_ms, round(self._settings.store.linked_days * DAY_MS))
+            linked_ms = round(self._settings.store.linked_days * DAY_MS)
+            silences = self._settings.log.silences_ms if self._settings.log.rows else None
+            self._sessions[digest] = Sessions(fold, timeout_ms, linked_ms, silences)
         settings, prior = self._settings.models, self._settings.prior
         scorer = Scorer(self._heads[digest], prior, reasons, fold)
         generation = Generation(

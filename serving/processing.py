@@ -277,6 +277,14 @@ def closed_columns() -> dict[str, str]:
         **{name: _meaning(field) for name, field in CATALOGUE.fields.items()},
         "assignments": "of experiments: which, arm, probability of the arm, when, scores and age of the session then",
         "record": "the record as it is, of a release whose fields are not known any more",
+        "row/of": "how many moments of the session the row/ columns were drawn from, at random",
+        "row/number": "which of them it is",
+        "row/last_at": "latest event at that moment, ms UTC",
+        "row/events": "number of events then",
+        "row/consent": "bit set of CONSENTS then",
+        "row/idle_ms": "silence since the latest event then",
+        "row/until": "when the next moment came, ms UTC",
+        **{f"row/{name}": f"then: {_meaning(field)}" for name, field in CATALOGUE.fields.items()},
     }
 
 
@@ -293,6 +301,7 @@ def _record() -> dict[str, str]:
         "late": "events that came too late",
         "consent": "bit set of CONSENTS; 8: objects to automated decisions",
         f"recent_1 to recent_{RECENT_IDS}": "hashes of the latest event ids",
+        "row": "the record as it was at a moment drawn at random, with log.rows: what models learn from",
         "assignments": f"up to {MOST} lines of experiments: which, arm, its probability, when, scores and age of the "
         "session then, what it had of the goals; of later sessions only with consent to link",
         "writes": "up to 8 random tokens of writes that may be tried again",

@@ -1,7 +1,7 @@
 """What a value of the store is, and the visits that end one; events come by `serving.turn`.
 
-A value of a store is a state of two words, the record, what experiments have assigned (how many, the record's consent
-word tells), and perhaps a tail (`serving.tails`). The state: when it is to
+A value of a store is a state of two words, the record, perhaps a row that was drawn (`serving.drawn`), what experiments
+have assigned (of both the record's consent word tells), and perhaps a tail (`serving.tails`). The state: when it is to
 be looked at and whether its session was handed on (`due_ms * 2 + handed_on`), and when its latest event arrived. A
 session is over for good when nothing has arrived for a timeout: a queue of old events that is sent late is folded like
 any other, and is not cut by the clock.
@@ -27,6 +27,7 @@ from features.sessions import (
     HEADER_WORDS,
     RECENT_IDS,
 )
+from serving.drawn import DRAWN, HEAD_BYTES, Drawing
 from serving.experiments.assignments import ASSIGNMENT_BYTES, Assignment, for_later, merged
 from serving.stores import KEY_BYTES, Change, Closed, Entry, Moved, Value
 from serving.tails import TOKENS_BYTES, ids_of
@@ -37,7 +38,7 @@ STATE_BYTES: Final = 16
 OBJECTS: Final = 8
 _ASSIGNED_SHIFT: Final = 8
 ASSIGNED: Final = 15 << _ASSIGNED_SHIFT
-KEPT: Final = OBJECTS | ASSIGNED
+KEPT: Final = OBJECTS | ASSIGNED | DRAWN
 STATE: Final = Struct("<qq")
 _WORD: Final = Struct("<q")
 _MOMENT: Final = Struct(">Q")
@@ -52,15 +53,21 @@ class Sessions:
     ----------
     value: state and record, bytes; record: uint8 (record_bytes,) and header: int64 (16,), views of it.
     empty: a value without events, and without writes.
+    drawing: how a row of each session is drawn, None where none is kept; mark: DRAWN or 0, in every consent word.
     """
 
-    def __init__(self, fold: Fold, timeout_ms: int, linked_ms: int) -> None:
+    def __init__(self, fold: Fold, timeout_ms: int, linked_ms: int, silences_ms: tuple[int, ...] | None = None) -> None:
+        """silences_ms: the checkpoints of silence at which there are rows; None where no rows are kept."""
         self.fold, self.timeout_ms, self.linked_ms = fold, timeout_ms, linked_ms
+        self.drawing = None if silences_ms is None else Drawing.of(fold, silences_ms, timeout_ms)
+        self.mark = DRAWN if self.drawing else 0
         buffer = np.zeros(STATE_BYTES + fold.record_bytes, np.uint8)
         self.value = memoryview(buffer.data)
         self.record = buffer[STATE_BYTES:]
         self.header = self.record[: 8 * HEADER_WORDS].view(np.int64)
-        self.empty = bytes(STATE_BYTES) + fold.new_record().tobytes()
+        empty = bytearray(bytes(STATE_BYTES) + fold.new_record().tobytes())
+        _WORD.pack_into(empty, STATE_BYTES + 8 * HEADER_CONSENT, self.mark)
+        self.empty = bytes(empty) + bytes(self.drawing.row_bytes if self.drawing else 0)
         self._digest = self.empty[STATE_BYTES : STATE_BYTES + 8]
         places = layout_of(fold.catalogue.fields.values()).places
         self._first_at = places["visitor_first_at"][1] if "visitor_first_at" in places else None
@@ -69,10 +76,18 @@ class Sessions:
             for name, (dtype, offset) in places.items()
             if name in history_of(fold)
         ]
+        if self.drawing:
+            # the same fields of the row that was drawn
+            further = fold.record_bytes - 8 * HEADER_WORDS + HEAD_BYTES
+            self._history += [(begin + further, end + further) for begin, end in self._history]
 
     def fits(self, value: Value) -> bool:
-        """Whether a record was folded with these fields."""
-        return len(value) >= len(self.empty) and value[STATE_BYTES : STATE_BYTES + 8] == self._digest
+        """Whether a record was folded with these fields, and has a drawn row behind it or none, as here."""
+        return (
+            len(value) >= len(self.empty)
+            and value[STATE_BYTES : STATE_BYTES + 8] == self._digest
+            and word_of(value, HEADER_CONSENT) & DRAWN == self.mark
+        )
 
     def unlinked(self, value: Value, visitor: int) -> bytes:
         """A value that fits, without assignments and what it knows of earlier visits, as another pseudonym's."""
@@ -82,6 +97,8 @@ class Sessions:
         consent = word_of(value, HEADER_CONSENT) & ~CONSENT_LINK & ~ASSIGNED
         for place, word in ((HEADER_VISITOR, visitor), (HEADER_CONSENT, consent)):
             _WORD.pack_into(out, STATE_BYTES + 8 * place, word)
+        if self.drawing:
+            self.drawing.unlink(out)
         return bytes(out)
 
     def forgotten_ms(self, value: Value, received_ms: int) -> int:
@@ -105,13 +122,23 @@ class Sessions:
         _WORD.pack_into(out, STATE_BYTES + 8 * HEADER_CONSENT, consent)
         return bytes(out) + assigned + self.tail(value)
 
+    def drawn(self, value: Value) -> bytes:
+        """The row that was drawn of a value that fits, nothing where none is kept yet."""
+        if self.drawing is None or not word_of(value, self.drawing.at - STATE_BYTES // 8):
+            return b""
+        return bytes(value[len(self.empty) - self.drawing.row_bytes : len(self.empty)])
+
     def tail(self, value: Value) -> bytes:
         """What follows the record in a value that fits."""
         return bytes(value[len(self.empty) + ASSIGNMENT_BYTES * assignments_of(value) :])
 
     def without_ids(self, value: Value) -> Value:
-        """A value that fits without ids of batches."""
-        return value[: len(self.empty) + ASSIGNMENT_BYTES * assignments_of(value) + TOKENS_BYTES]
+        """A value that fits without ids of batches, and without the row that was drawn: its session is over."""
+        kept = value[: len(self.empty) + ASSIGNMENT_BYTES * assignments_of(value) + TOKENS_BYTES]
+        if self.drawing is None:
+            return kept
+        size, width = self.drawing.row_bytes, len(self.empty)
+        return bytes(kept[: width - size]) + bytes(size) + bytes(kept[width:])
 
 
 class Expiry:
@@ -303,7 +330,7 @@ class Objection:
 def blank(sessions: Sessions, key: bytes, consent: int) -> bytes:
     """A value that knows nothing but that its visitor objects to automated decisions, if they do."""
     out = bytearray(sessions.empty)
-    for place, word in ((HEADER_VISITOR, visitor_of(key)), (HEADER_CONSENT, consent & OBJECTS)):
+    for place, word in ((HEADER_VISITOR, visitor_of(key)), (HEADER_CONSENT, consent & OBJECTS | sessions.mark)):
         _WORD.pack_into(out, STATE_BYTES + 8 * place, word)
     return bytes(out)
 

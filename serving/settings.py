@@ -117,6 +117,18 @@ class StoreSettings(Settings):
     linked_days: float = Field(390, gt=0, le=396)
 
 
+class RowSettings(Settings):
+    """Which rows of sessions are kept to train from."""
+
+    rows: int = Field(1, ge=0, le=1)
+    idle_seconds: tuple[float, ...] = (5, 10, 30, 60, 300)
+
+    @property
+    def silences_ms(self) -> tuple[int, ...]:
+        """The checkpoints of silence, ms."""
+        return tuple(round(seconds * 1000) for seconds in self.idle_seconds)
+
+
 class ModelSettings(Settings):
     """Which registered models score, and how closely they are followed."""
 
@@ -274,6 +286,7 @@ class ServingSettings(Settings):
     stream: StreamSettings = StreamSettings()
     session: SessionSettings = SessionSettings()
     store: StoreSettings = StoreSettings()
+    log: RowSettings = RowSettings()
     models: ModelSettings = ModelSettings()
     prior: dict[str, float] = Field(default_factory=lambda: {"bounce": 0.4, "conversion": 0.03, "exit": 0.2})
     keys: KeySettings = KeySettings()

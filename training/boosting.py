@@ -35,10 +35,12 @@ def boost(
     """
     most = rounds or settings.lightgbm.num_boost_round
     chosen = parameters(part.names, head, settings)
+    rows, weight = part.distinct(rows)
     matrix, answer = (part.matrix, part.answer) if rows is None else (part.matrix[rows], part.answer[rows])
     data = lgb.Dataset(
         matrix,
         answer,
+        weight=weight,
         init_score=start if rows is None else start[rows],
         feature_name=list(part.names),
         params=chosen,
@@ -48,7 +50,10 @@ def boost(
         callbacks.append(lambda env: tick(env.iteration + 1, most))
     if valid is None:
         return lgb.train(chosen, data, most, callbacks=callbacks), np.zeros(0)
-    watch = lgb.Dataset(part.matrix[valid], part.answer[valid], init_score=start[valid], reference=data)
+    valid, weight = part.distinct(valid)
+    watch = lgb.Dataset(
+        part.matrix[valid], part.answer[valid], weight=weight, init_score=start[valid], reference=data
+    )  # fmt: skip
     losses: dict[str, Any] = {}
     callbacks += [
         lgb.early_stopping(settings.lightgbm.early_stopping_rounds, verbose=False),

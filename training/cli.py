@@ -24,7 +24,9 @@ def train(
     events: Annotated[
         str | None, typer.Option(help="The log: file, folder, pattern or URL; the section's own path by default.")
     ] = None,
-    source: Annotated[str, typer.Option(help="A source or a section of the shop configuration.")] = "lotse",
+    source: Annotated[
+        str, typer.Option(help="A source or a section of the shop configuration; log: what the service handed on.")
+    ] = "lotse",
     config: Annotated[Path, typer.Option(help="Training configuration.")] = Path("configs/training.toml"),
     shop: Annotated[Path, typer.Option(help="Shop configuration.")] = Path("configs/shop.toml"),
     head: Annotated[
@@ -55,18 +57,22 @@ def train(
     For example: lotse train --source taobao --events UserBehavior.parquet --head exit --folds 3
     (lotse sources lists the sources, lotse inspect looks into a log, lotse tune searches parameters)
 
+    From the sessions that the service has handed on (see docs/closed-loop.md): lotse train --source log
+
     Whom an arm persuades (see docs/uplift.md):
     lotse train --head uplift --units units.parquet --experiment sale --arm banner --goal purchases
     """
     from rich.console import Console  # noqa: PLC0415  (training's imports take seconds; --help must not)
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
-    from features.shop import load_shop  # noqa: PLC0415
-    from features.sources.terminal import read_log  # noqa: PLC0415
     from training.config import load_training  # noqa: PLC0415
+    from training.history import read_history  # noqa: PLC0415
+    from training.session_log import SOURCE  # noqa: PLC0415
 
     if cluster and scheduler:
         raise SettingsError("--cluster starts a cluster on this machine, --scheduler uses another; give one of them")
+    if source == SOURCE and (cluster or scheduler):
+        raise SettingsError("a log of sessions is trained from on this machine; leave --cluster and --scheduler out")
     if head and "uplift" in head:
         if head != ["uplift"] or units is None or not (experiment and arm and goal):
             raise SettingsError(
@@ -79,7 +85,7 @@ def train(
     chosen += [f"split.folds={folds}"] if folds else []
     settings = load_training(config, (*(set_ or ()), *chosen))
     console = Console()
-    table = read_log(source, events, load_shop(shop), console)
+    table = read_history(source, events, shop, settings, console)
 
     from training.runs import train as run  # noqa: PLC0415
     from training.tracking import shown_uri, tracking_uri  # noqa: PLC0415

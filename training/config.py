@@ -38,6 +38,15 @@ class LabelSettings(Settings):
     _goal_is_known = field_validator("goal")(_known_event)
 
 
+class SessionLogSettings(Settings):
+    """Training from handed-on sessions; see `training.session_log` and `training.guard`."""
+
+    folder: str = "lotse-data/closed"
+    guard: Literal["propensity", "none"] = "propensity"
+    most_weight: float = Field(20, ge=1)
+    alike: tuple[str, ...] = ()
+
+
 class BounceQuestion(Settings):
     """Does the session end without a second interaction?"""
 
@@ -224,6 +233,14 @@ class DriftSettings(Settings):
     ignore: tuple[str, ...] = ("local_hour", "local_weekday", "weekend", "days_since_first_visit")
 
 
+class WatchSettings(Settings):
+    """What `lotse watch` does by itself; see `training.closed_loop`."""
+
+    retrain_hours: float = Field(24, ge=0)
+    webhook: str = ""
+    lock: str = "lotse-data/watch.lock"
+
+
 class TrackingSettings(Settings):
     """Where MLflow keeps runs and models."""
 
@@ -240,6 +257,7 @@ class TrainingSettings(Settings):
 
     rows: RowSettings = RowSettings()
     labels: LabelSettings = LabelSettings()
+    log: SessionLogSettings = SessionLogSettings()
     heads: HeadSettings = HeadSettings()
     split: SplitSettings = SplitSettings()
     tables: TableSettings = TableSettings()
@@ -251,6 +269,7 @@ class TrainingSettings(Settings):
     tuned: dict[str, TunedSettings] = Field(default_factory=dict)
     promotion: PromotionSettings = PromotionSettings()
     drift: DriftSettings = DriftSettings()
+    watch: WatchSettings = WatchSettings()
     tracking: TrackingSettings = TrackingSettings()
 
     @property

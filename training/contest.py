@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from features.settings import SettingsError
-from training.config import TrainingSettings
+from training.config import TrackingSettings, TrainingSettings
 from training.heads import Head, heads_of
 from training.loading import Registered, load_version
 from training.registry import FORMAT, registered_name, version_by_alias
@@ -115,3 +115,21 @@ def _defects(version: Registered, feature_digest: str) -> list[str]:
             "changed, or LightGBM computes otherwise: train again"
         )
     return found
+
+
+def versions_with(
+    client: Any, settings: TrackingSettings, heads: Sequence[str], alias: str, feature_digest: str
+) -> tuple[dict[str, Registered], dict[str, str]]:
+    """The version of each head that has an alias, and for the heads without a usable one the reason."""
+    found, without = {}, {}
+    for head in heads:
+        name = registered_name(settings, head)
+        version = version_by_alias(client, name, alias)
+        entrant = None if version is None else enter(client, version, feature_digest)
+        if entrant is None:
+            without[head] = f"the registry has no {name} with the alias {alias!r}; run lotse train"
+        elif entrant.loaded is None or entrant.defects:
+            without[head] = "; ".join(entrant.defects)
+        else:
+            found[head] = entrant.loaded
+    return found, without

@@ -128,7 +128,8 @@ def earliness(part: Slice, score: np.ndarray, settings: EvaluationSettings) -> p
 
     Lines: `by` ("events", "seconds"), `at`, sessions, lift, lift_low, lift_high (intervals of resampled visitors),
     final, of_final (lift / final), gained ((lift - 1) / (final - 1): chance alone has a lift of 1). No lines where the
-    answer changes within sessions, as that of an exit does: the question is another one after every event.
+    answer changes within sessions, as that of an exit does: the question is another one after every event; and none of
+    rows that were drawn.
     """
     columns = ["by", "at", "sessions", "lift", "lift_low", "lift_high", "final", "of_final", "gained"]
     order = np.lexsort((part.prefix, part.now, part.session))
@@ -136,7 +137,8 @@ def earliness(part: Slice, score: np.ndarray, settings: EvaluationSettings) -> p
     first = np.flatnonzero(np.append(True, session[1:] != session[:-1])[: len(session)])
     outcome = np.repeat(answer[first], np.diff(np.append(first, len(session))))
     amounts = not np.isin(answer, (0.0, 1.0)).all()
-    if not len(order) or not outcome.any() or (not amounts and (answer != outcome).any()):
+    drawn_rows = not part.every_row  # what a session looked like before and after, nobody knows
+    if drawn_rows or not len(order) or not outcome.any() or (not amounts and (answer != outcome).any()):
         return pd.DataFrame(columns=columns)
     prefix, right_after = part.prefix[order], part.idle_ms[order] == 0
     elapsed = part.now[order] - part.started[order]

@@ -18,12 +18,11 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from features.batch import Rows
 from features.partition import mixed
 from features.settings import SettingsError
 from training.config import SplitSettings
 from training.heads import Head
-from training.labels import DAY_MS, Outcomes
+from training.labels import DAY_MS, Moments, SessionOutcomes
 
 SIDES: Final = ("past", "test")
 # Numbers that are mixed into a pseudonym, so that being drawn, tested and folded do not depend on each other.
@@ -42,6 +41,7 @@ class Slice:
     session, visitor: int64 (n,).
     started: int64 (n,), ms UTC, when the session began; now: the moment the row describes; until: when another row
         describes the session, or it is over; known_at: when the answer is known.
+    every_row: whether each session has all its rows, or one that was drawn and may stand here several times.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Slice:
     now: np.ndarray
     until: np.ndarray
     known_at: np.ndarray
+    every_row: bool = True
 
     def __len__(self) -> int:
         return len(self.answer)
@@ -80,6 +81,17 @@ class Slice:
             name: value[chosen] for name, value in vars(self).items() if isinstance(value, np.ndarray)
         }  # fmt: skip
         return replace(self, **arrays)
+
+    def distinct(self, rows: np.ndarray | None = None) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The rows without repetitions, and how much each counts, 1 on average: for fits whose penalties count rows.
+
+        rows: positions, all if None; they come back as they are, with None, where no row stands here several times.
+        """
+        if self.every_row:
+            return rows, None
+        places = np.arange(len(self)) if rows is None else rows
+        _, first, counts = np.unique(self.session[places], return_index=True, return_counts=True)
+        return places[first], counts / max(counts.mean(), 1.0)
 
     def thinned(self, most: int) -> Slice:
         """Every k-th visitor with all their rows, so that about `most` rows are left; itself if it has no more."""
@@ -151,6 +163,19 @@ def assign_sessions(
     grouped = events.groupby("session_index", sort=True)
     start, end = grouped["time"].min().to_numpy(), grouped["time"].max().to_numpy()
     visitor = grouped["visitor"].first().to_numpy()
+    return assign_spans((start, end, visitor), settings, timeout_ms, border_ms, until_ms, from_ms)
+
+
+def assign_spans(
+    spans: tuple[np.ndarray, np.ndarray, np.ndarray],
+    settings: SplitSettings,
+    timeout_ms: int,
+    border_ms: float,
+    until_ms: float = np.inf,
+    from_ms: float = -np.inf,
+) -> np.ndarray:
+    """The same, of sessions whose first and last event, ms UTC, and visitor are known: int64 (sessions,) each."""
+    start, end, visitor = spans
     eligible = np.column_stack(
         [(start >= from_ms) & (end < border_ms), (start >= border_ms + timeout_ms) & (start < until_ms)]
     )
@@ -170,7 +195,9 @@ def uniform(visitor: np.ndarray, purpose: int, seed: int) -> np.ndarray:
     return (mixed((mixed(visitor) ^ salt).view(np.int64)) >> np.uint64(11)).astype(np.float64) / 2**53
 
 
-def slices_of(rows: Rows, outcome: Outcomes, assigned: np.ndarray, head: Head, border_ms: float) -> dict[str, Slice]:
+def slices_of(
+    rows: Moments, outcome: SessionOutcomes, assigned: np.ndarray, head: Head, border_ms: float
+) -> dict[str, Slice]:
     """The rows of one head on each side; decided outcomes give none, nor do those not known when the log ends.
 
     In the past those are left out, too, that are known only after the border: nobody could have learned from them.
@@ -181,8 +208,8 @@ def slices_of(rows: Rows, outcome: Outcomes, assigned: np.ndarray, head: Head, b
     side = assigned[outcome.session] if len(assigned) else np.zeros(0, np.int8)
     # a session that ended just before the border is over within a timeout, the gap
     in_time = known_at < border_ms + outcome.timeout_ms
-    visitor, time = rows.events["visitor"].to_numpy(), rows.events["time"].to_numpy()
-    until = _until(rows, outcome)
+    visitor = rows.events["visitor"].to_numpy()
+    until = outcome.until(rows)
     found = {}
     for place, name in enumerate(SIDES):
         wanted = usable & (side == place)
@@ -199,23 +226,13 @@ def slices_of(rows: Rows, outcome: Outcomes, assigned: np.ndarray, head: Head, b
             idle_ms=rows.idle_ms[chosen],
             session=outcome.session[at],
             visitor=visitor[at],
-            started=time[outcome.begin[at]],
+            started=outcome.started[at],
             now=rows.now[chosen],
             until=until[chosen],
             known_at=known_at[at],
+            every_row=outcome.every_row,
         )
     return found
-
-
-def _until(rows: Rows, outcome: Outcomes) -> np.ndarray:
-    """When each row stops being its session's latest: int64 (rows,), ms UTC. Rows of a session are in order of time."""
-    if not len(rows):
-        return np.zeros(0, np.int64)
-    session = outcome.session[rows.event]
-    until = np.append(rows.now[1:], 0)
-    final = np.append(session[1:] != session[:-1], True)
-    until[final] = outcome.ended[rows.event[final]] + outcome.timeout_ms
-    return until
 
 
 def check_enough(head: Head, slices: dict[str, Slice], events: pd.DataFrame, settings: SplitSettings) -> None:

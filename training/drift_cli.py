@@ -93,33 +93,22 @@ def _watch(
     out: Path | None,
 ) -> tuple[list[Watched], dict[str, str]]:
     from features.compiler import compile_fold  # noqa: PLC0415
-    from features.shop import load_shop  # noqa: PLC0415
-    from features.sources.terminal import read_log  # noqa: PLC0415
     from training import tracking  # noqa: PLC0415
-    from training.contest import enter  # noqa: PLC0415
+    from training.contest import versions_with  # noqa: PLC0415
     from training.drift_page import page  # noqa: PLC0415
-    from training.registry import registered_name, version_by_alias  # noqa: PLC0415
+    from training.history import read_history  # noqa: PLC0415
     from training.registry_cli import judged_by_sessions  # noqa: PLC0415
     from training.watch import log_drift, watch  # noqa: PLC0415
 
     judged_by_sessions(heads or ())
     mlflow = tracking.connect(settings.tracking)
-    client, alias = mlflow.MlflowClient(), alias or settings.tracking.alias
-    digest = compile_fold().digest
-    versions, refused = {}, {}
-    for head in heads or settings.heads.train:
-        name = registered_name(settings.tracking, head)
-        version = version_by_alias(client, name, alias)
-        entrant = None if version is None else enter(client, version, digest)
-        if entrant is None:
-            refused[head] = f"the registry has no {name} with the alias {alias!r}; run lotse train"
-        elif entrant.loaded is None or entrant.defects:
-            refused[head] = "; ".join(entrant.defects)
-        else:
-            versions[head] = entrant.loaded
+    alias = alias or settings.tracking.alias
+    versions, refused = versions_with(
+        mlflow.MlflowClient(), settings.tracking, heads or settings.heads.train, alias, compile_fold().digest
+    )
     if not versions:
         return [], refused
-    table = read_log(source, location, load_shop(shop), console)
+    table = read_history(source, location, shop, settings, console)
     watched, more = watch(table, settings, versions, since, until if until is not None else float("inf"))
     for one in watched:
         log_drift(mlflow, one, source, page([one]))

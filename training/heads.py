@@ -22,7 +22,7 @@ from training.config import (
     TrainingSettings,
     ValueQuestion,
 )
-from training.labels import DAY_MS, Outcomes
+from training.labels import DAY_MS, SessionOutcomes
 
 Task = Literal["binary", "value"]
 # (feature, at least): any of them closes the question
@@ -63,8 +63,8 @@ class Head:
     Attributes
     ----------
     task: "binary", answered by yes or no and scored by a probability; "value", answered and scored by an amount.
-    asked: Outcomes -> bool (events,), whether the question is still open after the event.
-    answer: Outcomes -> bool or float64 (events,), what the answer turned out to be.
+    asked: SessionOutcomes -> bool (events,), whether the question is still open after the event.
+    answer: SessionOutcomes -> bool or float64 (events,), what the answer turned out to be.
     decided: the same as `asked` in terms of features, for the service: when the question is closed, and with what.
     needs: features that must not be missing for the question to be asked at all.
     horizon_ms: how long after a session's end its answer is known.
@@ -73,8 +73,8 @@ class Head:
 
     name: str
     question: str
-    asked: Callable[[Outcomes], np.ndarray]
-    answer: Callable[[Outcomes], np.ndarray]
+    asked: Callable[[SessionOutcomes], np.ndarray]
+    answer: Callable[[SessionOutcomes], np.ndarray]
     horizon_ms: int
     task: Task = "binary"
     decided: Decided | None = None

@@ -66,7 +66,13 @@ def fit_linear(
     part: Slice, head: Head, settings: LinearSettings, inverse_penalties: Sequence[float]
 ) -> list[LinearModel]:
     """A model for each penalty (scikit-learn's C), on the same rows."""
-    part = part.thinned(MOST_ROWS)
+    whole, (rows, times) = part, part.distinct()
+    if rows is None or times is None:
+        part = part.thinned(MOST_ROWS)
+    else:
+        part = part.take(rows)
+        kept = part.thinned_positions(MOST_ROWS)
+        part, times = part.take(kept), times[kept]
     with ThreadPoolExecutor(2) as pool:
         edges = list(pool.map(lambda column: _edges(column, settings.bins), part.matrix.T))
         bins = list(pool.map(_bins, part.matrix.T, edges))
@@ -74,13 +80,13 @@ def fit_linear(
     for feature, (cut, code) in enumerate(zip(edges, bins, strict=True)):
         terms += [(feature, term) for term in _terms(part.matrix[:, feature], code, len(cut) + 1)]
     if not terms:
-        return [constant_model(part.answer, head) for _ in inverse_penalties]
+        return [constant_model(whole.answer, head) for _ in inverse_penalties]
     design = np.empty((len(part), len(terms)), np.float32)
     for place, (feature, term) in enumerate(terms):
         design[:, place] = term[bins[feature]]
     found = []
     for inverse_penalty in inverse_penalties:
-        intercept, weights = _regress(design, part.answer, head, inverse_penalty)
+        intercept, weights = _regress(design, part.answer, times, head, inverse_penalty)
         values: dict[int, np.ndarray] = {}
         for weight, (feature, term) in zip(weights, terms, strict=True):
             values[feature] = values.get(feature, 0.0) + weight * term
@@ -129,15 +135,18 @@ def _terms(column: np.ndarray, code: np.ndarray, known: int) -> list[np.ndarray]
     return found
 
 
-def _regress(design: np.ndarray, answer: np.ndarray, head: Head, inverse_penalty: float) -> tuple[float, np.ndarray]:
+def _regress(
+    design: np.ndarray, answer: np.ndarray, times: np.ndarray | None, head: Head, inverse_penalty: float
+) -> tuple[float, np.ndarray]:
     if head.task == "binary":
-        model = LogisticRegression(C=inverse_penalty, solver="newton-cholesky", tol=1e-3).fit(design, answer)
+        model = LogisticRegression(C=inverse_penalty, solver="newton-cholesky", tol=1e-3)
+        model.fit(design, answer, times)
         return float(model.intercept_[0]), model.coef_[0]
     # in units of the mean, so that a penalty means the same in every currency
     mean = float(answer.mean()) or 1.0
     tweedie = TweedieRegressor(
         power=TWEEDIE_POWER, link="log", alpha=1.0 / (inverse_penalty * len(answer)), solver="newton-cholesky", tol=1e-3
-    ).fit(design, answer / mean)
+    ).fit(design, answer / mean, times)
     return float(tweedie.intercept_) + float(np.log(mean)), tweedie.coef_
 
 

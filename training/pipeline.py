@@ -15,9 +15,10 @@ from features.declare import Catalogue
 from features.definitions import CATALOGUE
 from features.tables import NOTHING_LEARNED, Tables, Windows
 from training.config import TrainingSettings
-from training.datasets import Slice, assign_sessions, draw_others, draw_visitors, slices_of, split_border
+from training.datasets import Slice, assign_spans, draw_others, draw_visitors, slices_of, split_border
 from training.heads import Head
-from training.labels import Outcomes
+from training.labels import Outcomes, SessionOutcomes
+from training.session_log import LoggedOutcomes, LoggedRows, is_session_log, logged_keys, logged_rows
 from training.tables import count_keys, fit_windows, key_rows, window_starts
 
 Report = Callable[[str, int, int], None]
@@ -33,8 +34,8 @@ class Prepared:
     windows: what was learned by when; the last tables are what the test is read with, and what the model carries.
     """
 
-    rows: Rows
-    outcome: Outcomes
+    rows: Rows | LoggedRows
+    outcome: SessionOutcomes
     settings: TrainingSettings
     border_ms: float
     until_ms: float
@@ -42,14 +43,14 @@ class Prepared:
 
     @cached_property
     def assigned(self) -> np.ndarray:
-        """int8 (sessions,), the side of each session (`training.datasets.assign_sessions`).
+        """int8 (sessions,), the side of each session (`training.datasets.assign_spans`).
 
         Sessions before the first window are on no side: they could be read with no tables, and visitors known for
         long look new there, which the test's do not.
         """
         split, timeout_ms = self.settings.split, self.settings.timeout_ms
-        return assign_sessions(
-            self.rows.events, split, timeout_ms, self.border_ms, self.until_ms, float(self.windows.starts[0])
+        return assign_spans(
+            self.outcome.spans, split, timeout_ms, self.border_ms, self.until_ms, float(self.windows.starts[0])
         )
 
     @property
@@ -76,7 +77,7 @@ def prepare(
     until_ms: float = np.inf,
     tables: Tables | None = None,
 ) -> Prepared:
-    """Rows, outcomes, sides and learned tables of a history.
+    """Rows, outcomes, sides and learned tables of a history: a table of events, or of logged sessions.
 
     report: gets (step, done, in all); border_ms, until_ms: where the test begins and ends, by `split.test_from` and
     never by default; tables: to read every session with, instead of those learned from the history itself.
@@ -124,6 +125,10 @@ def with_rows(
     **how: Any,
 ) -> Prepared:
     """Rows and outcomes of some visitors' events; log_end_ms: as in `Outcomes`; how: more of `build_rows`."""
+    if is_session_log(events):
+        logged = logged_rows(events, windows, settings)
+        outcomes = LoggedOutcomes(logged.events, settings.labels, settings.timeout_ms)
+        return Prepared(logged, outcomes, settings, border_ms, until_ms, windows)
     rows = build_rows(
         events,
         idle_seconds=settings.rows.idle_seconds,
@@ -146,11 +151,13 @@ def learn(
     timeout_seconds = settings.rows.timeout_minutes * 60
     border_ms = split_border(events, settings.split) if border_ms is None else border_ms
     # what happens after the border cannot be counted: nobody needs its keys
-    keys = key_rows(events[events["time"] < border_ms], catalogue, timeout_seconds)
+    before = events[events["time"] < border_ms]
+    keys = logged_keys(before, catalogue) if is_session_log(events) else key_rows(before, catalogue, timeout_seconds)
     report("learned tables", 1, 2)
     if not len(keys):
         return Windows(np.zeros(1, np.int64), [NOTHING_LEARNED])
-    outcome = Outcomes(keys.events, settings.labels, settings.timeout_ms)
+    of = LoggedOutcomes if isinstance(keys, LoggedRows) else Outcomes
+    outcome: SessionOutcomes = of(keys.events, settings.labels, settings.timeout_ms)
     counted = count_keys(keys, catalogue, outcome, timeout_seconds)
     windows = fit_windows(
         counted, window_starts(outcome.starts, int(border_ms), settings.tables.windows), settings.tables

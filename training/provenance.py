@@ -23,7 +23,7 @@ UNKNOWN: Final = "unknown"
 _GIT_SECONDS: Final = 10.0
 _DIGITS: Final = 16
 # Where models are kept and how they are watched does not change what they are.
-_NOT_OF_THE_MODEL: Final = {"tracking", "promotion", "drift", "tuning"}
+_NOT_OF_THE_MODEL: Final = {"tracking", "promotion", "drift", "tuning", "watch"}
 
 
 def provenance(

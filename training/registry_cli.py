@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,7 +68,7 @@ def compare(
     mlflow, contests, without = _contests(settings, head)
     found: dict[str, Comparison] = {}
     if contests:
-        log = _read(source, events, shop, console)
+        log = _read(source, events, shop, settings, console)
         found, refused = _compare(log, settings, contests, console)
         without |= refused
     for one in found.values():
@@ -101,11 +100,9 @@ def promote(
     from rich.console import Console  # noqa: PLC0415
 
     from features.settings import SettingsError  # noqa: PLC0415
-    from training.compare import log_comparison, obstacles  # noqa: PLC0415
+    from training.compare import obstacles  # noqa: PLC0415
     from training.config import load_training  # noqa: PLC0415
-    from training.gate import judge  # noqa: PLC0415
-    from training.promotion import PromotionError  # noqa: PLC0415
-    from training.promotion import promote as move  # noqa: PLC0415
+    from training.decision import decide  # noqa: PLC0415
 
     settings = load_training(config, tuple(set_ or ()))
     console = Console()
@@ -117,40 +114,22 @@ def promote(
     found: dict[str, Comparison] = {}
     # a log is read only where there is something to compare
     if not all(why.values()):
-        log = _read(source, events, shop, console)
+        log = _read(source, events, shop, settings, console)
         found, refused = _compare(log, settings, contests, console)
         why |= refused
     refusals = 0
-    for name, contest in contests.items():
-        now_ms = time.time_ns() // 1_000_000
-        comparison, candidate, champion = found.get(name), contest.candidate, contest.champion
-        verdict = judge(contest, comparison, why[name], settings.promotion, now_ms)
-        reasons = list(verdict.reasons)
-        if not reasons:
-            instead_of = None if champion is None else champion.version
-            try:
-                move(
-                    mlflow.MlflowClient(),
-                    settings.tracking,
-                    name,
-                    candidate.version,
-                    instead_of=instead_of,
-                    tags=verdict.figures,
-                )
-            except PromotionError as error:
-                reasons = [str(error)]
-        if comparison is not None:
-            outcome = {f"refused.{place}": reason for place, reason in enumerate(reasons, 1)}
-            log_comparison(mlflow, comparison, source, {"promoted": str(not reasons).lower(), **outcome})
-            _show(console, comparison, settings)
-        if reasons:
+    for one in decide(mlflow, settings, contests, found, why, source):
+        if one.comparison is not None:
+            _show(console, one.comparison, settings)
+        if one.reasons:
             refusals += 1
-            console.print(f"[bold red]{name}: version {candidate.version} is not promoted[/]")
-            _tell(console, "because", reasons)
+            console.print(f"[bold red]{one.head}: version {one.candidate} is not promoted[/]")
+            _tell(console, "because", one.reasons)
         else:
-            place = "" if champion is None else f" instead of version {champion.version}"
-            gate = verdict.figures["gate"]
-            console.print(f"[bold green]{name}: version {candidate.version} is the champion[/]{place}; gate: {gate}")
+            place = "" if one.champion is None else f" instead of version {one.champion}"
+            console.print(
+                f"[bold green]{one.head}: version {one.candidate} is the champion[/]{place}; gate: {one.gate}"
+            )
     if refusals:
         raise typer.Exit(1)
 
@@ -246,11 +225,10 @@ def _contests(settings: TrainingSettings, named: list[str] | None) -> tuple[Any,
     return mlflow, *contests(mlflow.MlflowClient(), settings, heads, compile_fold().digest)
 
 
-def _read(source: str, events: str | None, shop: Path, console: Console) -> pd.DataFrame:
-    from features.shop import load_shop  # noqa: PLC0415
-    from features.sources.terminal import read_log  # noqa: PLC0415
+def _read(source: str, events: str | None, shop: Path, settings: TrainingSettings, console: Console) -> pd.DataFrame:
+    from training.history import read_history  # noqa: PLC0415
 
-    return read_log(source, events, load_shop(shop), console)
+    return read_history(source, events, shop, settings, console)
 
 
 def _compare(

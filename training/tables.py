@@ -26,7 +26,7 @@ from features.compiler import compile_fold
 from features.declare import Catalogue, Statistic
 from features.tables import Table, Tables, Windows
 from training.config import TableSettings
-from training.labels import Outcomes
+from training.labels import Moments, SessionOutcomes
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def key_rows(events: pd.DataFrame, catalogue: Catalogue, timeout_seconds: float)
     return build_rows(events, fold, idle_seconds=(), timeout_seconds=timeout_seconds)
 
 
-def count_keys(rows: Rows, catalogue: Catalogue, outcome: Outcomes, timeout_seconds: float) -> Counted:
+def count_keys(rows: Moments, catalogue: Catalogue, outcome: SessionOutcomes, timeout_seconds: float) -> Counted:
     """The keys with what became of their sessions; `outcome` is that of `rows.events`."""
     known_at = outcome.ended + round(timeout_seconds * 1000)
     later = outcome.later(outcome.settings.goal)

@@ -48,9 +48,8 @@ def tune(
     from rich.console import Console  # noqa: PLC0415  (training's imports take seconds; --help must not)
 
     from features.settings import SettingsError  # noqa: PLC0415
-    from features.shop import load_shop  # noqa: PLC0415
-    from features.sources.terminal import read_log  # noqa: PLC0415
     from training.config import load_training  # noqa: PLC0415
+    from training.history import read_history  # noqa: PLC0415
 
     given = {"trials": trials, "minutes": minutes, "jobs": jobs}
     overrides = [f"tuning.{name}={value}" for name, value in given.items() if value is not None]
@@ -60,7 +59,7 @@ def tune(
         if name not in settings.heads.questions:
             raise SettingsError(f"unknown head {name!r}; known: {', '.join(settings.heads.questions)}")
     console = Console()
-    table = read_log(source, events, load_shop(shop), console)
+    table = read_history(source, events, shop, settings, console)
 
     from training import tracking  # noqa: PLC0415
     from training.tuned_toml import write_tuned  # noqa: PLC0415

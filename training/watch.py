@@ -19,21 +19,28 @@ from features.settings import SettingsError
 from training.config import TrainingSettings
 from training.datasets import SIDES, Slice, slices_of
 from training.drift import Drift, compare
+from training.evaluation import evaluate
 from training.heads import Head, heads_of
 from training.histogram import Histogram
 from training.loading import Registered
 from training.pipeline import Prepared, Report, prepare
 from training.provenance import iso
+from training.tracking import metric_values
 
 
 @dataclass(frozen=True)
 class Watched:
-    """A head, the version that was watched, what its rows looked like and what became of that."""
+    """A head, the version that was watched, what its rows looked like and what became of that.
+
+    realised: `training.evaluation.evaluate` of the rows whose answer is known, where it was asked for and there are
+    enough.
+    """
 
     head: Head
     version: str
     histogram: Histogram
     drift: Drift
+    realised: pd.DataFrame | None = None
 
 
 def watch(
@@ -43,10 +50,13 @@ def watch(
     since_ms: float | None = None,
     until_ms: float = np.inf,
     report: Report = lambda *_: None,
+    *,
+    by_age: bool = False,
 ) -> tuple[list[Watched], dict[str, str]]:
     """Hold the sessions that began in [since_ms, until_ms), ms UTC, to each version's histogram.
 
-    versions: by head; since_ms: the end of the histogram by default, so that what the model was tested on is left out.
+    versions: by head; since_ms: the end of the histogram by default, so that what the model was tested on is left out;
+    by_age: whether to measure what became of them at each session age, too.
     Returns what could be told, and for the other heads why nothing can.
     """
     heads = heads_of(settings)
@@ -69,13 +79,22 @@ def watch(
             histogram = version.histogram
             assert histogram is not None
             since = since_ms if since_ms is not None else histogram.last + settings.timeout_ms
-            part = window_of(prepared, head, since, until_ms)
             try:
-                drift = compare(histogram, part, version.model.score(part.matrix), settings.drift)
-                found[name] = Watched(head, version.version, histogram, drift)
+                part = window_of(prepared, head, since, until_ms)
+                score = version.model.score(part.matrix)
+                drift = compare(histogram, part, score, settings.drift)
+                realised = _realised(part, score, settings, head.task) if by_age else None
+                found[name] = Watched(head, version.version, histogram, drift, realised)
             except SettingsError as error:
                 refused[name] = f"head {name!r}, sessions that began from {iso(since)} on: {error}"
     return [found[name] for name in versions if name in found], refused
+
+
+def _realised(part: Slice, score: np.ndarray, settings: TrainingSettings, task: str) -> pd.DataFrame | None:
+    known = ~np.isnan(part.answer)
+    if known.sum() < settings.drift.min_rows:
+        return None
+    return evaluate(part.take(known), {"lotse": score[known]}, settings.evaluation, task)
 
 
 def window_of(prepared: Prepared, head: Head, since_ms: float, until_ms: float) -> Slice:
@@ -85,7 +104,7 @@ def window_of(prepared: Prepared, head: Head, since_ms: float, until_ms: float) 
     assigned = np.where(inside, SIDES.index("test"), -1).astype(np.int8)
     # without a horizon every outcome counts as known, and none is left out
     part = slices_of(rows, outcome, assigned, replace(head, horizon_ms=0), np.inf)["test"]
-    known_at, last = part.known_at + head.horizon_ms, rows.events["time"].to_numpy().max(initial=0)
+    known_at, last = part.known_at + head.horizon_ms, outcome.end_ms if len(part) else 0
     answer = np.where(known_at <= last, part.answer, np.nan).astype(np.float32)
     part = replace(part, name="window", answer=answer, known_at=known_at)
     # a silence that outlasts the log was not seen
@@ -93,7 +112,7 @@ def window_of(prepared: Prepared, head: Head, since_ms: float, until_ms: float) 
 
 
 def log_drift(mlflow: Any, one: Watched, source: str, page: str) -> None:
-    """A run `drift-<head>`: the numbers as metrics, all of it as drift.json, and the page."""
+    """A run `drift-<head>`: the numbers as metrics, all of it as drift.json, by age as realised.csv, and the page."""
     drift = one.drift
     with mlflow.start_run(run_name=f"drift-{one.head.name}"):
         mlflow.set_tags(
@@ -116,6 +135,9 @@ def log_drift(mlflow: Any, one: Watched, source: str, page: str) -> None:
             }
         )
         mlflow.log_metrics(_metrics(drift))
+        if one.realised is not None:
+            mlflow.log_metrics(metric_values(one.realised))
+            mlflow.log_text(one.realised.to_csv(index=False), "realised.csv")
         mlflow.log_text(json.dumps(drift.as_json(), indent=1), "drift.json")
         mlflow.log_text(page, "drift.html")
 

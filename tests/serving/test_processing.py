@@ -89,8 +89,8 @@ def test_every_file_of_a_running_service_is_in_the_record(own_service: Callable[
             assert set(json.loads(line)) == set(decisions["holds"])
 
 
-# What may follow a record: `serving.experiments.assignments`, `serving.tails`.
-TAIL = ("header.assignments", "header.writes", "header.batches")
+# What may follow a record: `serving.drawn`, `serving.experiments.assignments`, `serving.tails`.
+TAIL = ("header.row", "header.assignments", "header.writes", "header.batches")
 
 
 def test_the_record_of_a_session_is_told_word_by_word() -> None:
