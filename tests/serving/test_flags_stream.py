@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from serving.app import App
+from serving.experiments.attributes import Names
 from serving.experiments.configuration import parse
 from serving.experiments.learned import Learned, LearnedFile, Published, Stopped
 from serving.keys import KeyFile
@@ -64,7 +65,8 @@ def told(text: str) -> list[dict[str, Any]]:
 
 
 def test_what_is_watched_is_what_conditions_ask_of_us() -> None:
-    watched = parse(json.dumps(CONTENT).encode(), ("cart_adds", "purchases", "exit")).watched
+    names = frozenset({"cart_adds", "purchases", "exit"})
+    watched = parse(json.dumps(CONTENT).encode(), Names(names, names)).watched
     assert sorted(json.dumps(one) for one in watched._comparisons) == [
         '{"cart_adds": {"$gte": 2}}',
         '{"exit": {"$gt": 0.15}}',

@@ -28,7 +28,7 @@ from features.events import CONSENT_LINK
 from serving.engine import Engine
 from serving.replay import replay
 from serving.requests import Answer
-from serving.sessions import STATE_BYTES, key_of
+from serving.sessions import key_of
 from serving.stores import Advance, Store, StoreError, Visit, one_by_one
 from serving.tails import WRITES
 from tests import naive
@@ -335,7 +335,7 @@ def test_a_record_goes_on_with_and_without_writes(trained: Path, tmp_path: Path)
             visitor, _ = engine._tokens.open(answer.session)
             value = engine.store.read(key_of(visitor))
             assert isinstance(value, bytes)
-            writes = len(value) - STATE_BYTES - engine.fold.record_bytes
+            writes = len(value) - len(engine.sessions.empty)
             assert writes == 8 * [0, 1, WRITES, WRITES, WRITES][number]
             looked, _ = await engine.look(answer.session, START)
             assert looked.events == answer.events == [1, 2, 12, 13, 14][number]
