@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -38,7 +38,18 @@ _DONE: Final = ".done"
 _DAY: Final = "day="
 # Longer than a batch is claimed for: whoever was writing one has done so.
 _AGAIN_SECONDS: Final = 600
+_DIGITS: Final = 16
 _LEFT_SECONDS: Final = 3_600
+
+
+class _Note(NamedTuple):
+    """What is to be done about a visitor; noted: when, seconds since 1970; done: it was, and may have to be again."""
+
+    path: Path
+    kind: str
+    visitor: int
+    noted: float
+    done: bool
 
 
 class ClosedFiles:
@@ -47,6 +58,8 @@ class ClosedFiles:
     def __init__(self, settings: StoreSettings) -> None:
         self._folder, self._kept = Path(settings.closed), timedelta(days=settings.closed_days)
         self._sync = settings.durability == "disk"
+        # files that were looked at for all that is noted, with when they were written
+        self._looked: dict[Path, int] = {}
 
     def rows(self, visitors: Collection[int]) -> list[Mapping[str, Any]]:
         """The sessions of some visitors, without what is missing in them."""
@@ -87,23 +100,39 @@ class ClosedFiles:
             (self._folder / f"{kind}{visitor % 2**64:016x}").touch(0o600)
 
     def _do(self, history: Collection[str]) -> None:
-        notes = [(path, path.stat().st_mtime) for path in self._folder.glob(".*-*") if _visitor(path) is not None]
+        notes = self._notes()
         if not notes:
             return
-        new = [path for path, _ in notes if not path.name.endswith(_DONE)]
-        since = 0.0 if new else min(noted for _, noted in notes)
-        erased, unlinked = (
-            {visitor for path, _ in notes if path.name.startswith(kind) and (visitor := _visitor(path)) is not None}
-            for kind in (_ERASE, _UNLINK)
-        )
+        fresh = any(not note.done for note in notes)
+        erased, unlinked = ({note.visitor for note in notes if note.kind == kind} for kind in (_ERASE, _UNLINK))
+        looked: dict[Path, int] = {}
         for path in self._files():
-            if path.stat().st_mtime >= since:
-                self._changed(path, erased, unlinked, history)
-        for path in new:
-            path.rename(path.with_name(path.name + _DONE))
-        for path, noted in notes:
-            if path not in new and noted < time.time() - _AGAIN_SECONDS:
-                path.unlink(missing_ok=True)
+            looked[path] = path.stat().st_mtime_ns
+            # of notes that are done, who may have been writing meanwhile knew nothing
+            if (fresh or looked[path] != self._looked.get(path)) and self._changed(path, erased, unlinked, history):
+                looked.pop(path)
+        self._looked = looked
+        before = time.time() - _AGAIN_SECONDS
+        for note in notes:
+            if not note.done:
+                note.path.rename(note.path.with_name(note.path.name + _DONE))
+            elif note.noted < before:
+                note.path.unlink(missing_ok=True)
+
+    def _notes(self) -> list[_Note]:
+        """All that was noted: perhaps thousands, and whoever answers waits for the interpreter meanwhile."""
+        found = []
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                kind = next((kind for kind in (_ERASE, _UNLINK) if entry.name.startswith(kind)), "")
+                text = entry.name[len(kind) :].removesuffix(_DONE)
+                if not kind or len(text) != _DIGITS:
+                    continue
+                number = int(text, 16)
+                visitor = number - 2**64 if number >= 2**63 else number
+                done = entry.name.endswith(_DONE)
+                found.append(_Note(Path(entry.path), kind, visitor, entry.stat().st_mtime, done))
+        return found
 
     def _changed(self, path: Path, erased: set[int], unlinked: set[int], history: Collection[str]) -> int:
         """Rewrite a file without some rows, and with others unlinked; returns how many it were."""
@@ -182,13 +211,3 @@ def _unlinked(table: pa.Table, mask: np.ndarray, history: Collection[str]) -> pa
 
 def _with(table: pa.Table, name: str, column: Any) -> pa.Table:
     return table.set_column(table.column_names.index(name), name, column)
-
-
-def _visitor(note: Path) -> int | None:
-    """The pseudonym that a note is about, None for other files."""
-    for kind in (_ERASE, _UNLINK):
-        text = note.name.removeprefix(kind).removesuffix(_DONE)
-        if note.name.startswith(kind) and len(text) == 16:
-            number = int(text, 16)
-            return number - 2**64 if number >= 2**63 else number
-    return None
