@@ -39,6 +39,8 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 HEADERS: Final = [(b"host", b"shop.example"), (b"content-type", b"application/json"), (b"accept", b"*/*")]
 EVENT: Final = b'{"visitor":"%s%d","name":"view_item","page":"/product/:id","item":"shoes-7","price":9.5}'
 VISITORS: Final = 500
+COUNTED: Final = ("purchases", "page_views")
+NAMES: Final = Names(frozenset((*SCORES, *COUNTED)), frozenset(COUNTED))
 SHOWN: Final = {"bounce": {"$gte": 0.0}, "events": {"$gte": 1}}
 CONTENT: Final[dict[str, Any]] = {
     "features": {
@@ -140,9 +142,8 @@ async def costs(requests: int, runs: int) -> dict[str, tuple[float, float]]:
 
 def memory(evaluations: int) -> tuple[float, float]:
     """Microseconds an evaluation of a session with two flags, one of them exposed, and MB that so many leave behind."""
-    names = ("purchases", "page_views")
-    configuration = parse(json.dumps(CONTENT).encode(), Names(frozenset((*SCORES, *names)), frozenset(names)))
-    evaluator = Evaluator(configuration, standings(configuration.trials, Published()), names)
+    configuration = parse(json.dumps(CONTENT).encode(), NAMES)
+    evaluator = Evaluator(configuration, standings(configuration.trials, Published()), COUNTED)
     row, scores = np.array([0.0, 3.0], np.float32), {"bounce": 0.5, "conversion": 0.1, "exit": 0.3}
 
     def run(sessions: range) -> float:
@@ -175,7 +176,7 @@ def main() -> None:
     text = json.dumps(CONTENT).encode()
     begin = time.thread_time()
     for _ in range(20):
-        parse(text, ("bounce", "conversion", "exit", "purchases", "page_views"))
+        parse(text, NAMES)
     rows.append(["a version checked and parsed, 20 flags", f"{(time.thread_time() - begin) / 20 * 1e6:.0f}", ""])
     report("What flags take, us of processor time", ["what", "in all", "more than without"], rows)
 
