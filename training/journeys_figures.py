@@ -145,14 +145,7 @@ def ends(part: Mapping[str, Any]) -> Figure:
             y=[line["step"] for line in lines],
             x=share,
             marker_color=[RED if line["bottleneck"] else BLUE for line in lines],
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": [line["high"] - line["share"] for line in lines],
-                "arrayminus": [line["share"] - line["low"] for line in lines],
-                "thickness": 1.2,
-                "width": 3,
-            },
+            error_x=_interval(lines, "share") | {"thickness": 1.2},
         )
     )
     figure.add_vline(x=part["common_share"], line={"color": GREY, "dash": "dash", "width": 1})
@@ -173,15 +166,7 @@ def differences(traits: Sequence[Mapping[str, Any]]) -> Figure:
             y=[line["name"] for line in lines],
             x=effect,
             marker={"color": [GREEN if line["effect"] > 0 else RED for line in lines], "size": 8},
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": [line["high"] - line["effect"] for line in lines],
-                "arrayminus": [line["effect"] - line["low"] for line in lines],
-                "thickness": 1.4,
-                "width": 3,
-                "color": GREY,
-            },
+            error_x=_interval(lines, "effect") | {"thickness": 1.4, "color": GREY},
         )
     )
     figure.add_vline(x=0, line={"color": GREY, "dash": "dash", "width": 1})
@@ -191,3 +176,14 @@ def differences(traits: Sequence[Mapping[str, Any]]) -> Figure:
     figure.update_xaxes(tickformat="+.0%")
     figure.update_yaxes(automargin=True)
     return figure
+
+
+def _interval(lines: Sequence[Mapping[str, Any]], value: str) -> dict[str, Any]:
+    """Bars from `low` to `high` around a value."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [line["high"] - line[value] for line in lines],
+        "arrayminus": [line[value] - line["low"] for line in lines],
+        "width": 3,
+    }
