@@ -19,7 +19,9 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 	touch $@
 
 # The main job: history -> models -> live scores. `make demo SOURCE=taobao EVENTS=path/to/UserBehavior.parquet`
+# With KEEP=1 there is a shop to visit, whose pages need the browser client; all else does without npm.
 demo: $(VENV)/.ready
+	$(if $(KEEP),@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(CLIENT)/dist/.ready || true; fi)
 	$(BIN)/lotse demo --source $(SOURCE) $(if $(EVENTS),--events $(EVENTS)) $(if $(KEEP),--keep)
 
 # Two processes share the cores: OpenMP's threads must not spin while they wait for each other. The order of files is ours.
@@ -29,18 +31,25 @@ test: $(VENV)/.ready
 test-fast: $(VENV)/.ready
 	$(BIN)/python -m pytest -m "not slow"
 
-# The browser client, and those of its tests that need no browser. `make test` does this, too.
+# The clients that are built, and those of their tests that need no browser and no service. `make test` does this, too.
 CLIENT := clients/browser
+EXPRESS := clients/express
 
-clients: $(CLIENT)/dist/.ready
+clients: $(CLIENT)/dist/.ready $(EXPRESS)/dist/.ready
 	cd $(CLIENT) && npm run --silent test
+	cd $(EXPRESS) && npm run --silent types
 
 $(CLIENT)/dist/.ready: $(CLIENT)/node_modules/.ready $(wildcard $(CLIENT)/src/*.ts) $(CLIENT)/build.mjs $(CLIENT)/tsconfig.json
 	cd $(CLIENT) && npm run --silent build
 	touch $@
 
-$(CLIENT)/node_modules/.ready: $(CLIENT)/package-lock.json
-	cd $(CLIENT) && npm ci --no-audit --no-fund --loglevel=error
+$(EXPRESS)/dist/.ready: $(EXPRESS)/node_modules/.ready $(wildcard $(EXPRESS)/src/*.ts) $(EXPRESS)/tsconfig.json
+	rm -rf $(EXPRESS)/dist
+	cd $(EXPRESS) && npm run --silent build
+	touch $@
+
+%/node_modules/.ready: %/package-lock.json
+	cd $* && npm ci --no-audit --no-fund --loglevel=error
 	touch $@
 
 lint: $(VENV)/.ready
@@ -71,4 +80,5 @@ lock: $(VENV)/.ready
 		--output-file requirements.lock pyproject.toml
 
 clean:
-	rm -rf $(VENV) build *.egg-info $(CLIENT)/dist $(CLIENT)/build $(CLIENT)/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache
+	rm -rf $(VENV) build *.egg-info $(CLIENT)/dist $(CLIENT)/build $(CLIENT)/node_modules $(EXPRESS)/dist $(EXPRESS)/node_modules
+	rm -rf clients/spring-boot/target .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache

@@ -108,9 +108,9 @@ async def costs(requests: int, runs: int) -> dict[str, tuple[float, float]]:
         known = itertools.cycle([EVENT % (b"known", number) for number in range(VISITORS)])
         new = (EVENT % (b"new", number) for number in itertools.count())
         await ask(app, "/v1/events", b"flags=all", known, "POST", VISITORS)  # now they have their arms
-        view = await app.engine.look_at("known0")
+        view = await app.engine.looks.look_at("known0")
         assert view is not None
-        token = app.engine.token_of(view)
+        token = app.engine.looks.token_of(view)
         body = itertools.repeat(json.dumps({"context": {"targetingKey": token}}).encode())
         session = f"/v1/sessions/{token}"
         bulk = "/ofrep/v1/evaluate/flags"

@@ -127,7 +127,7 @@ def _worker(engine: Engine, store: Callable[[], Store], ledger: Ledger, clients:
         engine.store = store()
         browsing = [asyncio.create_task(_browse(engine, ledger, client)) for client in clients]
         while not any(task.done() for task in browsing):
-            await engine.hand_over()
+            await engine.upkeep.hand_over()
             await asyncio.sleep(0.02)
         for task in browsing:
             if task.done():
@@ -206,7 +206,7 @@ async def _settle(engine: Engine, ledger: Ledger) -> None:
     """Send what is open, hand on what is left."""
     for client in range(ledger.clients):
         ledger.note(client, ledger[client], await _send(engine, client, ledger[client]))
-    await engine.hand_over(time.time_ns() // 1_000_000 + _LATER_MS)
+    await engine.upkeep.hand_over(time.time_ns() // 1_000_000 + _LATER_MS)
     await engine.close()
 
 

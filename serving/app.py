@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from serving.access import INSIGHT, guarded
 from serving.bulk import ARROW, NDJSON, Bulk
 from serving.collect.dispatch import Collector, Tracked, open_collector
+from serving.console.live import LIVE, Live
+from serving.console.shell import FILE, PAGE, Shell
 from serving.explain import explain
 from serving.gate import open_gate
 from serving.http import experiments, growthbook, ofrep, ofrep_stream, pushes, visitors
@@ -29,6 +32,8 @@ from serving.http.query import switch
 from serving.http.request_ids import accepted, maker
 from serving.insight import PATH as JOURNEYS
 from serving.insight import Journeys
+from serving.insight_models import PATH as MODELS
+from serving.insight_models import Models
 from serving.problems import CONTENT_TYPE, Problem
 from serving.refresh import refresh
 from serving.stores import StoreError
@@ -46,10 +51,12 @@ _METRICS: Final = b"text/plain; version=0.0.4; charset=utf-8"
 _SESSIONS: Final = "/v1/sessions/"
 _TOKEN: Final = "/v1/sessions/{token}"
 # Paths that end with something of the caller's.
-_ENDING: Final = (ofrep.FLAG, ofrep_stream.STREAM, growthbook.EVAL, growthbook.FEATURES, pushes.VERSION)
+_ENDING: Final = (ofrep.FLAG, ofrep_stream.STREAM, growthbook.EVAL, growthbook.FEATURES, pushes.VERSION, FILE)
 _LABELS: Final = {route.partition("{")[0]: route for route in _ENDING}
 _NOTHING: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 NO_CONTENT: Final = 204
+_CACHE_CONTROL: Final = b"cache-control"
+_NOT_KEPT: Final = (_CACHE_CONTROL, b"no-store")
 # Request headers that concern more than one path. Others are looked for where they are needed.
 _CONCERNS: Final = frozenset((b"content-encoding", b"dnt", b"idempotency-key", b"sec-gpc", b"x-request-id"))
 
@@ -70,6 +77,9 @@ class App:
         self.new_id = maker()
         self._bulk = Bulk()
         self.journeys = Journeys()
+        self.models = Models()
+        self.live, shell = Live(), Shell()
+        self.streams.also.append(self.live.end)
         self.events = Events(self.streams)
         self.routes: dict[str, dict[str, Handler]] = {
             "/v1/events": {"POST": self.events.post},
@@ -79,6 +89,10 @@ class App:
             "/v1/features": {"GET": _features},
             "/v1/models/refresh": {"POST": _refresh},
             JOURNEYS: {"GET": self.journeys.get},
+            MODELS: {"GET": self.models.get},
+            LIVE: {"GET": self.live.get},
+            PAGE: {"GET": shell.page},
+            FILE: {"GET": shell.file},
             "/v1/openapi.json": {"GET": _document},
             "/metrics": {"GET": _metrics},
             **{path: dict(methods) for path, methods in (visitors.ROUTES | pushes.ROUTES).items()},
@@ -89,7 +103,9 @@ class App:
             growthbook.EVAL: {"POST": growthbook.evaluate},
             growthbook.FEATURES: {"GET": growthbook.features},
         }
-        for methods in self.routes.values():
+        for path, methods in self.routes.items():
+            if path.startswith(INSIGHT):
+                methods.update({method: guarded(handler) for method, handler in methods.items()})
             if "GET" in methods:
                 methods["HEAD"] = methods["GET"]
 
@@ -132,7 +148,9 @@ class App:
     def headers(self, reply: Reply, request_id: bytes, origin: bytes) -> list[tuple[bytes, bytes]]:
         """Those of an answer."""
         content_type, body, status, more, cors = reply
-        out = [(b"cache-control", b"no-store"), (b"x-request-id", request_id), *more]
+        out = [(b"x-request-id", request_id), *more]
+        if not more or more[0][0] != _CACHE_CONTROL:
+            out.append(_NOT_KEPT)
         if status != NO_CONTENT:
             out.append((b"content-type", content_type))
             if isinstance(body, bytes):
@@ -252,7 +270,7 @@ class App:
 async def _session(call: Call) -> Reply:
     """A session as of now."""
     explained = switch(call.query("explain"), "explain")
-    answer, view = await call.engine.look(call.rest, explained=explained)
+    answer, view = await call.engine.looks.look(call.rest, explained=explained)
     if explained:
         most = call.engine.settings.server.explain_features
         answer.explanations = await asyncio.to_thread(explain, view.asked, most)
@@ -274,7 +292,7 @@ async def _refresh(call: Call) -> Reply:
 
 
 async def _metrics(call: Call) -> Reply:
-    await call.engine.count()
+    await call.engine.upkeep.count()
     return Reply(_METRICS, call.engine.metrics.text())
 
 

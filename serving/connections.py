@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from serving.settings import LimitSettings
 
 logger = logging.getLogger("lotse.connections")
+
+# Java's clients wish for HTTP/2 with their requests. Nobody has to grant that, but the parser would take the body for
+# the other protocol. The text in its place is as long, so no length that was told is a wrong one, wherever it stood.
+_WISH: Final = b"\r\nUpgrade: h2c\r\n"
+_DECLINED: Final = b"\r\nX-Upgrade: h\r\n"
 
 
 class Watch:
@@ -139,6 +144,8 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Something came."""
+        if _WISH in data:
+            data = data.replace(_WISH, _DECLINED)
         super().data_received(data)
         begun = self.cycle
         if type(begun) is Whole and begun.more_body and not self.transport.is_closing():

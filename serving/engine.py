@@ -6,68 +6,56 @@ transaction of the store, and nothing is answered before it is committed; a requ
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from features.compiler import compile_fold
-from features.events import CONSENT_LINK, hash64
+from features.events import hash64
 from features.pseudonyms import load_key
-from features.sessions import DUPLICATE, HEADER_CONSENT, HEADER_EVENTS, HEADER_LAST_AT, HEADER_STARTED_AT, STATUS_NAMES
+from features.sessions import STATUS_NAMES
 from features.shop import ShopSettings
 from serving.closed import ClosedFiles
 from serving.collect.carts import cart_key, erasures_of
 from serving.consent import Consent
 from serving.decisions import OPTED_OUT, DecisionLog
-from serving.experiments.assignments import unpack
-from serving.experiments.flags import Flag, Subject
 from serving.experiments.learning import Learning
 from serving.experiments.live import Experiments
-from serving.explain import Asked
 from serving.handover import ParquetSink
 from serving.lineup import Lineup
+from serving.looks import Looks
 from serving.metrics import Metrics
 from serving.outage import STORE_UNREACHABLE, Outage
 from serving.outbound import open_outbound
 from serving.problems import Problem
 from serving.pseudonyms import RotatingPseudonyms
 from serving.reading import Reader
-from serving.requests import Answer, Request, View
+from serving.requests import Answer, Request
 from serving.rows import matrix_of
 from serving.scorer import Scorer, Scores
 from serving.sessions import (
     Assigning,
     Ending,
     Erasure,
-    Expiry,
     Joining,
     history_of,
-    is_handed_on,
     key_of,
-    objects,
     visitor_of,
 )
 from serving.settings import ServingSettings
-from serving.stores import Found, StoreError, open_store
-from serving.tokens import BadTokenError, Tokens
+from serving.stores import Found, StoreError, done, open_store
+from serving.tokens import Tokens
 from serving.turn import Turn
+from serving.upkeep import Upkeep
 from serving.usage import Usage
 from serving.watcher import Watcher
 
-# Sweeping shares the interpreter with the hot path: it takes 0.1 ms at a time and then steps aside.
-_SWEEP_STEP: Final = 100
-_SWEEP_PAUSE_SECONDS: Final = 0.002
-# Of sessions that are over: how many make a file, and how long a worker may take to write it.
-_BATCH_SESSIONS: Final = 5_000
-_LEASE_MS: Final = 60_000
 _EVENTS: Final = "/v1/events"
 
 logger = logging.getLogger("lotse.engine")
@@ -95,14 +83,14 @@ class Engine:
         self.closed = ClosedFiles(settings.store)
         priors = {name: prior for name, prior in settings.prior.items() if name in settings.models.heads}
         # what is said of a visitor who objects to automated decisions
-        self._neutral = Scores(priors, [], dict.fromkeys(priors, OPTED_OUT))
+        self.neutral = Scores(priors, [], dict.fromkeys(priors, OPTED_OUT))
         self.secret = load_key(folder / "token.key")
-        self._tokens = Tokens(self.secret)
+        self.tokens = Tokens(self.secret)
         self.consent = Consent(settings.privacy, settings.session.consent)
-        self._reader = Reader(settings, shop, self.pseudonyms)
-        self.sign = self._tokens.sign
+        self.reader = Reader(settings, shop, self.pseudonyms)
         self.outbound = open_outbound(self)
-        self._usage = Usage(self.store, self.outage.ask, 2 * self.sessions.timeout_ms)
+        self.usage = Usage(self.store, self.outage.ask, 2 * self.sessions.timeout_ms)
+        self.looks, self.upkeep = Looks(self), Upkeep(self)
 
     @property
     def scorer(self) -> Scorer:
@@ -113,17 +101,12 @@ class Engine:
         """Swap in what the registry says, for ever. What has begun ends with what it began with."""
         await self.watcher.run(self._swap)
 
-    async def share_usage(self, now_ms: int | None = None) -> None:
-        """Tell the other workers in which older generations sessions run, and hear it from them."""
-        now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-        await self._usage.share(self.lineup.generations[1:], now)
-
     def _swap(self, lineup: Lineup) -> None:
         self.lineup, self.fold, self.sessions = lineup, lineup.fold, lineup.newest.sessions
         self.metrics.registered = lineup.registered
         store, folds = self.settings.store, [one.fold for one in lineup.generations]
-        self._histories = frozenset[str]().union(*(history_of(fold) for fold in folds))
-        self._sink = ParquetSink(
+        self.histories = frozenset[str]().union(*(history_of(fold) for fold in folds))
+        self.sink = ParquetSink(
             Path(store.closed), folds, sync=store.durability == "disk",
             silences_ms=self.settings.log.silences_ms, timeout_ms=self.sessions.timeout_ms,
         )  # fmt: skip
@@ -138,7 +121,7 @@ class Engine:
         count = work = 0
         for request in requests:
             try:
-                self._reader.read(request, received)
+                self.reader.read(request, received)
                 count += len(request.events)
                 work += len(request.events) + len(request.unlinked)
             except Exception as problem:
@@ -168,7 +151,7 @@ class Engine:
             except StoreError as error:
                 self._unassigned(error)
             else:
-                self._tell_arms(assignings)
+                self.tell_arms(assignings)
         return None
 
     def _unassigned(self, error: StoreError) -> None:
@@ -176,7 +159,7 @@ class Engine:
         self.outage.failed(_EVENTS, error)
         self.metrics.store_errors[_EVENTS] += 1
 
-    def _tell_arms(self, assignings: Iterable[Assigning]) -> None:
+    def tell_arms(self, assignings: Iterable[Assigning]) -> None:
         """Tell others what experiments have assigned."""
         if self.outbound is not None:
             for assigning in assignings:
@@ -195,7 +178,7 @@ class Engine:
                     except StoreError as error:
                         self._unassigned(error)
                     else:
-                        self._tell_arms(assignings)
+                        self.tell_arms(assignings)
                 return
         await self._answer_without(requests, sum(len(request.events) for request in requests), received, write)
 
@@ -246,9 +229,12 @@ class Engine:
         assignings: list[Assigning] = []
         turn.finish(scored=any(request.scored for request in requests))
         self.closed.unlink(turn.withdrawn)
-        sign, counts, logged = self._tokens.sign, self.metrics.events, self.decisions.sample > 0
+        sign, counts, logged = self.tokens.sign, self.metrics.events, self.decisions.sample > 0
         for request in requests:
             if request.problem is not None:
+                continue
+            if not request.scored:
+                self._answer_unscored(request, reason)
                 continue
             answers: list[Answer] = []
             for event, (visit, number) in zip(request.events, request.seats, strict=True):
@@ -257,13 +243,11 @@ class Engine:
                 counts[status] += 1
                 answer = Answer(status=status, events=group.counts[place])
                 answers.append(answer)
-                if not request.scored:
-                    continue
                 answer.session = sign(event.visitor, group.starts[place])
                 objecting = bool(group.objecting) and bool(group.objecting[visit.number])
                 if not objecting:
                     answer.models = group.scorer.versions
-                said = self._neutral if objecting else group.sheet.scores(place)
+                said = self.neutral if objecting else group.sheet.scores(place)
                 answer.scores, answer.decided, answer.reasons = said
                 if answer.reasons:
                     self.metrics.fell_back(answer.reasons)
@@ -276,7 +260,7 @@ class Engine:
                 assignings += self.experiments.flag(request, answers, received)
             if reason:
                 self._fall_back(answers, reason)
-            elif self.outbound is not None and request.scored:
+            elif self.outbound is not None:
                 self.outbound.scored(request, answers, received)
             request.answer = answers if request.many else answers[0]
         self.metrics.retired_records += sum(group.retired for group in turn.groups.values())
@@ -284,6 +268,16 @@ class Engine:
         if turn.lineup is not self.lineup:
             self.metrics.scored(turn.lineup.tally())
         return assignings
+
+    def _answer_unscored(self, request: Request, reason: str) -> None:
+        """What became of each event, and no more: for imports and servers that only tell."""
+        answers, counts = [], self.metrics.events
+        for visit, number in request.seats:
+            group, place = visit.group, visit.events[number]
+            status = STATUS_NAMES[group.statuses[place]]
+            counts[status] += 1
+            answers.append(Answer(status=status, events=group.counts[place], reason=reason))
+        request.answer = answers if request.many else answers[0]
 
     def _fall_back(self, answers: Sequence[Answer], reason: str) -> None:
         for answer in answers:
@@ -302,114 +296,6 @@ class Engine:
     def _earlier(self, raw: str, linked: bool, now_ms: int) -> list[bytes]:
         """Keys under which a visitor's open session may lie; raw ids live as long as the request."""
         return [key_of(visitor) for visitor in self.pseudonyms.earlier(raw, now_ms, linked=linked)]
-
-    def opened(self, token: str) -> tuple[int, int]:
-        """(visitor, started_at) of a session's token.
-
-        Raises
-        ------
-        Problem
-            401: it is not ours.
-        """
-        try:
-            return self._tokens.open(token)
-        except BadTokenError as error:
-            raise Problem(401, f"{error}; use the token that POST /v1/events answered with") from None
-
-    def token_of(self, view: View) -> str:
-        """The token of a session that was looked at."""
-        return self._tokens.sign(view.subject.visitor, view.started_at)
-
-    async def look(self, token: str, now_ms: int | None = None, *, explained: bool = False) -> tuple[Answer, View]:
-        """A session scored as of now: idle time counts; explained: whether to keep what its scores were made of.
-
-        Raises
-        ------
-        Problem
-            401 for a token that is not ours, 404 for a session that is over or forgotten.
-        """
-        view = await self.view(*self.opened(token), now_ms=now_ms, explained=explained)
-        if view is None:
-            raise Problem(404, "the session is over or was never here; a new event begins another one")
-        answer = Answer(
-            session=token, status="read", events=view.events,
-            scores=view.scores, models=view.models, decided=view.decided, reasons=view.reasons,
-        )  # fmt: skip
-        return answer, view
-
-    async def view(
-        self, visitor: int, started_at: int | None = None, *, now_ms: int | None = None, explained: bool = False
-    ) -> View | None:
-        """A visitor's running session as of now, None if there is none or another one than that."""
-        value = await self.outage.ask(lambda: self.store.read(key_of(visitor)))
-        now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-        generation = None if value is None else self.lineup.generation(value)
-        if value is None or generation is None or is_handed_on(value):
-            return None
-        sessions = generation.sessions
-        sessions.value[:] = value[: len(sessions.value)]
-        header = sessions.header
-        started, idle_ms = int(header[HEADER_STARTED_AT]), now - int(header[HEADER_LAST_AT])
-        if started_at not in (None, started) or idle_ms > sessions.timeout_ms:
-            return None
-        events, idle_seconds = int(header[HEADER_EVENTS]), max(idle_ms, 0) / 1000
-        scorer = generation.scorer(visitor)
-        sheet = scorer.sheet()
-        sheet.read(sessions.fold, sessions.record, now)
-        row = sheet.rows[0, 0].copy()
-        if objects(value):
-            said, versions, asked = self._neutral, {}, []
-        else:
-            sheet.score(1)
-            said, versions = sheet.scores(), scorer.versions
-            asked = sheet.asked() if explained else []
-        scorer.give_back(sheet)
-        subject = Subject(
-            visitor, started, events, idle_seconds, max(now - started, 0) / 1000, said.scores, row,
-            int(header[HEADER_CONSENT]), unpack(sessions.assigned(value)),
-        )  # fmt: skip
-        return View(
-            started, events, idle_seconds, said.scores, versions, said.decided, said.reasons, asked, subject, sessions
-        )
-
-    async def evaluated(
-        self,
-        view: View,
-        keys: Sequence[str],
-        now_ms: int,
-        more: Mapping[str, Any] | None = None,
-        forced: Mapping[str, str] | None = None,
-    ) -> tuple[dict[str, Flag], View]:
-        """Flags of a session that was looked at, all if no keys are named, and how it looks with what they assign."""
-        flags, new = self.experiments.flags_of(view, keys, now_ms, more, forced)
-        if new:
-            subject = view.subject
-            assigning = Assigning([view.sessions], key_of(subject.visitor), subject.started_at, new, subject.consent)
-            await self.outage.ask(partial(self.store.apply, [assigning]))
-            self._tell_arms([assigning])
-            view = view._replace(subject=subject._replace(assigned=[*subject.assigned, *new]))
-        return flags, view
-
-    async def flags_of(
-        self, view: View, keys: Sequence[str], now_ms: int, forced: Mapping[str, str] | None = None
-    ) -> dict[str, Flag]:
-        """The flags alone."""
-        flags, _ = await self.evaluated(view, keys, now_ms, forced=forced)
-        return flags
-
-    async def look_at(self, raw: str, at_ms: int | None = None) -> View | None:
-        """The running session of a visitor (a tracker's id), whatever the consent; None if there is none.
-
-        at_ms: the moment at which it must run, now if None.
-        """
-        now = time.time_ns() // 1_000_000
-        pseudonym = self.pseudonyms.at(now)
-        visitors = dict.fromkeys((pseudonym(raw, True), pseudonym(raw, False)))
-        for visitor in dict.fromkeys((*visitors, *self.pseudonyms.earlier(raw, now, linked=True))):
-            view = await self.view(visitor, now_ms=now if at_ms is None else at_ms)
-            if view is not None:
-                return view
-        return None
 
     def keys_of(self, raw: str, *, linked: bool) -> list[bytes]:
         """Keys of a visitor's record: where it belongs now, and where one may lie that began earlier."""
@@ -438,42 +324,6 @@ class Engine:
         others = [*self.keys_of(former, linked=False), *self.keys_of(former, linked=True)]
         visit = Joining(sessions, key, list(dict.fromkeys(others)))
         await self.outage.ask(partial(self.store.apply, [visit]))
-
-    async def recall(self, request: Request, received_ms: int | None = None) -> None:
-        """Answer a request whose events were folded before: as duplicates, with their sessions' scores as of now.
-
-        A session that is over meanwhile is answered with no events and no scores.
-
-        Raises
-        ------
-        Problem
-            As of `take`.
-        """
-        received = time.time_ns() // 1_000_000 if received_ms is None else received_ms
-        self._reader.read(request, received)
-        answers = []
-        for event, raw in zip(request.events, request.raws, strict=True):
-            linked = bool(event.consent & CONSENT_LINK)
-            visitors = [event.visitor, *self.pseudonyms.earlier(raw, received, linked=linked)]
-            asked: list[Asked] = []
-            answer = Answer(status=STATUS_NAMES[DUPLICATE], events=0)
-            whose, started_at = event.visitor, 0
-            for visitor in visitors:
-                view = await self.view(visitor, now_ms=received, explained=request.explained)
-                if view is None:
-                    continue
-                answer.events, whose, started_at = view.events, visitor, view.started_at
-                if request.scored:
-                    answer.scores, answer.models = view.scores, view.models
-                    answer.decided, answer.reasons, asked = view.decided, view.reasons, view.asked
-                if request.flags is not None:
-                    answer.flags = await self.flags_of(view, request.flags, received)
-                break
-            if request.scored:
-                answer.session = self._tokens.sign(whose, started_at)
-            answers.append(answer)
-            request.asked.append(asked)
-        request.answer = answers if request.many else answers[0]
 
     def score_rows(self, rows: Any) -> list[dict[str, float]]:
         """Scores of given feature vectors: a list of {feature: number or null}.
@@ -506,55 +356,14 @@ class Engine:
             "record_bytes": self.fold.record_bytes,
         }
 
-    async def sweep(self, now_ms: int | None = None) -> int:
-        """Look at every record that is due: close sessions that are over, forget visitors. Returns how many it left."""
-        now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-        self.pseudonyms.forget(now)
-        urlsplit.cache_clear()  # type: ignore[attr-defined]  # it remembers the addresses of 128 pages
-        forgotten, sessions = 0, [one.sessions for one in self.lineup.generations]
-        while entries := await _done(self.store.due(now, _SWEEP_STEP)):
-            visits = [Expiry(sessions, entry, now) for entry in entries]
-            await _done(self.store.apply(visits))
-            forgotten += sum(visit.forgotten for visit in visits)
-            # requests go first
-            await asyncio.sleep(_SWEEP_PAUSE_SECONDS)
-        self.metrics.swept_records += forgotten
-        return forgotten
-
-    async def hand_over(self, now_ms: int | None = None) -> int:
-        """Hand on the sessions that are over; returns how many."""
-        handed = 0
-        while True:
-            now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-            batch = await _done(self.store.claim(_BATCH_SESSIONS, now, _LEASE_MS))
-            if batch is None:
-                self.metrics.closed_sessions += handed
-                await asyncio.to_thread(self.closed.tidy, self._histories, now)
-                return handed
-            if batch.sessions:
-                await asyncio.to_thread(self._sink.write, batch)
-            await _done(self.store.settle(batch.name))
-            handed += len(batch.sessions)
-
-    async def log_decisions(self, now_ms: int | None = None) -> None:
-        """Write down the decisions that were noted."""
-        now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-        if self.decisions.sample:
-            await asyncio.to_thread(self.decisions.write, now)
-
-    async def count(self) -> None:
-        """Note for the metrics how many records there are, if the store tells."""
-        with suppress(StoreError):
-            self.metrics.records = await self.outage.ask(self.store.count)
-
     async def close(self) -> None:
         """Let go of the store and the models."""
         self.watcher.close()
         self.learning.close()
         self.outage.close()
         with suppress(OSError):
-            await self.log_decisions()
-        await _done(self.store.close())
+            await self.upkeep.log_decisions()
+        await done(self.store.close())
 
 
 def _left_by(turn: Turn) -> list[Erasure]:
@@ -571,7 +380,3 @@ def _left_by(turn: Turn) -> list[Erasure]:
 def _drawn() -> int:
     """What tells one turn's writes from all others."""
     return random.getrandbits(64) or 1
-
-
-async def _done(result: Any) -> Any:
-    return await result if isinstance(result, Awaitable) else result

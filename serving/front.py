@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from serving.app import App
 
 _NO_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_OURS: Final = ("/v1/", "/ofrep/", "/api/eval/", "/api/features/")
+_OURS: Final = ("/v1/", "/ofrep/", "/api/eval/", "/api/features/", "/console")
 # What proxies say of a client's address: uvicorn remembers 4,096 of them, and BentoML needs none.
 _FORWARDED: Final = b"x-forwarded-for"
 

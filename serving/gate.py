@@ -29,6 +29,8 @@ _ME: Final = "/v1/visitors/me"
 _OFREP: Final = "/ofrep/"
 _GROWTHBOOK: Final = ("/api/eval/", "/api/features/")
 _SIGNED: Final = frozenset({"/v1/models/refresh", _ME, f"{_ME}/decisions"})
+# A page and its files, which hold no data; it asks for a key itself: a browser that opens an address has none to send.
+_CONSOLE: Final = "/console"
 _EVENTS: Final = "/v1/events"
 _SESSIONS: Final = "/v1/sessions/"
 _ROTATION_SECONDS: Final = 3_600.0
@@ -48,6 +50,10 @@ class Admission:
     def address(self, scope: dict[str, Any], headers: dict[bytes, bytes]) -> str:
         """The client's address, to be looked at and forgotten; empty if it is not known."""
         return self._gate.address(scope.get("client"), headers)
+
+    def holds(self) -> bool:
+        """Whether the key that it came with was not revoked meanwhile; for answers that go on and on."""
+        return self.key is None or self._gate.keys.knows(self.key)
 
     def brought(self, events: int) -> None:
         """Charge the events after the first: who brought more than is allowed waits longer with the next request."""
@@ -98,7 +104,8 @@ class Gate:
                 _take(self._address_limit, who, now, "your network")
                 names.append((self._address_limit, who))
         if key is None:
-            if path not in _SIGNED and not self.collects(path) and self._is_needed(scope):
+            needed = path not in _SIGNED and not self.collects(path) and self._is_needed(scope)
+            if needed and not path.startswith(_CONSOLE):
                 raise _unknown(shown)
         elif key.kind == "public":
             _check_public(key, path, method, headers)

@@ -46,6 +46,7 @@ TIME: Final = list(COLUMNS).index("time")
 _ID: Final = list(COLUMNS).index("id")
 _VISITOR: Final = STATE_BYTES // 8 + HEADER_VISITOR
 _NOT_CLOSED: Final[list[Closed]] = []
+_pack, _EVENT_BYTES = EVENT.pack_into, EVENT.size
 _new: Final = tuple.__new__  # half of what a NamedTuple's own takes
 
 # The keys under which a visitor (raw id, may visits be linked, now in ms) may have a session that began under another.
@@ -109,7 +110,7 @@ class Group:
         self.counts: list[int] = []
         self.memory = memories.take(events)
         self.memory.objects[:] = 0  # of visits that were done before, nobody looks at the record
-        self._memories, self._received = memories, received_ms
+        self._memories, self._received, self._packed = memories, received_ms, self.memory.packed
         self._unscheduled: list[EventVisit] = []
         # by visit, where its value does not end with the record
         self._assigned: dict[EventVisit, bytes] = {}
@@ -118,9 +119,10 @@ class Group:
 
     def add(self, visit: EventVisit, event: Event) -> None:
         """One more event of a visit."""
-        place = len(self.of)
-        EVENT.pack_into(self.memory.packed, place * EVENT.size, *event)
-        self.of.append(visit.number)
+        of = self.of
+        place = len(of)
+        _pack(self._packed, place * _EVENT_BYTES, *event)
+        of.append(visit.number)
         visit.events.append(place)
 
     def move_in(self, visit: EventVisit) -> None:
@@ -176,10 +178,11 @@ class Group:
         due = memory.due[: self.visits].tolist()
         starts = range(0, self.visits * width, width)
         if not (ended or special or done or self._tails or self._assigned):
-            return [
-                _new(Change, (values[starts[number] : starts[number] + width], due[number] or None, None, _NOT_CLOSED))
-                for number in [one.visit.number for one in found]  # type: ignore[attr-defined]
+            of_visits = [
+                _new(Change, (values[at : at + width], due_ms or None, None, _NOT_CLOSED))
+                for at, due_ms in zip(starts, due, strict=True)
             ]
+            return [of_visits[one.visit.number] for one in found]  # type: ignore[attr-defined]
         changes: list[Change | None] = []
         for visit, _, _ in found:
             if visit in done:

@@ -46,7 +46,7 @@ from serving.sessions import (
     word_of,
 )
 from serving.spool import Spool, of_others
-from serving.stores import Store, Value, open_store
+from serving.stores import Store, Value, done, open_store
 from serving.stores.encryption import seal_from_environment
 
 if TYPE_CHECKING:
@@ -206,8 +206,7 @@ def open_held(settings: ServingSettings) -> tuple[Held, Store]:
     }
 
     async def ask(call: Callable[[], Any]) -> Any:
-        result = call()
-        return await result if isinstance(result, Awaitable) else result
+        return await done(call())
 
     def spools() -> Iterable[Spool]:
         return of_others(Path(settings.store.spool), (), **how)  # type: ignore[arg-type]

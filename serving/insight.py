@@ -10,16 +10,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
-import sys
 import time
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from features.errors import EventError
+from serving.beside import ended, started
 from serving.http.call import Call, Reply
 from serving.problems import Problem
 
@@ -94,9 +92,10 @@ class Journeys:
 
 
 class Counter:
-    """`python -m features.journeys`, while there is something to ask; one question at a time."""
+    """`python -m <module>`, while there is something to ask; one question at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = "features.journeys", advice: str = "ask for fewer days") -> None:
+        self._module, self._advice = module, advice
         self._process: asyncio.subprocess.Process | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -116,14 +115,14 @@ class Counter:
                 answer = await self._asked(question)
         except TimeoutError:
             await self.close()
-            said = f"counting took longer than {timeout_seconds:g} s; ask for fewer days"
+            said = f"counting took longer than {timeout_seconds:g} s; {self._advice}"
             raise Problem(503, said, retry_after_seconds=60) from None
         except BaseException:
             # an answer that comes later would be taken for the next one's
             await self.close()
             raise
         if not answer.endswith(b"\n"):
-            logger.error("the process that counts journeys has ended")
+            logger.error("the process %s has ended", self._module)
             await self.close()
             raise Problem(503, "counting broke off; try again", retry_after_seconds=5)
         self._idle = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._rest)
@@ -133,13 +132,11 @@ class Counter:
         """End it."""
         process, self._process = self._process, None
         if process is not None:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+            await ended(process)
 
     async def _asked(self, question: bytes) -> bytes:
         if self._process is None:
-            self._process = await _started()
+            self._process = await started(self._module, _MOST_BYTES)
         process = self._process
         assert process.stdin is not None and process.stdout is not None
         with suppress(ConnectionError):  # it has ended: there is no answer
@@ -149,21 +146,6 @@ class Counter:
 
     def _rest(self) -> None:
         self._closing = asyncio.get_running_loop().create_task(self.close())
-
-
-async def _started() -> asyncio.subprocess.Process:
-    pipe = asyncio.subprocess.PIPE
-    # in a Bento our packages are beside the service, and nothing is installed
-    here = str(Path(__file__).resolve().parents[1])
-    path = os.pathsep.join((here, *os.environ.get("PYTHONPATH", "").split(os.pathsep))).rstrip(os.pathsep)
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "features.journeys"),
-        stdin=pipe,
-        stdout=pipe,
-        stderr=asyncio.subprocess.DEVNULL,
-        limit=_MOST_BYTES,
-        env={**os.environ, "PYTHONPATH": path},
-    )
 
 
 def _question(found: dict[str, list[str]], settings: ServingSettings) -> bytes:

@@ -116,8 +116,9 @@ class Intake:
         self._channels = {name: code for code, name in enumerate(CHANNELS)}
         self._devices = {name: code for code, name in enumerate(DEVICES)}
         self._offset_hour, self._offset = -1, 0
-        # no text is remembered: whatever a shop puts into a field, it is gone with the request
+        # no text is remembered, only its hash: whatever a shop puts into a field, it is gone with the request
         self._pages: dict[int, int] = {}
+        self._products: dict[int, int] = {}
 
     def split(self, body: bytes) -> tuple[Sequence[EventIn | bytes | msgspec.Raw], bool]:
         """The events of a body, and whether they came as an array; those of a bad body as they are, for `event`.
@@ -192,17 +193,19 @@ class Intake:
             raise FieldError("channel", wire.channel, f"one of {', '.join(self._channels)}")
         if device is None:
             raise FieldError("device", wire.device, f"one of {', '.join(self._devices)}")
-        declared = wire.declared
+        declared, pages, products = wire.declared, self._pages, self._products
         values = (
             pseudonym(wire.visitor, consent & CONSENT_LINK != 0),
             hash64(wire.session) if wire.session else 0,
             hash64(wire.id) if wire.id else 0,
             time,
             name,
-            self._page(wire.page) if wire.page else 0,
-            hash64(wire.item),
-            hash64(wire.category),
-            hash64(campaign),
+            (pages.get(hash(wire.page)) or _remembered(pages, wire.page, page_template(wire.page))) if wire.page else 0,
+            (products.get(hash(wire.item)) or _remembered(products, wire.item, wire.item)) if wire.item else 0,
+            (products.get(hash(wire.category)) or _remembered(products, wire.category, wire.category))
+            if wire.category
+            else 0,
+            hash64(campaign) if campaign else 0,
             price,
             wire.quantity,
             value,
@@ -214,16 +217,6 @@ class Intake:
         )
         rest = (*declared, *_NONE_DECLARED[len(declared) :]) if declared else _NONE_DECLARED
         return _new(Event, values + rest)
-
-    def _page(self, path: str) -> int:
-        """The hash of a path's template. Paths may tell a person, so they are remembered by their hash only."""
-        raw = hash(path)
-        page = self._pages.get(raw)
-        if page is None:
-            if len(self._pages) >= _REMEMBERED:
-                self._pages.clear()
-            page = self._pages[raw] = hash64(page_template(path))
-        return page
 
     def _time(self, wire: EventIn, received_ms: int) -> int:
         """The client's time, corrected by how far its clock was off when it sent, within what is believed."""
@@ -249,6 +242,14 @@ class Intake:
             local = datetime.fromtimestamp(hour * 3600, self._zone).utcoffset()
             self._offset_hour, self._offset = hour, int(local.total_seconds() // 60) if local else 0
         return self._offset
+
+
+def _remembered(known: dict[int, int], text: str, public: str) -> int:
+    """The hash of what a text says publicly. Texts may tell a person, so it is remembered by the text's hash only."""
+    if len(known) >= _REMEMBERED:
+        known.clear()
+    found = known[hash(text)] = hash64(public)
+    return found
 
 
 def check_bounds(wire: EventIn) -> None:

@@ -153,6 +153,10 @@ class Keys:
         # the table's own comparison is by hash first, so its time tells nothing about how much of a guess is right
         return self._good.get(presented) or self._verify(presented)
 
+    def knows(self, key: Key) -> bool:
+        """Whether a key that was found is still accepted."""
+        return key.id.encode() in self._by_id
+
     def _verify(self, presented: bytes) -> Key | None:
         form = _SHOWN.fullmatch(presented)
         key = self._by_id.get(form[2]) if form else None

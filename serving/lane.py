@@ -3,7 +3,7 @@ back by function calls.
 
 What ASGI takes for a request (a task, an event, messages, a future) costs more than to fold and to score it. So a
 request without an encoding, an idempotency key and the like that lies in the buffer with all of its body is handed over
-right here; every other one goes the usual way, as does `/v1/events` with another query than one for flags. Both ways
+right here; every other one goes the usual way, as does `/v1/events` with a query that is rarely sent. Both ways
 meet in `App`, `Events` and `Collector`, and answer alike.
 """
 
@@ -17,14 +17,12 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from serving.collect.dispatch import Work, hit_of
 from serving.http.bodies import too_long
 from serving.http.call import Reply
-from serving.http.events import JSON, encoded
+from serving.http.events import JSON, SCORES, Wanted, encoded, wanted_by
 from serving.http.request_ids import accepted
 from serving.problems import Problem
 from serving.requests import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from serving.app import App
     from serving.collect.dispatch import Tracked
     from serving.connections import Connection
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
 
 PATH: Final = "/v1/events"
 URL: Final = PATH.encode()
-_QUERY: Final = URL + b"?"
 # Whoever sends these wants something that the usual way knows.
 _SPECIAL: Final = frozenset((b"content-encoding", b"expect", b"idempotency-key", b"transfer-encoding"))
 
@@ -47,8 +44,8 @@ class Whole:
     """
 
     __slots__ = (
-        "_admission", "_app", "_begin", "_connection", "_flags", "_headers", "_label", "_request", "_request_id",
-        "_span", "_tracked", "body", "disconnected", "keep_alive", "more_body", "response_complete",
+        "_admission", "_app", "_begin", "_connection", "_headers", "_label", "_request", "_request_id",
+        "_span", "_tracked", "_wanted", "body", "disconnected", "keep_alive", "more_body", "response_complete",
         "response_started", "scope",
     )  # fmt: skip
 
@@ -58,9 +55,9 @@ class Whole:
         headers: dict[bytes, bytes],
         app: App,
         tracked: Tracked | None = None,
-        flags: Sequence[str] | None = None,
+        wanted: Wanted = SCORES,
     ) -> None:
-        self._flags = flags
+        self._wanted = wanted
         self._connection, self._headers, self._app = connection, headers, app
         self._tracked, self._label = tracked, PATH if tracked is None else tracked.tracker
         self._admission: Admission | None = None
@@ -81,7 +78,7 @@ class Whole:
         """All of it is here."""
         app, headers = self._app, self._headers
         self._begin = time.perf_counter()
-        self._request = Request(self.body, flags=self._flags)
+        self._request = Request(self.body, scored=self._wanted.scored, flags=self._wanted.flags)
         given = headers.get(b"x-request-id", b"")
         self._request_id = given if given and accepted(given) else app.new_id()
         if app.tracing is not None:
@@ -153,15 +150,13 @@ def whole(connection: Connection, app: App) -> Whole | None:
     ):
         return None
     url, method = connection.url, parser.get_method().decode()
-    flags = None
-    if url.startswith(_QUERY) and app.engine is not None:
-        flags = app.engine.experiments.queries.get(url[len(_QUERY) :])
-    if url == URL or flags is not None:
-        if method != "POST":
-            return None
-        scope |= {"method": method, "path": PATH, "raw_path": URL, "query_string": url[len(_QUERY) :]}
-        return Whole(connection, headers, app, flags=flags)
     raw_path, _, query = url.partition(b"?")
+    if raw_path == URL and app.engine is not None:
+        wanted = wanted_by(app.engine, query)
+        if wanted is None or method != "POST":
+            return None
+        scope |= {"method": method, "path": PATH, "raw_path": URL, "query_string": query}
+        return Whole(connection, headers, app, wanted=wanted)
     if not raw_path.startswith(b"/") or not raw_path.isascii() or b"%" in raw_path or b"#" in url:
         return None
     path = raw_path.decode()

@@ -9,7 +9,7 @@ import msgspec
 
 from features.events import CHANNELS, CONSENTS, DEVICES, EVENT_NAMES
 from features.sessions import STATUS_NAMES
-from serving import openapi_experiments, openapi_flags, openapi_insight, openapi_pushes
+from serving import openapi_console, openapi_experiments, openapi_flags, openapi_insight, openapi_pushes
 from serving.bulk import ARROW, NDJSON
 from serving.http import experiments
 from serving.http.visitors import Decisions, Erased, Named
@@ -62,7 +62,7 @@ _AT_THE_GATE: Final = (401, 403, 429)
 
 _TAGS: Final = {
     **dict.fromkeys(("configuration", "replace", "change", "rollBack", "versions", "version"), "operations"),
-    **dict.fromkeys(("experiments", "metrics", "openapi", "refresh"), "operations"),
+    **dict.fromkeys(("console", "consoleFile", "experiments", "live", "metrics", "openapi", "refresh"), "operations"),
     **dict.fromkeys(("mine", "eraseMine", "decisions", "export", "erase"), "privacy"),
 }
 _PROBLEM_TYPE: Final = "application/problem+json"
@@ -93,6 +93,7 @@ def document(engine: Engine) -> Tree:
         **openapi_flags.paths(_operation),
         **openapi_pushes.paths(_operation),
         **openapi_insight.paths(_operation),
+        **openapi_console.paths(_operation),
         experiments.STATE: {"get": _experiments()},
         "/v1/openapi.json": {"get": _operation("openapi", "This document.", _json({"type": "object"}))},
         "/metrics": {"get": _operation("metrics", "Prometheus metrics of all workers.", _text(), errors=(500, 503))},
@@ -133,7 +134,9 @@ def document(engine: Engine) -> Tree:
             "parameters": PARAMETERS
             | openapi_flags.PARAMETERS
             | openapi_pushes.PARAMETERS
-            | openapi_insight.PARAMETERS,
+            | openapi_insight.PARAMETERS
+            | openapi_experiments.PARAMETERS
+            | openapi_console.PARAMETERS,
             "headers": HEADERS,
             "responses": {f"Problem{status}": _problem(status) for status in TITLES},
             "securitySchemes": _SECURITY_SCHEMES,
@@ -232,6 +235,7 @@ def _experiments() -> Tree:
         "experiments",
         "What runs, what closed sessions have taught, which arms were stopped; with a secret key.",
         _json(ref("ExperimentsState"), {"one": openapi_experiments.STATE_EXAMPLE}),
+        parameters=("History",),
         errors=(422, 500, 503),
     )
 

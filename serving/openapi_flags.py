@@ -15,6 +15,7 @@ _FLAGS: Final[Tree] = {
     "schema": {"type": "string", "enum": ["all"]},
     "example": "all",
 }
+_METADATA: Final[Tree] = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
 _EVALUATED: Final[Tree] = {
     "type": "object",
     "properties": {
@@ -22,6 +23,7 @@ _EVALUATED: Final[Tree] = {
         "value": {"description": "Of any type; without one the caller's own default holds."},
         "variant": {"type": "string", "description": "The arm of an experiment; default, targeted or none."},
         "reason": {"type": "string", "enum": ["STATIC", "TARGETING_MATCH", "SPLIT", "UNKNOWN"]},
+        "metadata": _METADATA | {"description": "Of one flag: the version of the configuration."},
     },
     "required": ["key", "reason", "variant"],
 }
@@ -34,6 +36,7 @@ _FAILED: Final[Tree] = {
             "enum": ["PARSE_ERROR", "TARGETING_KEY_MISSING", "INVALID_CONTEXT", "FLAG_NOT_FOUND"],
         },
         "errorDetails": {"type": "string"},
+        "metadata": _METADATA | {"description": "Of one flag; empty."},
     },
     "required": ["errorCode", "errorDetails"],
 }
@@ -236,7 +239,7 @@ def _many(operation: Tree) -> Tree:
         "type": "object",
         "properties": {
             "flags": {"type": "array", "items": ref("Evaluated")},
-            "metadata": {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}},
+            "metadata": _METADATA,
             "eventStreams": {"type": "array", "items": _STREAM, "description": "Not with a secret key."},
         },
         "required": ["flags"],

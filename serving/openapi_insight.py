@@ -1,4 +1,4 @@
-"""Journeys in the OpenAPI document."""
+"""Journeys and models in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Final
 
 from features.steps import STEPS
 from serving.insight import PATH
+from serving.insight_models import PATH as MODELS
 from serving.openapi_parts import Tree
 
 _STEP: Final[Tree] = {"type": "string", "enum": list(STEPS[1:])}
@@ -38,9 +39,21 @@ PARAMETERS: Final[Tree] = {
     "JourneysUntil": _number("until_ms", "Sessions that began before this time.", 0, 2**53),
 }
 
+_MODELS: Final[Tree] = {
+    "type": "object",
+    "properties": {
+        "at_ms": {"type": "integer"},
+        "registry": {"type": "boolean", "description": "Whether there is one."},
+        "least_visitors": {"type": "integer"},
+        "sessions_per_day": {"type": ["object", "null"]},
+        "heads": {"type": "object", "additionalProperties": {"type": "object"}},
+    },
+    "required": ["at_ms", "registry", "least_visitors", "sessions_per_day", "heads"],
+}
+
 
 def paths(operation: Callable[..., Tree]) -> Tree:
-    """GET /v1/insight/journeys; operation: makes one."""
+    """GET /v1/insight/journeys and /v1/insight/models; operation: makes one."""
     journeys = operation(
         "journeys",
         "Paths, funnels, endings and cohorts over the sessions that were handed on.",
@@ -48,5 +61,11 @@ def paths(operation: Callable[..., Tree]) -> Tree:
         parameters=tuple(PARAMETERS),
         errors=(422, 500, 503),
     )
-    journeys["security"] = [{"key": []}, {}]
-    return {PATH: {"get": journeys}}
+    models = operation(
+        "models",
+        "How the models are: versions, tests, realised calibration and lift, drift, comparison, reasons, thresholds.",
+        {"application/json": {"schema": _MODELS}},
+        errors=(422, 500, 503),
+    )
+    journeys["security"] = models["security"] = [{"key": []}, {}]
+    return {PATH: {"get": journeys}, MODELS: {"get": models}}

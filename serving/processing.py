@@ -145,7 +145,8 @@ def holdings(settings: ServingSettings) -> list[Holding]:
             holds={
                 "counted.sqlite": "of each unit of an experiment the hour of its exposure, arm, probability, bin of a "
                 "score, outcomes, and which of 1,024 groups of visitors it is of; names of the files that were counted",
-                "learned.json": "probabilities of arms, numbers of units from 50 on, arms that were stopped",
+                "learned.json": "probabilities of arms, counts and results of 50 units or more, arms that were stopped",
+                "timeline.json": "when phases began, probabilities of arms since then, arms that were closed and when",
             },
             whose="nobody: no visitor can be found by it",
             why="experiments assign what has turned out better, and stop what harms",

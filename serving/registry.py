@@ -18,7 +18,7 @@ _ENVIRONMENT: Final = {
     "DO_NOT_TRACK": "true",
 }
 # What MLflow says of an alias or a model that is not there.
-_ABSENT: Final = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+ABSENT: Final = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 class RegistryError(Exception):
@@ -41,17 +41,8 @@ class Registry:
     """The registry at `uri`; the environment variable MLFLOW_TRACKING_URI wins. Its own MLFLOW_* settings are kept."""
 
     def __init__(self, uri: str) -> None:
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
         self._uri = os.environ.get("MLFLOW_TRACKING_URI") or uri
-        with _told():
-            from mlflow import MlflowClient  # noqa: PLC0415
-
-            for name in ("alembic", "mlflow.store.db.utils"):
-                logging.getLogger(name).setLevel(logging.WARNING)
-            if self._uri.startswith("sqlite:///"):
-                Path(self._uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-            self._client: Any = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+        self._client = client_of(self._uri)
 
     def version(self, name: str, alias: str) -> Registered | None:
         """What the alias of a registered model leads to; None for nowhere.
@@ -61,13 +52,13 @@ class Registry:
         RegistryError
             The registry does not answer.
         """
-        with _told():
+        with told():
             from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
             try:
                 found = self._client.get_model_version_by_alias(name, alias)
             except MlflowException as error:
-                if error.error_code in _ABSENT:
+                if error.error_code in ABSENT:
                     return None
                 raise
             return Registered(
@@ -82,7 +73,7 @@ class Registry:
         RegistryError
             They cannot be had.
         """
-        with _told():
+        with told():
             from mlflow.artifacts import download_artifacts  # noqa: PLC0415
 
             uri = self._client.get_model_version_download_uri(name, number)
@@ -91,8 +82,28 @@ class Registry:
             return Path(found) / "artifacts"
 
 
+def client_of(uri: str) -> Any:
+    """MLflow's client of the store at `uri`.
+
+    Raises
+    ------
+    RegistryError
+        There is none.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    with told():
+        from mlflow import MlflowClient  # noqa: PLC0415
+
+        for name in ("alembic", "mlflow.store.db.utils"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        if uri.startswith("sqlite:///"):
+            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
 @contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
     """Whatever a database, a server or a disk has to complain about, as one error without addresses or passwords."""
     try:
         yield

@@ -29,7 +29,7 @@ from features.sessions import (
 )
 from serving.drawn import DRAWN, HEAD_BYTES, Drawing
 from serving.experiments.assignments import ASSIGNMENT_BYTES, Assignment, for_later, merged
-from serving.stores import KEY_BYTES, Change, Closed, Entry, Moved, Value
+from serving.stores import Change, Closed, Entry, Moved, Value
 from serving.tails import TOKENS_BYTES, ids_of
 
 STATE_BYTES: Final = 16
@@ -356,7 +356,7 @@ def objects(value: Value) -> bool:
 
 def key_of(visitor: int) -> bytes:
     """The key of a visitor's record."""
-    return visitor.to_bytes(KEY_BYTES, "little", signed=True)
+    return _WORD.pack(visitor)
 
 
 def visitor_of(key: bytes) -> int:

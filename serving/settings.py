@@ -269,6 +269,16 @@ class InsightSettings(Settings):
     timeout_seconds: float = Field(60, gt=0)
 
 
+class ConsoleSettings(Settings):
+    """The console: whether there is one, and how much of what runs it shows."""
+
+    enabled: bool = True
+    seconds: float = Field(1, ge=0.2)
+    sessions: int = Field(20_000, ge=1)
+    rows: int = Field(100, ge=1, le=1_000)
+    listeners: int = Field(8, ge=0)
+
+
 class DecisionSettings(Settings):
     """The log of decisions."""
 
@@ -299,6 +309,7 @@ class ServingSettings(Settings):
     privacy: PrivacySettings = PrivacySettings()
     decisions: DecisionSettings = DecisionSettings()
     insight: InsightSettings = InsightSettings()
+    console: ConsoleSettings = ConsoleSettings()
     experiments: ExperimentSettings = ExperimentSettings()
     outbound: OutboundSettings = OutboundSettings()
 

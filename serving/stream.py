@@ -149,6 +149,8 @@ class Streams:
         self.listening = 0
         self._awake: dict[bytes, set[asyncio.Event]] = {}
         self._ending = asyncio.Event()
+        # other streams than those of sessions, to be told of the end
+        self.also: list[Callable[[], None]] = []
 
     def wake(self, key: bytes) -> None:
         """The session under this key went on."""
@@ -158,6 +160,8 @@ class Streams:
     def end(self) -> None:
         """End every stream, because the service stops: the server waits for its connections."""
         self._ending.set()
+        for tell in self.also:
+            tell()
         for listeners in self._awake.values():
             for awake in listeners:
                 awake.set()
@@ -198,10 +202,8 @@ class Streams:
             401, 404: as of a look at the session; 503: too many listen.
         """
         engine = call.engine
-        visitor, started_at = engine.opened(call.rest)
-        view = await engine.view(visitor, started_at)
-        if view is None:
-            raise Problem(404, "the session is over or was never here; a new event begins another one")
+        visitor, started_at = engine.looks.opened(call.rest)
+        view = await engine.looks.running(visitor, started_at)
         limit = engine.settings.stream.limit
         if self.listening >= limit or self._ending.is_set():
             raise Problem(503, f"{limit} listeners are served at a time", retry_after_seconds=10)
@@ -228,7 +230,7 @@ class Streams:
                     return
                 awake.clear()
                 try:
-                    view = await engine.view(visitor, started_at)
+                    view = await engine.looks.view(visitor, started_at)
                 except StoreError:
                     continue  # what was seen last stands until the store is back
             yield teller.closed()

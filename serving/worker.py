@@ -85,26 +85,23 @@ class Worker:
         # nothing is listened to yet
         take_connections(loop, self._settings.limits.header_seconds, self._watch.shares)
         drain_on(loop, server.drain_seconds, self._drain, signal.SIGTERM, signal.SIGINT)
-        again = partial(replay, self.engine)
         share_seconds = self._settings.session.timeout_minutes * 60 / _SHARES_A_TIMEOUT
-        self._housekeeping = [
-            asyncio.create_task(_again_and_again("replaying buffered events", again, store.retry_seconds)),
-            asyncio.create_task(_again_and_again("sweeping", self.engine.sweep, store.sweep_seconds)),
-            asyncio.create_task(_again_and_again("handing on", self.engine.hand_over, store.closed_seconds)),
-            asyncio.create_task(_again_and_again("logging decisions", self.engine.log_decisions, _TELL_SECONDS)),
-            asyncio.create_task(_again_and_again("telling of old sessions", self.engine.share_usage, share_seconds)),
-            asyncio.create_task(_again_and_again("reading the keys", self._follow_keys, _FOLLOW_SECONDS)),
-            asyncio.create_task(
-                _again_and_again("reading experiments", self.engine.experiments.follow, _FOLLOW_SECONDS)
-            ),
-            asyncio.create_task(_again_and_again("learning", self.engine.learning.keep, _FOLLOW_SECONDS)),
-            asyncio.create_task(_again_and_again("telling the metrics", self._tell_metrics, _TELL_SECONDS)),
-            asyncio.create_task(self._watch.run()),
-            asyncio.create_task(self.engine.follow_models()),
+        engine, upkeep = self.engine, self.engine.upkeep
+        again: list[tuple[str, Callable[[], Awaitable[object]], float]] = [
+            ("replaying buffered events", partial(replay, engine), store.retry_seconds),
+            ("sweeping", upkeep.sweep, store.sweep_seconds),
+            ("handing on", upkeep.hand_over, store.closed_seconds),
+            ("logging decisions", upkeep.log_decisions, _TELL_SECONDS),
+            ("telling of old sessions", upkeep.share_usage, share_seconds),
+            ("reading the keys", self._follow_keys, _FOLLOW_SECONDS),
+            ("reading experiments", engine.experiments.follow, _FOLLOW_SECONDS),
+            ("learning", engine.learning.keep, _FOLLOW_SECONDS),
+            ("telling the metrics", self._tell_metrics, _TELL_SECONDS),
         ]
-        if self.engine.outbound is not None:
-            tidy = _again_and_again("tidying dead letters", self.engine.outbound.tidy, _TIDY_SECONDS)
-            self._housekeeping.append(asyncio.create_task(tidy))
+        if engine.outbound is not None:
+            again.append(("tidying dead letters", engine.outbound.tidy, _TIDY_SECONDS))
+        works = [self._watch.run(), engine.follow_models(), *(_again_and_again(*one) for one in again)]
+        self._housekeeping = [asyncio.create_task(work) for work in works]
 
     async def stop(self) -> None:
         """Send what waits for others, and let go of the store."""

@@ -14,29 +14,37 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from serving.accepting import Shares
 from serving.exposition import Sample, merged
 
+_decode: Final = msgspec.msgpack.Decoder(list[Sample]).decode
+
 
 class WorkerFiles:
-    """One worker's place among the workers of its supervisor, in `folder`."""
+    """One worker's place among the workers of its supervisor.
+
+    Attributes
+    ----------
+    folder: where they tell each other.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._service = folder / f"service-{_identity(os.getppid())}"
         self._service.mkdir(parents=True, exist_ok=True)
+        self.folder = self._service
         self._own = self._service / f"worker-{_identity(os.getpid())}"
         self._encode = msgspec.msgpack.Encoder().encode
-        self._decode = msgspec.msgpack.Decoder(list[Sample]).decode
         self._inherited: list[Sample] = []
         for other in folder.glob("service-*"):
             if not _lives(other):
                 shutil.rmtree(other, ignore_errors=True)
-        with self._locked(fcntl.LOCK_EX):
+        with _locked(self._service, fcntl.LOCK_EX):
             ended = [path for path in self._service.glob("worker-*") if not _lives(path)]
-            self._inherited = merged(list(map(self._read, ended)))
+            self._inherited = merged(list(map(_read, ended)))
             self.write([])
             for path in ended:
                 path.unlink()
@@ -56,23 +64,30 @@ class WorkerFiles:
     def all(self, samples: Sequence[Sample]) -> list[Sample]:
         """The samples of all workers; `samples` are this one's, and are written first."""
         self.write(samples)
-        with self._locked(fcntl.LOCK_SH):
-            found: dict[bool, list[list[Sample]]] = {True: [], False: []}
-            for path in self._service.glob("worker-*"):
-                found[_lives(path)].append(self._read(path))
-        return merged(found[False], found[True])
+        return told(self._service)
 
-    def _read(self, path: Path) -> list[Sample]:
-        with suppress(OSError, msgspec.DecodeError):
-            return self._decode(path.read_bytes())
-        return []
 
-    @contextmanager
-    def _locked(self, how: int) -> Iterator[None]:
-        """Nobody takes over a file while another adds it up."""
-        with (self._service / "lock").open("w") as lock:
-            fcntl.flock(lock, how)
-            yield
+def told(service: Path) -> list[Sample]:
+    """What all workers of a service have told, whoever asks; service: their folder."""
+    with _locked(service, fcntl.LOCK_SH):
+        found: dict[bool, list[list[Sample]]] = {True: [], False: []}
+        for path in service.glob("worker-*"):
+            found[_lives(path)].append(_read(path))
+    return merged(found[False], found[True])
+
+
+def _read(path: Path) -> list[Sample]:
+    with suppress(OSError, msgspec.DecodeError):
+        return _decode(path.read_bytes())
+    return []
+
+
+@contextmanager
+def _locked(service: Path, how: int) -> Iterator[None]:
+    """Nobody takes over a file while another adds it up."""
+    with (service / "lock").open("w") as lock:
+        fcntl.flock(lock, how)
+        yield
 
 
 def _identity(pid: int) -> str:

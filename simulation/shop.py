@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -72,6 +72,14 @@ _HOUR_WEIGHT: Final = np.array(
     [3, 2, 1, 1, 1, 2, 4, 6, 8, 9, 9, 10, 11, 10, 9, 9, 10, 11, 13, 15, 16, 15, 11, 6], np.float64
 )
 _WEEKDAY_WEIGHT: Final = np.array([1.0, 0.95, 0.95, 1.0, 0.95, 1.15, 1.3])
+
+
+class Product(NamedTuple):
+    """What the shop sells; price in the shop's currency."""
+
+    item: str
+    category: str
+    price: float
 
 
 @dataclass(frozen=True)
@@ -166,6 +174,17 @@ def _tables(columns: list[np.ndarray], chain: Chain, seed: int, start_ms: int) -
         "kind": kind,
     }
     return Simulated(pd.DataFrame(filled, copy=False), pd.DataFrame(truth, copy=False))
+
+
+def products() -> list[Product]:
+    """The catalogue, by category and, in each, by popularity.
+
+    >>> products()[0].item, len(products())
+    ('shoes-00', 480)
+    """
+    _, _, price = _catalogue()
+    priced = zip(_items(), price.tolist(), strict=True)
+    return [Product(item, item.rpartition("-")[0], money) for item, money in priced]
 
 
 def _arrival(days: float) -> np.ndarray:

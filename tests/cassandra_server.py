@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 import socket
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.once import alone
 from tests.server_process import HOST, ServerProcess, free_ports, running
 
 HERE = Path(__file__).resolve().parent
@@ -41,7 +41,7 @@ def java() -> Path:
     """
     for found in Path("/usr/lib/jvm").glob("java-17-openjdk*/bin/java"):
         return found
-    raise RuntimeError("no Java 17 is installed; run: apt-get install openjdk-17-jre-headless")
+    raise RuntimeError("no Java 17 is installed; run: apt-get install openjdk-17-jdk-headless")
 
 
 @contextmanager
@@ -94,11 +94,9 @@ def _yaml(port: int, storage_port: int, settings: dict[str, Any]) -> dict[str, A
 
 def _jars() -> Path:
     """The folder of the jars that the pom asks for: loaded the first time, and again when the pom has changed."""
-    CACHE.mkdir(exist_ok=True)
     pom, jars = CONFIGURATION / "pom.xml", CACHE / "cassandra"
     loaded = jars / "pom.xml"
-    with (CACHE / "cassandra.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run as several processes
+    with alone(CACHE / "cassandra.lock"):
         if not (loaded.is_file() and loaded.read_bytes() == pom.read_bytes()):
             _load(pom, jars)
             shutil.copy(pom, loaded)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,7 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.once import alone, common
 from tests.shared import TAOBAO
+from tests.watched import watched_folder
 from tests.workspace import KEY, Service, lotse, packed, workspace
 
 # Real logs are years old: their times are believed, as an operator who replays an archive configures it.
@@ -24,31 +24,55 @@ settings.register_profile("small", max_examples=5, deadline=None)
 settings.load_profile("usual")
 
 
+# What takes minutes to have, and is had once for all processes of a run: the others wait at its lock.
+SHARED = ("trained", "watched", "demo_run")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The order of files, which two processes share: those with slow tests first, so that the last ones are short.
 
-    Of these, one has the models trained while the others that come next do not need them.
+    Of what is shared, one file has it made while those that need it, too, come after all that do not: nobody waits.
     """
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    later = {item.path for item in items if slow[item.path] and "trained" in getattr(item, "fixturenames", ())}
-    later.discard(max(later, key=lambda path: (slow[path], path), default=Path()))
-    items.sort(key=lambda item: (not slow[item.path], item.path in later, -slow[item.path]))
+    needs: dict[Path, set[str]] = {}
+    for item in items:
+        if slow[item.path]:
+            needs.setdefault(item.path, set()).update({*SHARED} & {*getattr(item, "fixturenames", ())})
+    # a file that waits for nothing else, if there is one, with many slow tests
+    first = [
+        min(those, key=lambda path: (len(needs[path]), -slow[path], path))
+        for name in SHARED
+        if (those := [path for path in needs if name in needs[path]])
+    ]
+    items.sort(key=lambda item: (
+        not slow[item.path],
+        first.index(item.path) if item.path in first else len(first) + bool(needs.get(item.path)),
+        -slow[item.path],
+    ))  # fmt: skip
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder where `lotse train --source taobao` has run, once for all processes of a run; not to be served in."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    folder = shared / "taobao" / "work"
-    with (shared / "taobao.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    folder = common(tmp_path_factory) / "taobao" / "work"
+    with alone(common(tmp_path_factory) / "taobao.lock"):
         if not (folder / "train.log").exists():
             workspace(folder, KEY)
             done = lotse(folder, "train", "--source", "taobao", "--events", str(TAOBAO))
             assert done.returncode == 0, done.stdout + done.stderr
             packed(folder)
             (folder / "train.log").write_text(done.stdout)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose models were trained and watched, once for all processes of a run; not to be served in."""
+    folder = common(tmp_path_factory) / "watched" / "work"
+    with alone(common(tmp_path_factory) / "watched.lock"):
+        if not (folder / "done").exists():
+            watched_folder(folder)
+            (folder / "done").touch()
     return folder
 
 

@@ -35,6 +35,8 @@ from training.runs import train
 from training.session_log import SOURCE, told
 from training.watch import Watched, log_drift, watch
 
+# What versions are registered and promoted by.
+VERB: Final = "lotse watch"
 _HOUR_MS: Final = 3_600_000
 # What is told of a session age, where there is so much.
 _TOLD: Final = ("rows", "base_rate", "auc", "log_loss", "ece", "ece_noise", "lift_10")
@@ -121,7 +123,7 @@ def one_round(
     if found:
         why = {name: "; ".join(obstacles(contest)) for name, contest in found.items()}
         compared, reasons = compare(log, settings, found, report)
-        decisions += decide(mlflow, settings, found, compared, why | reasons, SOURCE)
+        decisions += decide(mlflow, settings, found, compared, why | reasons, SOURCE, VERB)
 
     trained: dict[str, str] = {}
     now_ms = time.time_ns() // 1_000_000
@@ -131,7 +133,7 @@ def one_round(
     if due:
         chosen = settings.model_copy(update={"heads": settings.heads.model_copy(update={"train": tuple(due)})})
         try:
-            models, reasons = train(log, chosen, SOURCE, report)
+            models, reasons = train(log, chosen, SOURCE, report, by=VERB)
             trained = {one.head: one.version for one in models}
         except SettingsError as error:
             reasons = dict.fromkeys(due, str(error))

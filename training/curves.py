@@ -31,7 +31,8 @@ EARLY_EVENTS: Final = tuple(range(1, 21))
 def reliability_curves(part: Slice, score: np.ndarray, settings: EvaluationSettings) -> dict[str, pd.DataFrame]:
     """Observed rate, or mean amount, against mean score in bins of equally many rows, for each age of `segments.ages`.
 
-    Columns: score, observed, low, high (interval of resampled visitors), rows. Ages of too few rows are left out.
+    Columns: score, observed, low, high (interval of resampled visitors), rows, visitors. Ages of too few rows are left
+    out.
     """
     drawn = resample_visitors(part.visitor, min(settings.resamples, _BAND_RESAMPLES))
     order = np.argsort(score, kind="stable")
@@ -52,9 +53,10 @@ def _reliability(answer: np.ndarray, score: np.ndarray, drawn: Resamples, bins: 
         total, rows = weighted_sums([answer[within], np.ones(end - begin)], drawn.take(np.arange(begin, end)))
         with np.errstate(invalid="ignore"):
             low, high = interval(total / rows, confidence)
-        lines.append((score[within].mean(), total[0] / rows[0], low, high, end - begin))
+        visitors = len(np.unique(drawn.number[within]))
+        lines.append((score[within].mean(), total[0] / rows[0], low, high, end - begin, visitors))
         begin = end
-    return pd.DataFrame(lines, columns=["score", "observed", "low", "high", "rows"])
+    return pd.DataFrame(lines, columns=["score", "observed", "low", "high", "rows", "visitors"])
 
 
 def cutoffs(answer: np.ndarray, score: np.ndarray, points: int = 200) -> pd.DataFrame:

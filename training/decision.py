@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from training.compare import Comparison, log_comparison
 from training.config import TrainingSettings
 from training.contest import Contest
 from training.gate import judge
 from training.promotion import PromotionError, promote
+from training.provenance import iso
+
+# MLflow takes longer tags, and cuts them off.
+_MOST_TEXT: Final = 4_000
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,12 @@ def decide(
     comparisons: Mapping[str, Comparison],
     obstacles: Mapping[str, str],
     source: str,
+    by: str,
 ) -> Iterator[Decision]:
     """Judge each candidate, and make it the champion if it passes.
 
-    comparisons: by head, of those that could be compared; obstacles: of the others, why not.
+    comparisons: by head, of those that could be compared; obstacles: of the others, why not; by: the verb. A version
+    that is refused says so in its tags, too: not every refusal has a comparison.
     """
     client = mlflow.MlflowClient()
     for name, contest in contests.items():
@@ -57,10 +63,15 @@ def decide(
         verdict = judge(contest, comparison, obstacles.get(name, ""), settings.promotion, now_ms)
         instead_of, reasons = None if champion is None else champion.version, verdict.reasons
         if not reasons:
+            tags = verdict.figures | {"promoted_by": by}
             try:
-                promote(client, settings.tracking, name, candidate.version, instead_of=instead_of, tags=verdict.figures)
+                promote(client, settings.tracking, name, candidate.version, instead_of=instead_of, tags=tags)
             except PromotionError as error:
                 reasons = (str(error),)
+        if reasons:
+            refusal = {"refused_at": iso(now_ms), "refused_by": by, "refused_because": "; ".join(reasons)[:_MOST_TEXT]}
+            for key, value in refusal.items():
+                client.set_model_version_tag(candidate.name, candidate.version, key, value)
         if comparison is not None:
             outcome = {f"refused.{place}": reason for place, reason in enumerate(reasons, 1)}
             log_comparison(mlflow, comparison, source, {"promoted": str(not reasons).lower(), **outcome})

@@ -113,6 +113,7 @@ def rollback(
         if to and not {"promoted_at", "replaced_at"} & set(target.tags):
             client.set_model_version_tag(name, version, "promoted_at", now)
             client.set_model_version_tag(name, version, "promoted_from", left)
+            client.set_model_version_tag(name, version, "promoted_by", "lotse rollback")
         still_held()
         client.set_registered_model_alias(name, settings.alias, version)
         client.set_model_version_tag(name, version, "restored_at", now)

@@ -31,6 +31,7 @@ class Group:
 
     name: str
     rows: int
+    visitors: int
     mean_score: float
     mean_answer: float
     error: float
@@ -140,7 +141,8 @@ def _by_age(part: Slice, score: np.ndarray, answer: np.ndarray, visitor: np.ndar
 def _group(name: str, chosen: np.ndarray, score: np.ndarray, answer: np.ndarray, visitor: np.ndarray) -> Group:
     rows = int(chosen.sum())
     if not rows:
-        return Group(name, 0, float("nan"), float("nan"), float("nan"))
+        return Group(name, 0, 0, float("nan"), float("nan"), float("nan"))
     residual = answer[chosen] - score[chosen]
     error = standard_error(residual - residual.mean(), visitor[chosen])
-    return Group(name, rows, float(score[chosen].mean()), float(answer[chosen].mean()), error)
+    visitors = len(np.unique(visitor[chosen]))
+    return Group(name, rows, visitors, float(score[chosen].mean()), float(answer[chosen].mean()), error)

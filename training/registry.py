@@ -109,6 +109,8 @@ def register(
     client = mlflow.MlflowClient()
     first = version_by_alias(client, name, settings.tracking.alias) is None
     promoted = {"promoted_at": iso(time.time_ns() // 1_000_000)} if first else {}
+    if first and "registered_by" in tags:
+        promoted["promoted_by"] = tags["registered_by"]
     for key, value in {**tags, "feature_digest": digest, **promoted}.items():
         client.set_model_version_tag(name, number, key, value)
     client.set_registered_model_alias(name, settings.tracking.candidate_alias, number)

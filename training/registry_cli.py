@@ -118,7 +118,7 @@ def promote(
         found, refused = _compare(log, settings, contests, console)
         why |= refused
     refusals = 0
-    for one in decide(mlflow, settings, contests, found, why, source):
+    for one in decide(mlflow, settings, contests, found, why, source, "lotse promote"):
         if one.comparison is not None:
             _show(console, one.comparison, settings)
         if one.reasons:

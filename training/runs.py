@@ -29,6 +29,8 @@ from training.pages import report_page
 from training.pipeline import Prepared, Report, prepare, prepare_others
 from training.plots import pictures
 from training.provenance import provenance
+from training.thresholds import FILE as THRESHOLDS
+from training.thresholds import what_if
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -52,8 +54,12 @@ def train(
     source: str,
     report: Report = lambda *_: None,
     client: Client | None = None,
+    *,
+    by: str = "lotse train",
 ) -> tuple[list[Trained], dict[str, str]]:
     """Train, evaluate and register every configured head; with a Dask client, on all the past (`training.distributed`).
+
+    by: the verb, which versions name as `registered_by`.
 
     Returns the trained heads, and for each head that could not be trained the reason.
 
@@ -68,7 +74,7 @@ def train(
         raise SettingsError("; ".join(refused.values()) or "no head to train; name some in [heads] train")
     others = prepare_others(events, prepared, report)
     mlflow = tracking.connect(settings.tracking)
-    tags = provenance(settings, events, prepared.digest, source, border_ms=prepared.border_ms)
+    tags = provenance(settings, events, prepared.digest, source, border_ms=prepared.border_ms) | {"registered_by": by}
     trained = []
     with mlflow.start_run(run_name=f"train-{source}") as parent:
         mlflow.log_params(settings.flat())
@@ -152,7 +158,7 @@ def _train_head(
         "card.md": model_card(about, found),
         carried.FILE: carried.dump(compile_fold()),
     }
-    _log_findings(mlflow, found, extras["card.md"])
+    _log_findings(mlflow, found, scores["lotse"], extras["card.md"])
     version = registry.register(
         mlflow,
         head,
@@ -176,14 +182,20 @@ def _fit(
     return fit_head(past, head, settings.for_head(head.name), tick, others.slices(head)["past"] if others else None)
 
 
-def _log_findings(mlflow: Any, found: Findings, card: str) -> None:
-    """Pictures, an interactive page, tables and the model card, for people."""
+def _log_findings(mlflow: Any, found: Findings, ours: np.ndarray, card: str) -> None:
+    """Pictures, an interactive page, tables and the model card, for people; ours: the test's scores."""
     for name, figure in pictures(found).items():
         mlflow.log_figure(figure, f"plots/{name}.png")
     mlflow.log_text(report_page(found), "pages/report.html")
     mlflow.log_text(card, "card.md")
     mlflow.log_text(found.table.to_csv(index=False), "evaluation.csv")
     mlflow.log_text(found.early.to_csv(index=False), "earliness.csv")
+    curves = [curve.assign(age=age) for age, curve in found.reliability.items()]
+    if curves:
+        mlflow.log_text(pd.concat(curves, ignore_index=True).to_csv(index=False), "reliability.csv")
+    importance = found.explanation.importance.rename_axis("feature").reset_index(name="contribution")
+    mlflow.log_text(importance.to_csv(index=False), "importance.csv")
+    mlflow.log_text(what_if(found.part, ours, found.settings, found.task).text(), THRESHOLDS)
 
 
 def _learned(model: HeadModel) -> dict[str, object]:

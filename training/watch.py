@@ -25,6 +25,7 @@ from training.histogram import Histogram
 from training.loading import Registered
 from training.pipeline import Prepared, Report, prepare
 from training.provenance import iso
+from training.thresholds import FILE, WhatIf, what_if
 from training.tracking import metric_values
 
 
@@ -33,7 +34,7 @@ class Watched:
     """A head, the version that was watched, what its rows looked like and what became of that.
 
     realised: `training.evaluation.evaluate` of the rows whose answer is known, where it was asked for and there are
-    enough.
+    enough. thresholds: what acting on scores from a threshold on would have reached, where as many are known.
     """
 
     head: Head
@@ -41,6 +42,7 @@ class Watched:
     histogram: Histogram
     drift: Drift
     realised: pd.DataFrame | None = None
+    thresholds: WhatIf | None = None
 
 
 def watch(
@@ -83,18 +85,17 @@ def watch(
                 part = window_of(prepared, head, since, until_ms)
                 score = version.model.score(part.matrix)
                 drift = compare(histogram, part, score, settings.drift)
-                realised = _realised(part, score, settings, head.task) if by_age else None
-                found[name] = Watched(head, version.version, histogram, drift, realised)
+                known = ~np.isnan(part.answer)
+                realised, reached = None, None
+                if known.sum() >= settings.drift.min_rows:
+                    part, score = part.take(known), score[known]
+                    reached = what_if(part, score, settings.evaluation, head.task)
+                    if by_age:
+                        realised = evaluate(part, {"lotse": score}, settings.evaluation, head.task)
+                found[name] = Watched(head, version.version, histogram, drift, realised, reached)
             except SettingsError as error:
                 refused[name] = f"head {name!r}, sessions that began from {iso(since)} on: {error}"
     return [found[name] for name in versions if name in found], refused
-
-
-def _realised(part: Slice, score: np.ndarray, settings: TrainingSettings, task: str) -> pd.DataFrame | None:
-    known = ~np.isnan(part.answer)
-    if known.sum() < settings.drift.min_rows:
-        return None
-    return evaluate(part.take(known), {"lotse": score[known]}, settings.evaluation, task)
 
 
 def window_of(prepared: Prepared, head: Head, since_ms: float, until_ms: float) -> Slice:
@@ -112,7 +113,8 @@ def window_of(prepared: Prepared, head: Head, since_ms: float, until_ms: float) 
 
 
 def log_drift(mlflow: Any, one: Watched, source: str, page: str) -> None:
-    """A run `drift-<head>`: the numbers as metrics, all of it as drift.json, by age as realised.csv, and the page."""
+    """A run `drift-<head>`: the numbers as metrics, all of it as drift.json, by age as realised.csv, by threshold as
+    thresholds.json, and the page."""
     drift = one.drift
     with mlflow.start_run(run_name=f"drift-{one.head.name}"):
         mlflow.set_tags(
@@ -138,6 +140,8 @@ def log_drift(mlflow: Any, one: Watched, source: str, page: str) -> None:
         if one.realised is not None:
             mlflow.log_metrics(metric_values(one.realised))
             mlflow.log_text(one.realised.to_csv(index=False), "realised.csv")
+        if one.thresholds is not None:
+            mlflow.log_text(one.thresholds.text(), FILE)
         mlflow.log_text(json.dumps(drift.as_json(), indent=1), "drift.json")
         mlflow.log_text(page, "drift.html")
 
@@ -146,10 +150,15 @@ def _metrics(drift: Drift) -> dict[str, float]:
     numbers = {
         "drifted_features": float(sum(one.counts and one.drifted for one in drift.features)),
         "score_psi": drift.score.psi,
+        "score_psi_alarm": drift.score.psi_alarm,
         "score_ks": drift.score.ks,
         **{f"psi/{one.name}": one.psi for one in drift.features},
     }
     if drift.realised:
-        names = ("mean_score", "mean_answer", "change", "ratio", "calibration", "calibration_noise")
+        names = (
+            "mean_score", "mean_answer", "change", "ratio", "ratio_error", "ratio_alarm", "calibration",
+            "calibration_noise", "calibration_alarm",
+        )  # fmt: skip
         numbers |= {name: getattr(drift.realised, name) for name in names}
-    return numbers
+    # of amounts the calibration has no alarm
+    return {name: value for name, value in numbers.items() if np.isfinite(value)}

@@ -66,7 +66,7 @@ class Collector:
         consent = self._consent = engine.consent
         anonymous = Anonymous(engine.of_day)
         timeout_ms = round(settings.session.timeout_minutes * 60_000)
-        carts = Carts(engine.store, engine.outage.ask, engine.keys_of, engine.look_at, timeout_ms)
+        carts = Carts(engine.store, engine.outage.ask, engine.keys_of, engine.looks.look_at, timeout_ms)
 
         def is_secret(text: str) -> bool:
             key = keys.find(text.encode())
@@ -77,8 +77,8 @@ class Collector:
             sent_back = partial(engine.metrics.sent_back, name)
             identifies = engine.outbound is not None and name in engine.outbound.trackers
             return Tools(
-                engine.shop, options, consent, anonymous, engine.look_at, carts, engine.end, engine.join, is_secret,
-                sent_back, identifies,
+                engine.shop, options, consent, anonymous, engine.looks.look_at, carts, engine.end, engine.join,
+                is_secret, sent_back, identifies,
             )  # fmt: skip
 
         self.trackers = trackers(settings.collect, tools)

@@ -57,11 +57,35 @@ class Watched(msgspec.Struct, frozen=True):
     high: float | None = None
 
 
+class Told(msgspec.Struct, frozen=True):
+    """A goal and an arm beside the control as of now (`features.judging.verdicts`); None: not known.
+
+    units, control_units: settled ones of known outcome. mean, control_mean: of the goal, a share for a binary one.
+    lift: of the goal as it is counted, whichever direction is wanted; low, high: always valid. verdict: better, worse,
+    open, invalid where the sample ratio is wrong, few with fewer than 50 units in either arm, of which nothing else is
+    told.
+    """
+
+    goal: str
+    arm: str
+    verdict: str
+    units: int | None = None
+    control_units: int | None = None
+    mean: float | None = None
+    control_mean: float | None = None
+    lift: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    adjusted_p: float | None = None
+
+
 class Learned(msgspec.Struct):
     """Of one phase of an experiment.
 
     units: of each arm, None below 50; periods: that tables know. tables: what holds, and what will hold.
     ratio_p: of the sample ratio, at all looks, None where an arm has fewer than 50 units; ratio_alarm: it is wrong.
+    results: of every goal and arm; at_ms: as of when, later than which nothing is counted once the experiment stopped.
     """
 
     phase: int
@@ -73,6 +97,8 @@ class Learned(msgspec.Struct):
     guardrails: list[Watched] = []
     ratio_p: float | None = None
     ratio_alarm: bool = False
+    results: list[Told] = []
+    at_ms: int = 0
 
 
 class Published(msgspec.Struct):

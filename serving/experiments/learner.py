@@ -1,8 +1,9 @@
 """Closed sessions into tables of probabilities, and arms that harm stopped: what the learner does, look by look.
 
-In: the Parquet files of handed-on sessions, and the configuration. Out: the file of `serving.experiments.learned`. Each
-look counts the files that are new, changed or gone; makes the tables that hold from the next period on; and judges
-guardrails and the sample ratio by bounds that hold at all looks together, so that it may look as often as it likes.
+In: the Parquet files of handed-on sessions, and the configuration. Out: the files of `serving.experiments.learned` and,
+of how it came to that, of `serving.experiments.timeline`. Each look counts the files that are new, changed or gone;
+makes the tables that hold from the next period on; and judges results, guardrails and the sample ratio by bounds that
+hold at all looks together, so that it may look as often as it likes.
 
 An arm is stopped when the always-valid bound of one of its guardrails is beyond what is allowed. That holds, whatever
 is counted later, until the definition has another phase. A wrong sample ratio is told and stops nothing: it says that
@@ -28,13 +29,15 @@ from features.allocation import DAY_MS, Fixed, Plan, State, Sums, Table
 from features.experiments import LEAST_UNITS, Experiment
 from features.judging.rails import guard
 from features.judging.ratio import ALARM
+from features.judging.verdicts import Result, results
 from features.settings import SettingsError
 from features.units import assigned_in
 from serving.experiments.configuration import Configuration, Trial, nothing, parse
 from serving.experiments.counted import Counted, Part, Seen
-from serving.experiments.learned import Learned, LearnedFile, Published, Stopped, Timed, Watched, fits
+from serving.experiments.learned import Learned, LearnedFile, Published, Stopped, Timed, Told, Watched, fits
 from serving.experiments.learning import Orders
 from serving.experiments.tally import Rows, Tally, bounded, row_type, rows_of
+from serving.experiments.timeline import TimelineFile, Timelines
 
 logger = logging.getLogger("lotse.learning")
 
@@ -69,6 +72,7 @@ class Learner:
         except (OSError, ValueError) as error:
             logger.error("what was learned before cannot be read, and is learned anew: %s", error)
             self._published = Published()
+        self._timelines = Timelines(TimelineFile(Path(orders.learned)))
 
     def close(self) -> None:
         """Let go of the database."""
@@ -90,11 +94,13 @@ class Learner:
         for key, (_, tally) in self._tallies.items():
             tally.settle(now_ms)
             found[key] = self._learned(key, tally, now_ms)
+            self._timelines.note(tally.trial, tally.tables, tally.first_ms(), now_ms)
         for key, definition in self._configuration.definitions.items():
             if key in found and found[key].phase != definition.phase:
                 del found[key]
         self._published = Published(now_ms, found)
         self._file.write(self._published)
+        self._timelines.keep({key: one.phase for key, one in self._configuration.definitions.items()})
         return self._published
 
     def tally(self, key: str) -> Tally:
@@ -229,12 +235,19 @@ class Learner:
             definition.phase, list(definition.arms), list(trial.plan.allocation.edges),
             [count if count >= LEAST_UNITS else None for count in units],
             self._tables(tally, before, [one.arm for one in stopped], now_ms), stopped, watched,
-            p if min(units) >= LEAST_UNITS else None, p is not None and p < ALARM,
+            p if min(units) >= LEAST_UNITS else None, p is not None and p < ALARM, at_ms=now_ms,
         )  # fmt: skip
+        learned.results = self._results(tally, alarm=learned.ratio_alarm)
         if learned.ratio_alarm and not (before and before.phase == learned.phase and before.ratio_alarm):
             logger.warning("experiment %s, phase %d: units are lost or doubled in some arm (sample ratio, p < 0.001 at "
                            "all looks); no effect of it can be trusted", key, learned.phase)  # fmt: skip
         return learned
+
+    def _results(self, tally: Tally, *, alarm: bool) -> list[Told]:
+        """Every goal of every arm; alarm: whether nothing of it can be believed."""
+        definition = tally.trial.definition
+        found = results({goal.name: tally.effects(goal.name) for goal in definition.goals}, definition)
+        return [_told(goal, arm, one, alarm=alarm) for goal, of in found.items() for arm, one in of.items()]
 
     def _guarded(self, key: str, tally: Tally, stopped: list[Stopped], now_ms: int) -> list[Watched]:
         """Every guardrail of every arm; arms of broken ones are added to those that are stopped."""
@@ -307,6 +320,17 @@ def table_of(trial: Trial, state: State, closed: Collection[str], now_ms: int) -
     bins = np.zeros((len(found.bins), len(trial.plan.arms)))
     bins[:, left] = found.bins
     return Table(trial.plan.arms, found.edges, bins.tolist(), trial.plan.shares, trial.plan.holdback)
+
+
+def _told(goal: str, arm: str, one: Result | None, *, alarm: bool) -> Told:
+    if one is None:
+        return Told(goal, arm, "few")
+    effect = one.effect
+    verdict = "invalid" if alarm else one.verdict
+    return Told(
+        goal, arm, verdict, effect.units, effect.control_units,
+        *bounded((effect.mean, effect.control_mean, effect.lift, one.low, one.high, one.p, one.adjusted_p)),
+    )  # fmt: skip
 
 
 def _digest(trial: Trial, period_ms: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,8 +19,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from features.allocation import Fixed
 from serving.companion import Companion, take_lock
 from serving.experiments.attributes import Names
+from serving.experiments.timeline import Timeline, TimelineFile, closings, points
 
 if TYPE_CHECKING:
+    from features.experiments import Experiment
+    from serving.experiments.learned import Learned
     from serving.experiments.live import Experiments
     from serving.settings import ServingSettings
 
@@ -54,6 +57,7 @@ class Learning:
     def __init__(self, settings: ServingSettings, experiments: Experiments) -> None:
         own = settings.experiments
         self._experiments = experiments
+        self._timelines = TimelineFile(Path(own.learned))
         self._told: set[str] = set()
         sign = Path(own.learned) / LOCK
         self._companion = Companion(
@@ -80,23 +84,32 @@ class Learning:
         """End the learner, if this worker started it."""
         self._companion.close()
 
-    def state(self, now_ms: int) -> dict[str, Any]:
-        """What is known of every experiment, JSON-ready."""
-        experiments = self._experiments
+    def timelines(self) -> Mapping[str, Timeline]:
+        """How experiments went, by key; reads a file."""
+        return self._timelines.read().experiments
+
+    def state(
+        self, now_ms: int, histories: Iterable[str] = (), timelines: Mapping[str, Timeline] | None = None
+    ) -> dict[str, Any]:
+        """What is known of every experiment, JSON-ready; histories: keys of those whose timeline is told, too."""
+        experiments, wanted = self._experiments, set(histories)
         told = {}
         for key, definition in experiments.configuration.definitions.items():
             found = experiments.published.experiments.get(key)
+            found = found if found is not None and found.phase == definition.phase else None
             one: dict[str, Any] = {
                 "status": definition.status, "phase": definition.phase, "allocation": definition.allocation.name,
                 "arms": list(definition.arms), "killed": list(definition.killed),
+                "definition": definition.model_dump(mode="json"),
             }  # fmt: skip
-            if found is not None and found.phase == definition.phase:
+            if found is not None:
                 one |= {
                     "units": dict(zip(found.arms, found.units, strict=False)),
                     "stopped": [msgspec.to_builtins(each) for each in found.stopped],
                     "guardrails": [msgspec.to_builtins(each) for each in found.guardrails],
                     "sample_ratio": {"p": found.ratio_p, "alarm": found.ratio_alarm},
-                }
+                    "results": [msgspec.to_builtins(each) for each in found.results], "counted_ms": found.at_ms,
+                }  # fmt: skip
             standing = experiments.standings.get(key)
             if standing is not None:
                 table = standing.table(now_ms)
@@ -104,6 +117,9 @@ class Learning:
                     "from_ms": standing.from_ms(now_ms), "edges": list(table.edges),
                     "bins": [[round(share, 6) for share in line] for line in table.bins],
                 }  # fmt: skip
+            timeline = (timelines or {}).get(key) if key in wanted else None
+            if timeline is not None and (timeline.phase, tuple(timeline.arms)) == (definition.phase, definition.arms):
+                one["history"] = _history(timeline, definition, found, now_ms)
             told[key] = one
         return {
             "configuration": experiments.configuration.version, "error": experiments.error,
@@ -148,3 +164,14 @@ class Learning:
                 stopped.add_metric((key, one.arm), 1)
             alarm.add_metric((key,), float(found.ratio_alarm))
         return [units, stopped, alarm, age, counted]
+
+
+def _history(timeline: Timeline, definition: Experiment, learned: Learned | None, now_ms: int) -> dict[str, Any]:
+    """How the allocation of a phase went; nothing of what happened after it was last counted."""
+    closed = closings(timeline, learned.stopped if learned is not None else ())
+    until_ms = learned.at_ms if learned is not None and definition.status != "running" else now_ms
+    return {
+        "began_ms": timeline.began_ms, "until_ms": max(until_ms, timeline.began_ms), "edges": timeline.edges,
+        "points": [one._asdict() for one in points(timeline, closed, until_ms)],
+        "closed": [one._asdict() for one in closed],
+    }  # fmt: skip

@@ -91,8 +91,6 @@ class Tally:
         definition = trial.definition
         self._shape = len(trial.plan.allocation.edges) + 2, len(definition.arms)
         self._goal = next(place for place, goal in enumerate(definition.goals) if goal.primary)
-        guarded = {rail.goal for rail in definition.guardrails}
-        self._guarded = [place for place, goal in enumerate(definition.goals) if goal.name in guarded]
         # by begin of the period and how many arms were closed: [in the holdback, bin, arm, _CELLS]
         self._cells: dict[tuple[int, int], npt.NDArray[np.float64]] = {}
         # by how many arms were closed, and goal
@@ -129,7 +127,7 @@ class Tally:
                 self._waiting[begin].append((here, sign))
 
     def settle(self, now_ms: int) -> None:
-        """From now on count for guardrails what has settled."""
+        """From now on count for results and guardrails what has settled."""
         self.settled_until = max(self.settled_until, self._settled(now_ms))
         for begin in [one for one in self._waiting if one < self.settled_until]:
             for rows, sign in self._waiting.pop(begin):
@@ -142,7 +140,7 @@ class Tally:
         for closed in np.unique(rows["closed"]).tolist():
             here = rows[rows["closed"] == closed]
             arm, weight, cluster = here["arm"].astype(int), 1 / here["propensity"], here["cluster"].astype(int)
-            for goal in self._guarded:
+            for goal in range(len(self.trial.definition.goals)):
                 sums = Moments.of(here["outcome"][:, goal], arm, self._shape[1], weight, cluster, CLUSTERS)
                 before = self._moments.get((closed, goal)) or Moments.nothing(self._shape[1], CLUSTERS)
                 self._moments[closed, goal] = before + sums if sign > 0 else before - sums
@@ -151,6 +149,11 @@ class Tally:
         """Of each arm, settled or not."""
         total = sum((cells[..., 0].sum(axis=(0, 1)) for cells in self._cells.values()), np.zeros(self._shape[1]))
         return [int(count) for count in np.rint(total).tolist()]
+
+    def first_ms(self) -> int | None:
+        """The period of the first exposures, ms UTC; None with fewer than 50 units."""
+        begins = [begin for (begin, _), cells in self._cells.items() if cells[..., 0].sum() > 0.5]
+        return min(begins) if begins and sum(self.units()) >= LEAST_UNITS else None
 
     def state(self, from_ms: int) -> State:
         """What an allocation learns from for a table that holds from then on: periods that have settled by then."""
@@ -211,7 +214,8 @@ class Tally:
     def _expected(self, held: int | None, closed: Collection[str]) -> npt.NDArray[np.float64]:
         """Probabilities, float64 [in the holdback, bin, arm], where the table of `held` holds, if there is one."""
         plan, found = self.trial.plan, np.zeros((2, *self._shape))
-        found[0] = plan.shares if held is None else self.tables[held]
+        # before the first table the shares hold, squeezed into what the smallest one leaves
+        found[0] = plan.table(plan.nothing(), 0).bins if held is None else self.tables[held]
         found[1] = plan.shares
         for arm in closed:
             place = plan.arms.index(arm)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -31,6 +31,27 @@ encode = msgspec.json.Encoder().encode
 _Waiting = tuple[Request, Callable[[], None]]
 
 
+class Wanted(NamedTuple):
+    """What is asked for beside the folding: scores, and the keys of flags (none of them: all; None: no flags)."""
+
+    scored: bool = True
+    flags: Sequence[str] | None = None
+
+
+SCORES: Final = Wanted()
+_NOTHING: Final = Wanted(scored=False)
+
+
+def wanted_by(engine: Engine, query: bytes) -> Wanted | None:
+    """What a query asks for if it is one of those that come all the time: parsing takes as long as an event."""
+    if not query:
+        return SCORES
+    if query == b"scores=none":
+        return _NOTHING
+    flags = engine.experiments.queries.get(query)
+    return None if flags is None else Wanted(flags=flags)
+
+
 class Events:
     """The endpoint of events."""
 
@@ -42,12 +63,11 @@ class Events:
     async def post(self, call: Call) -> Reply:
         """Fold the events of the body and answer with their sessions' scores."""
         body = await call.body()
-        query, flags = call.scope["query_string"], None
-        if query or b"idempotency-key" in call.headers:
-            flags = call.engine.experiments.queries.get(query)
-            if flags is None or b"idempotency-key" in call.headers:
-                return await self._special(call, body)
-        request = Request(body, objected=call.engine.consent.objects(call.headers), flags=flags)
+        wanted = wanted_by(call.engine, call.scope["query_string"])
+        if wanted is None or b"idempotency-key" in call.headers:
+            return await self._special(call, body)
+        objected = call.engine.consent.objects(call.headers)
+        request = Request(body, objected=objected, scored=wanted.scored, flags=wanted.flags)
         try:
             await self.taken(call.engine, request)
             return Reply(JSON, encoded(request.answer))
@@ -101,7 +121,7 @@ class Events:
         if claim.outcome == Claim.RUNNING:
             raise Problem(409, "a request with this Idempotency-Key is being worked on", retry_after_seconds=1)
         if claim.outcome == Claim.DONE:
-            await engine.recall(request)
+            await engine.looks.recall(request)
             return True
         try:
             # alone: its visits must not be shared with requests of other keys

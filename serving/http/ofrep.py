@@ -50,8 +50,10 @@ async def one(call: Call) -> Reply:
             raise _BadContextError("FLAG_NOT_FOUND", "no such flag; flags are defined in configs/experiments.json", 404)
         flags, _ = await _evaluated(call, [key])
     except _BadContextError as error:
-        return _refused(error, {"key": key})
-    return Reply(JSON, encode(_told(key, flags[key])))
+        return _refused(error, {"key": key, "metadata": {}})
+    # Java's provider takes an answer about one flag without metadata for an error
+    metadata = {"configuration": call.engine.experiments.configuration.version}
+    return Reply(JSON, encode({**_told(key, flags[key]), "metadata": metadata}))
 
 
 async def many(call: Call) -> Reply:
@@ -98,13 +100,13 @@ async def flags_for(
     """Flags of whom a request names: a session by its token, with a secret key a visitor by the tracker's id."""
     engine, view = call.engine, None
     try:
-        view = await engine.view(*engine.opened(target))
+        view = await engine.looks.view(*engine.looks.opened(target))
     except Problem:
         if is_secret(call):
-            view = await engine.look_at(target)
+            view = await engine.looks.look_at(target)
     if view is None:
         return engine.experiments.without_session(context, keys), None
-    return await engine.evaluated(view, keys, time.time_ns() // 1_000_000, context, forced)
+    return await engine.looks.evaluated(view, keys, time.time_ns() // 1_000_000, context, forced)
 
 
 def is_secret(call: Call) -> bool:
@@ -144,5 +146,5 @@ def _told(key: str, flag: Flag) -> dict[str, Any]:
     return told
 
 
-def _refused(error: _BadContextError, about: Mapping[str, str]) -> Reply:
+def _refused(error: _BadContextError, about: Mapping[str, Any]) -> Reply:
     return Reply(JSON, encode({**about, "errorCode": error.code, "errorDetails": error.details}), error.status)

@@ -73,7 +73,7 @@ def event_streams(call: Call, view: View) -> list[dict[str, Any]]:
         if call.admission.key.kind == "secret":
             return []
         query["key"] = presented(call.scope, dict(call.scope["headers"])).decode("latin-1")
-    endpoint = {"requestUri": f"{PREFIX}{call.engine.token_of(view)}?{urlencode(query)}"}
+    endpoint = {"requestUri": f"{PREFIX}{call.engine.looks.token_of(view)}?{urlencode(query)}"}
     return [{"type": "sse", "endpoint": endpoint, "inactivityDelaySec": _INACTIVITY_SECONDS}]
 
 

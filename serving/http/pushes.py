@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from features.settings import SettingsError
+from serving.access import refuse_pages
 from serving.experiments.history import merged
 from serving.experiments.pushing import Change, OtherVersionError, Pushed, Pushing, RefusedError, TooLongError
 from serving.http.call import Call, Handler, Reply
@@ -105,8 +106,9 @@ async def _pushed(call: Call, content: Change, how: str, *, phases: bool = True)
     Raises
     ------
     Problem
-        412, 413, 422, 503: as of `Pushing.push`.
+        403: a page of another origin asks, without a key; 412, 413, 422, 503: as of `Pushing.push`.
     """
+    refuse_pages(call)
     known = ("version", "dry_run") if how == "rollback" else ("dry_run",)
     dry_run, key = switch(call.query(*known), "dry_run"), call.admission.key
     expected = call.header(b"if-match").decode("latin-1").strip().removeprefix("W/").strip('"')

@@ -11,6 +11,7 @@ from typing import Annotated, Final, TypeVar
 import msgspec
 from msgspec import Meta
 
+from serving.access import refuse_pages
 from serving.held import held_by
 from serving.http.call import Call, Handler, Reply
 from serving.http.events import JSON, encode
@@ -116,11 +117,12 @@ def _visitor(call: Call) -> int:
         raise Problem(
             401, "this is a key of the API, not a session's token; with a secret one use POST /v1/visitors/export"
         )
-    return call.engine.opened(token)[0]
+    return call.engine.looks.opened(token)[0]
 
 
 async def _visitors(call: Call) -> list[int]:
     """Every pseudonym of the visitor that the body names, by which anything can be found."""
+    refuse_pages(call)
     call.query()
     named = _read(await call.body(), Named)
     return call.engine.pseudonyms.all(named.visitor, time.time_ns() // 1_000_000)

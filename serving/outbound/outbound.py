@@ -39,7 +39,7 @@ class Outbound:
 
     def __init__(self, engine: Engine) -> None:
         settings = self._settings = engine.settings.outbound
-        self._sign = engine.sign
+        self._sign = engine.tokens.sign
         self._experiments: Callable[[], Configuration] = lambda: engine.experiments.configuration
         self._segments = Segments(settings.segments, engine.fold.names, engine.settings.models.heads, settings.sessions)
         self.letters = DeadLetters(settings)

@@ -15,7 +15,7 @@ from features.events import CONSENT_PERSONALISE
 from features.sessions import HEADER_CONSENT, HEADER_STARTED_AT
 from serving.closed import ClosedFiles
 from serving.sessions import OBJECTS, key_of, word_of
-from serving.stores import Store
+from serving.stores import Store, done
 
 Ask = Callable[[Callable[[], Any]], Awaitable[Any]]
 
@@ -27,8 +27,7 @@ def allows(consent: int) -> bool:
 
 async def plain(call: Callable[[], Any]) -> Any:
     """Asks a store without a deadline."""
-    result = call()
-    return await result if isinstance(result, Awaitable) else result
+    return await done(call())
 
 
 class Permission:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import entry_points
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from features.settings import SettingsError
 from serving.settings import StoreSettings
@@ -137,6 +137,9 @@ class Store(Protocol):
     def read(self, key: bytes) -> Awaitable[bytes | None] | bytes | None:
         """One record as it is now."""
 
+    def read_many(self, keys: Sequence[bytes]) -> Awaitable[Sequence[bytes | None]] | Sequence[bytes | None]:
+        """Records as they are now, in the order of the keys; some hundred at a time, or others wait for that."""
+
     def waiting(self, key: bytes) -> Awaitable[Sequence[Closed]] | Sequence[Closed]:
         """Sessions of a record that are over and not settled yet."""
 
@@ -157,6 +160,11 @@ class Store(Protocol):
 
     def close(self) -> Awaitable[None] | None:
         """Let go of files and connections."""
+
+
+async def done(result: Any) -> Any:
+    """What a store gives, which some give at once and others after a while."""
+    return await result if isinstance(result, Awaitable) else result
 
 
 def open_store(settings: StoreSettings) -> Store:

@@ -183,6 +183,11 @@ class EmbeddedStore:
             found: bytes | None = transaction.get(key)
             return found
 
+    def read_many(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """Some records, all as of the same moment."""
+        with self._env.begin(db=self._records) as transaction:
+            return [transaction.get(key) for key in keys]
+
     def waiting(self, key: bytes) -> Sequence[Closed]:
         """Sessions of a record."""
         with self._env.begin() as transaction:

@@ -149,6 +149,13 @@ class SealedStore(EmbeddedStore):
         found = super().read(key)
         return found if found is None or self._seal is None else self._seal.open(found, key)
 
+    def read_many(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """Some records."""
+        found, seal = super().read_many(keys), self._seal
+        if seal is None:
+            return found
+        return [None if value is None else seal.open(value, key) for key, value in zip(keys, found, strict=True)]
+
     def waiting(self, key: bytes) -> Sequence[Closed]:
         """Sessions of a record."""
         found = super().waiting(key)

@@ -55,6 +55,10 @@ class MemoryStore:
         """One record."""
         return self._records.get(key)
 
+    def read_many(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """Some records."""
+        return [self._records.get(key) for key in keys]
+
     def waiting(self, key: bytes) -> Sequence[Closed]:
         """Sessions of a record."""
         claimed = [one for _, sessions in self._batches.values() for one in sessions]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
@@ -10,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tests.once import alone
 from tests.workspace import ROOT
 
 CLIENT = ROOT / "clients" / "browser"
@@ -18,9 +18,7 @@ CLIENT = ROOT / "clients" / "browser"
 @lru_cache
 def built() -> Path:
     """The client's folder; dist/ is what pages load, build/ each module by itself."""
-    (ROOT / ".cache").mkdir(exist_ok=True)
-    with (ROOT / ".cache" / "client.lock").open("w") as lock:  # two processes run the tests
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(ROOT / ".cache" / "client.lock"):
         run("make", "clients/browser/dist/.ready", folder=ROOT)
     return CLIENT
 

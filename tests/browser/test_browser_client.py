@@ -264,14 +264,14 @@ def test_a_service_that_restarts(collector: Service, browser: Browser, key: str)
 
 
 def test_thresholds_are_told_as_they_are_crossed(collector: Service, browser: Browser, key: str) -> None:
-    with visit(browser, tag(key, 'data-thresholds="conversion:0.99 conversion:0.000001"')) as visitor:
+    # from the beginning: what is told before somebody listens is told to nobody
+    listening = """<script>void (async () => {
+        for await (const { type, detail } of lotse.session) if (type !== 'scores') told.push([type, detail])
+    })()</script>"""
+    thresholds = 'data-thresholds="conversion:0.99 conversion:0.000001"'
+    with visit(browser, tag(key, thresholds) + listening) as visitor:
         visitor.open()
-        visitor.do(
-            """void (async () => {
-                for await (const { type, detail } of lotse.session) if (type !== 'scores') told.push([type, detail])
-            })()"""
-        )
-        visitor.page.wait_for_function("told.length")
+        visitor.page.wait_for_function("told.some(([type]) => type === 'threshold')")
         visitor.do("lotse.purchase({ value: 1 })")
         visitor.page.wait_for_function("told.some(([type, { threshold }]) => threshold === 0.99)")
         visitor.page.wait_for_function("told.some(([type]) => type === 'idle')")

@@ -154,10 +154,11 @@ def test_retries_count_once(collector: Service, driver: Playwright) -> None:
             server.fates.append(trouble)
             page.evaluate("void sp.trackStructEvent({ category: 'shop', action: 'coupon' })")
             wait_until(lambda: not server.fates)
-            page.wait_for_timeout(300)
+            page.wait_for_timeout(1_000)  # the tracker has to notice, or it waits with the next event, too
             # what failed is sent again with the next event, and is known
             page.evaluate("void sp.trackStructEvent({ category: 'shop', action: 'view_promotion' })")
             wait_until(lambda seen=number: duplicates(collector) > before + seen)
+        wait_until(lambda: len(records(collector, promotion_events=3)) == 1)
     (session,) = records(collector, promotion_events=3)
     assert session["events"] == 6
 

@@ -64,7 +64,7 @@ def engine_of(app: App) -> Engine:
 
 def client(app: App) -> httpx.AsyncClient:
     """Asks it; answers that never end are for `listen`."""
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://lotse")
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://localhost")
 
 
 async def ask(

@@ -107,8 +107,8 @@ class Shop:
         """End what has begun until then, and hand it on."""
 
         async def run() -> None:
-            await self.engine.sweep(at_ms + HOUR // 2 + 1)
-            await self.engine.hand_over(at_ms + HOUR // 2 + 1)
+            await self.engine.upkeep.sweep(at_ms + HOUR // 2 + 1)
+            await self.engine.upkeep.hand_over(at_ms + HOUR // 2 + 1)
 
         asyncio.run(run())
 
@@ -184,9 +184,9 @@ class Shop:
                 request = Request(json.dumps({"visitor": one, "name": "add_to_cart"}).encode())
                 engine.take([request], at_ms)
                 assert isinstance(request.answer, Answer)
-                view = await engine.view(*engine.opened(request.answer.session), now_ms=at_ms)
+                view = await engine.looks.view(*engine.looks.opened(request.answer.session), now_ms=at_ms)
                 assert view is not None
-                flags = await engine.flags_of(view, ["help"], at_ms, forced={"offer": arm})
+                flags, _ = await engine.looks.evaluated(view, ["help"], at_ms, forced={"offer": arm})
                 assert flags["help"].variant == arm
 
         asyncio.run(run())

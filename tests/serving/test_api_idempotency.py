@@ -158,15 +158,15 @@ async def test_a_key_is_forgotten_when_it_is_due(tmp_path: Path, store: str) -> 
     async with client(app) as http:
         await http.post("/v1/events", json=EVENT, headers=KEY)
         now = time.time_ns() // 1_000_000
-        await engine.sweep(now + 23 * HOUR_MS)  # the session is over by then, the key is not
-        await engine.count()
+        await engine.upkeep.sweep(now + 23 * HOUR_MS)  # the session is over by then, the key is not
+        await engine.upkeep.count()
         assert engine.metrics.records == 1
         replayed = await http.post("/v1/events", json=EVENT, headers=KEY)
         assert body_of(replayed) == {"session": body_of(replayed)["session"], "status": "duplicate", "events": 0}
-        await engine.sweep(now + 25 * HOUR_MS)
-        await engine.count()
+        await engine.upkeep.sweep(now + 25 * HOUR_MS)
+        await engine.upkeep.count()
         assert engine.metrics.records == 0
-        assert await engine.hand_over(now + 25 * HOUR_MS) == 1  # the session, and no key
+        assert await engine.upkeep.hand_over(now + 25 * HOUR_MS) == 1  # the session, and no key
     await engine.close()
 
 

@@ -41,7 +41,7 @@ async def send(engine: Engine, at: int, *names: str, **more: Any) -> Answer:
 
 async def assign(engine: Engine, answer: Answer, *more: Assignment) -> list[Assignment] | None:
     """What is assigned to the session afterwards."""
-    visitor, started_at = engine.opened(answer.session)
+    visitor, started_at = engine.looks.opened(answer.session)
     visit = Assigning([engine.sessions], key_of(visitor), started_at, more)
     await engine.outage.ask(partial(engine.store.apply, [visit]))
     return None if visit.assigned is None else unpack(visit.assigned)
@@ -49,7 +49,7 @@ async def assign(engine: Engine, answer: Answer, *more: Assignment) -> list[Assi
 
 async def assigned(engine: Engine, answer: Answer) -> list[Assignment]:
     """What the record has."""
-    visitor, _ = engine.opened(answer.session)
+    visitor, _ = engine.looks.opened(answer.session)
     value = await engine.outage.ask(lambda: engine.store.read(key_of(visitor)))
     assert value is not None
     return unpack(engine.sessions.assigned(value))
@@ -73,7 +73,7 @@ def test_it_stays_while_events_come(engine: Engine) -> None:
         answer = await send(engine, NOW + 9000, *["view_item"] * 12)
         assert answer.events == 19 and await assigned(engine, answer) == [ONE]
         assert await assign(engine, answer, LASTING, ONE) == [ONE, LASTING]
-        looked, view = await engine.look(answer.session, NOW + 10_000)
+        looked, view = await engine.looks.look(answer.session, NOW + 10_000)
         assert looked.events == 19 and view.events == 19
 
     asyncio.run(run())
@@ -83,8 +83,8 @@ def test_a_session_is_handed_on_with_it(engine: Engine) -> None:
     async def run() -> None:
         first = await send(engine, NOW, "page_view", "view_item")
         await assign(engine, first, ONE, LASTING)
-        await engine.sweep(NOW + HOUR)
-        await engine.hand_over(NOW + HOUR)
+        await engine.upkeep.sweep(NOW + HOUR)
+        await engine.upkeep.hand_over(NOW + HOUR)
         (row,) = closed(engine)
         assert [Assignment(**one) for one in row["assignments"]] == [ONE, LASTING]
         assert row["events"] == 2 and row["consent"] == 1
@@ -100,11 +100,11 @@ def test_what_ends_with_an_event_and_what_lasts(engine: Engine) -> None:
         second = await send(engine, NOW + HOUR, "page_view", "search", **LINKED)
         assert second.events == 2 and await assigned(engine, second) == [LASTING]
         # and now somebody has looked
-        await engine.sweep(NOW + 2 * HOUR)
+        await engine.upkeep.sweep(NOW + 2 * HOUR)
         third = await send(engine, NOW + 3 * HOUR, "page_view", **LINKED)
         assert third.events == 1 and await assigned(engine, third) == [LASTING]
-        await engine.sweep(NOW + 5 * HOUR)
-        await engine.hand_over(NOW + 5 * HOUR)
+        await engine.upkeep.sweep(NOW + 5 * HOUR)
+        await engine.upkeep.hand_over(NOW + 5 * HOUR)
         told = [[Assignment(**one) for one in row["assignments"]] for row in closed(engine)]
         assert told == [[ONE, LASTING], [LASTING], [LASTING]]
 
@@ -117,8 +117,8 @@ def test_two_sessions_of_one_request(engine: Engine) -> None:
         await assign(engine, first, ONE, LASTING)
         events = [{"visitor": "anna", "name": "page_view", "time": NOW + hours * HOUR, **LINKED} for hours in (1, 2, 3)]
         await post(engine, [events], NOW + 3 * HOUR)
-        await engine.sweep(NOW + 5 * HOUR)
-        await engine.hand_over(NOW + 5 * HOUR)
+        await engine.upkeep.sweep(NOW + 5 * HOUR)
+        await engine.upkeep.hand_over(NOW + 5 * HOUR)
         told = [[Assignment(**one) for one in row["assignments"]] for row in closed(engine)]
         assert told == [[ONE, LASTING], [LASTING], [LASTING], [LASTING]]
 

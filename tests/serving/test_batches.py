@@ -187,7 +187,7 @@ async def test_what_is_kept_is_bounded_and_goes_with_the_session(tmp_path: Path)
     engine = open_engine(None, tmp_path / "linked", "store.url=memory:", 'session.consent=["measure","link"]')
     await post(engine, [[event(number) for number in range(40)]], START)
     assert len(kept(engine)) == record + TOKENS_BYTES + 8 * 40
-    await engine.sweep(START + 86_400_000)
+    await engine.upkeep.sweep(START + 86_400_000)
     assert len(kept(engine)) == record + TOKENS_BYTES
 
 
@@ -263,7 +263,7 @@ async def test_an_order_of_too_many_products_is_refused_whole(tmp_path: Path) ->
 async def test_no_adapter_is_beyond_the_limit(tmp_path: Path) -> None:
     engine = open_engine(None, tmp_path, "store.url=memory:", "server.batch_limit=20")
     request = Request(b"")
-    request.wires = Request(b"").wires = engine._reader.intake.split(json.dumps([event(1)] * 21).encode())[0]  # type: ignore[assignment]
+    request.wires = Request(b"").wires = engine.reader.intake.split(json.dumps([event(1)] * 21).encode())[0]  # type: ignore[assignment]
     engine.take([request])
     assert isinstance(request.problem, TooManyError)
     assert key_of(1)

@@ -44,6 +44,12 @@ def test_a_bento_serves_its_models_anywhere(trained: Path, tmp_path: Path, monke
         assert set(answer["models"]) == {"bounce", "conversion", "exit"} and "reasons" not in answer
         page = running.http.get("/metrics").text
         assert 'lotse_model_info{head="exit",version="1"} 1.0' in page
+        # the console comes along with all of its files, and its process finds the code where it lies
+        assert 'data-views="live' in running.http.get("/console").text
+        for name in ("console.js", "live.js", "console.css", "plotly.min.js"):
+            assert running.http.get(f"/console/static/{name}").status_code == 200, name
+        with running.http.stream("GET", "/v1/insight/live", timeout=60) as told:
+            assert any(line == "event: rows" for line in told.iter_lines())
         assert not list(tmp_path.rglob("mlflow.db"))  # nothing asked for a registry
         # what it writes lies where it was started, and not with the code
         assert (folder / "lotse-data" / "live").exists() and not (bento / "src" / "lotse-data").exists()

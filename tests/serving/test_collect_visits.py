@@ -58,7 +58,7 @@ async def begin(tmp_path: Path) -> AsyncIterator[Callable[..., App]]:
 
 
 def carts_of(engine: Engine) -> Carts:
-    return Carts(engine.store, engine.outage.ask, engine.keys_of, engine.look_at, 30 * MINUTE)
+    return Carts(engine.store, engine.outage.ask, engine.keys_of, engine.looks.look_at, 30 * MINUTE)
 
 
 async def exchange(
@@ -155,8 +155,8 @@ async def test_carts_are_swept_and_handed_on_to_nobody(begin: Begin, store: str)
     value = await read(engine, linked=False)
     assert value is not None and b"SKU" not in value and VISITOR.encode() not in value
     now = time.time_ns() // 1_000_000
-    assert await engine.sweep(now + 119 * MINUTE - 2 * MINUTE) == 0
-    assert await engine.sweep(now + 121 * MINUTE) == 1
+    assert await engine.upkeep.sweep(now + 119 * MINUTE - 2 * MINUTE) == 0
+    assert await engine.upkeep.sweep(now + 121 * MINUTE) == 1
     assert await read(engine, linked=False) is None
     claimed = await engine.outage.ask(lambda: engine.store.claim(10, now, 1_000))
     assert claimed is None
@@ -216,7 +216,7 @@ async def test_a_session_goes_on_when_cookies_are_allowed(begin: Begin, store: s
     await sent(http, r=2, ping=1, consent=1)
     await sent(http, r=3, consent=1)
     assert sessions(app) == {"started": 1, "folded": 2}
-    view = await engine_of(app).look_at(VISITOR)
+    view = await engine_of(app).looks.look_at(VISITOR)
     assert view is not None and view.events == 3
     # who comes after it from the same place is somebody else
     await sent(http, r=4, _id="")

@@ -105,6 +105,17 @@ def answered(client: socket.socket) -> bool:
     return received.startswith(b"HTTP/1.1 200")
 
 
+def test_a_wish_for_another_protocol_is_declined_and_the_body_is_read() -> None:
+    """As Java's HttpClient sends it: a wish for HTTP/2, and the body after the headers."""
+    wish = b"connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\nUpgrade: h2c\r\n\r\n"
+    with serving() as (port, _), connect(port) as client:
+        for _ in range(3):
+            client.sendall(HEAD.removesuffix(b"\r\n") + wish)
+            time.sleep(0.05)
+            client.sendall(b"x" * 20)
+            assert answered(client)
+
+
 def trickle(client: socket.socket, text: bytes) -> bytes:
     """Send a byte every 50 ms until the service has enough; returns what it answered."""
     client.settimeout(0.05)

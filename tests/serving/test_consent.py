@@ -38,8 +38,8 @@ async def consents(folder: Path, sent: list[Sent], header: str, *overrides: str)
         status, _ = await ask(app, one.method, target, pairs, one.body)
         assert status < 500
     later = time.time_ns() // 1_000_000 + DAY_MS
-    await engine.sweep(later)
-    await engine.hand_over(later)
+    await engine.upkeep.sweep(later)
+    await engine.upkeep.hand_over(later)
     await engine.close()
     return {
         row["consent"]

@@ -34,7 +34,7 @@ def test_a_line_says_what_was_answered_and_why(trained: Path, tmp_path: Path) ->
     async def run() -> None:
         engine = engine_with(trained, tmp_path, "decisions.sample=1")
         ((answer,),) = await post(engine, [[VIEW]], NOW)
-        await engine.log_decisions(NOW)
+        await engine.upkeep.log_decisions(NOW)
         (line,) = lines(tmp_path)
         assert line.scores == answer.scores and line.models == answer.models and line.reasons == answer.reasons
         assert line.automated and line.at == NOW
@@ -69,12 +69,12 @@ def test_files_have_a_length_and_an_end(tmp_path: Path) -> None:
         for day in range(3):
             for _ in range(3):
                 await post(engine, [[VIEW] * 10], NOW + day * DAY_MS)
-                await engine.log_decisions(NOW + day * DAY_MS)
+                await engine.upkeep.log_decisions(NOW + day * DAY_MS)
         assert len(lines(tmp_path)) == 90
         assert len(list((tmp_path / "decisions").iterdir())) == 9  # each is longer than it may be, and not appended to
         # nobody can tell the days to be one visitor's
         assert len({line.visitor for line in lines(tmp_path)}) == 3
-        await engine.log_decisions(NOW + 3 * DAY_MS)
+        await engine.upkeep.log_decisions(NOW + 3 * DAY_MS)
         assert len(lines(tmp_path)) == 60
         await engine.close()
 
@@ -87,7 +87,7 @@ def test_an_objection_is_noted_as_one(tmp_path: Path) -> None:
         await post(engine, [[VIEW]], NOW)
         engine.store.apply([Objection(key_of(engine.pseudonyms.at(NOW)("jane", True)), objects=True)])
         await post(engine, [[VIEW]], NOW)
-        await engine.log_decisions(NOW)
+        await engine.upkeep.log_decisions(NOW)
         assert [line.automated for line in lines(tmp_path)] == [True, False]
         assert set(lines(tmp_path)[1].reasons.values()) == {"opted_out"}
         await engine.close()

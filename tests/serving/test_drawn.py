@@ -48,12 +48,12 @@ def fold(engine: Engine, events: Sequence[Event]) -> None:
 
 def over(engine: Engine, at_ms: int) -> list[dict[str, Any]]:
     """The sessions as they would be handed on, now that all are over; nothing is left of them."""
-    asyncio.run(engine.sweep(at_ms))
+    asyncio.run(engine.upkeep.sweep(at_ms))
     batch = engine.store.claim(100_000, at_ms, 1)
     assert isinstance(batch, Batch)
     engine.store.settle(batch.name)
     engine.store.apply([Erasure(key) for key in {name[:KEY_BYTES] for name, _ in batch.sessions}])
-    found: list[dict[str, Any]] = engine._sink.table(batch.sessions).to_pylist()
+    found: list[dict[str, Any]] = engine.sink.table(batch.sessions).to_pylist()
     return found
 
 
@@ -127,12 +127,12 @@ def test_withdrawal_unlinks_it(tmp_path: Path) -> None:
         linked = {"visitor": "anna", "name": "purchase", "value": 5.0, "consent": ["measure", "link"]}
         refused = {"name": "page_view", "consent": ["measure"]}
         await post(engine, [[linked | {"time": START}]], START)
-        await engine.sweep(START + HOUR)
+        await engine.upkeep.sweep(START + HOUR)
         # what was kept of the second visit knows of the first until linking is refused
         await post(engine, [[linked | {"time": START + HOUR}]], START + HOUR)
         await post(engine, [[linked | {"time": START + HOUR + 1_000, **refused}]], START + HOUR + 1_000)
-        await engine.sweep(START + 3 * HOUR)
-        await engine.hand_over(START + 3 * HOUR)
+        await engine.upkeep.sweep(START + 3 * HOUR)
+        await engine.upkeep.hand_over(START + 3 * HOUR)
         return [row for path in engine.closed._files() for row in pq.ParquetFile(path).read().to_pylist()]
 
     first, second = sorted(asyncio.run(run()), key=lambda row: row["started_at"])
@@ -148,11 +148,11 @@ def test_sessions_from_before_the_setting_end_and_lose_nothing(tmp_path: Path) -
     async def run(rows: int, at: int) -> tuple[str, list[dict[str, Any]]]:
         engine = open_engine(None, tmp_path, f"log.rows={rows}", "store.size_gib=0.05")
         ((answer,),) = await post(engine, [[event | {"time": at}]], at)
-        visitor, _ = engine.opened(answer.session)
+        visitor, _ = engine.looks.opened(answer.session)
         value = engine.store.read(key_of(visitor))
         assert isinstance(value, bytes) and bool(word_of(value, HEADER_CONSENT) & DRAWN) == bool(rows)
         assert engine.sessions.fits(value)
-        await engine.hand_over(at)
+        await engine.upkeep.hand_over(at)
         files = engine.closed._files()
         await engine.close()
         return answer.status, [row for path in files for row in pq.ParquetFile(path).read().to_pylist()]

@@ -88,33 +88,33 @@ def test_a_session_is_handed_on_once_when_nothing_came_for_a_timeout(
         await post(engine, [gone, [linked]], START)
         await post(engine, [[{**event("here", 1), "name": "add_to_cart"}]], START + 20 * MINUTE_MS)
         over = START + 30 * MINUTE_MS
-        assert await engine.sweep(over - 1) == 0 and await engine.hand_over(over - 1) == 0
-        assert await engine.sweep(over) == 1  # `gone` is forgotten, `linked` is kept for a later visit
-        await engine.count()
+        assert await engine.upkeep.sweep(over - 1) == 0 and await engine.upkeep.hand_over(over - 1) == 0
+        assert await engine.upkeep.sweep(over) == 1  # `gone` is forgotten, `linked` is kept for a later visit
+        await engine.upkeep.count()
         assert engine.metrics.records == 2
-        assert await engine.hand_over(over) == 2
+        assert await engine.upkeep.hand_over(over) == 2
         lines = handed_on(tmp_path)
         assert [(line["started_at"], line["ended_at"], line["events"], line["item_views"]) for line in lines] == [
             (gone[0]["time"], gone[1]["time"], 2, 2), (START, START, 1, 1),
         ]  # fmt: skip
         assert [line["consent"] for line in lines] == [1, 3]
-        assert await engine.sweep(over) == 0 and await engine.hand_over(over) == 0
+        assert await engine.upkeep.sweep(over) == 0 and await engine.upkeep.hand_over(over) == 0
         await engine.close()
 
         engine = open_engine(trained, tmp_path, f'store.durability="{durability}"')
-        assert await engine.sweep(over) == 0 and await engine.hand_over(over) == 0
+        assert await engine.upkeep.sweep(over) == 0 and await engine.upkeep.hand_over(over) == 0
         assert handed_on(tmp_path) == lines
         # what a late event of the session that is over begins is another one, which knows the first
         ((again,),) = await post(engine, [[{**linked, "id": "late", "time": START + 1}]], over + 1)
         assert (again.status, again.events) == ("started", 1)
         later = over + 31 * MINUTE_MS
-        assert await engine.sweep(later) == 1 and await engine.hand_over(later) == 2
+        assert await engine.upkeep.sweep(later) == 1 and await engine.upkeep.hand_over(later) == 2
         assert sorted((line["cart_adds"], line["visitor_visits"]) for line in handed_on(tmp_path)[2:]) == [
             (0, 2), (1, 1),
         ]  # fmt: skip
         assert len(handed_on(tmp_path)) == 4
-        assert await engine.sweep(later + 390 * 24 * 60 * MINUTE_MS) == 1
-        await engine.count()
+        assert await engine.upkeep.sweep(later + 390 * 24 * 60 * MINUTE_MS) == 1
+        await engine.upkeep.count()
         assert engine.metrics.records == 0
         await engine.close()
 
@@ -129,16 +129,16 @@ def test_a_worker_that_died_while_handing_on_loses_and_doubles_nothing(
         engine = open_engine(trained, tmp_path)
         await post(engine, [[event(f"visitor-{n}", n)] for n in range(5)], START)
         over = START + 30 * MINUTE_MS
-        assert await engine.sweep(over) == 5
+        assert await engine.upkeep.sweep(over) == 5
         batch = engine.store.claim(100, over, MINUTE_MS)
         assert isinstance(batch, Batch) and len(batch.sessions) == 5
         if written:
-            engine._sink.write(batch)
+            engine.sink.write(batch)
         await engine.close()  # the batch was never settled
         engine = open_engine(trained, tmp_path)
-        assert await engine.hand_over(over + MINUTE_MS - 1) == 0  # its worker may still be at it
-        assert await engine.hand_over(over + MINUTE_MS) == 5
-        assert await engine.hand_over(over + 9 * MINUTE_MS) == 0
+        assert await engine.upkeep.hand_over(over + MINUTE_MS - 1) == 0  # its worker may still be at it
+        assert await engine.upkeep.hand_over(over + MINUTE_MS) == 5
+        assert await engine.upkeep.hand_over(over + 9 * MINUTE_MS) == 0
         assert len(handed_on(tmp_path)) == len({line["visitor"] for line in handed_on(tmp_path)}) == 5
         await engine.close()
 

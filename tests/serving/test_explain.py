@@ -74,13 +74,13 @@ def test_rows_are_kept_only_where_an_explanation_is_asked_for(trained: Path, tmp
     async def run() -> None:
         engine = open_engine(trained, tmp_path, "store.url=memory:")
         ((answer,),) = await post(engine, [[EVENT]], 1_780_000_000_000)
-        _, view = await engine.look(answer.session, 1_780_000_001_000)
+        _, view = await engine.looks.look(answer.session, 1_780_000_001_000)
         assert view.scores.keys() == HEADS and view.asked == []
-        _, view = await engine.look(answer.session, 1_780_000_001_000, explained=True)
+        _, view = await engine.looks.look(answer.session, 1_780_000_001_000, explained=True)
         assert explain(view.asked, 1).keys() == HEADS
         for explained in (False, True):
             request = Request(b"[%s]" % json.dumps(EVENT).encode(), explained=explained)
-            await engine.recall(request, 1_780_000_002_000)
+            await engine.looks.recall(request, 1_780_000_002_000)
             assert [len(asked) for asked in request.asked] == [len(HEADS) if explained else 0]
         await engine.close()
 

@@ -80,11 +80,11 @@ def test_a_condition_is_for_every_arm_and_an_arm_stays(tmp_path: Path) -> None:
                 assert exposed["value"] == {"control": "none"}.get(exposed["variant"], exposed["variant"])
                 again = await event(http, visitor, "view_item", "flags=help")
                 assert again["flags"] == {"help": exposed}
-                looked = await http.post(
-                    "/ofrep/v1/evaluate/flags/help", json={"context": {"targetingKey": again["session"]}}
-                )
-                assert looked.json() == {"key": "help", **exposed}
-                key = key_of(engine.opened(again["session"])[0])
+                context = {"context": {"targetingKey": again["session"]}}
+                looked = (await http.post("/ofrep/v1/evaluate/flags/help", json=context)).json()
+                del looked["metadata"]
+                assert looked == {"key": "help", **exposed}
+                key = key_of(engine.looks.opened(again["session"])[0])
                 (noted,) = unpack(engine.sessions.assigned(engine.store.read(key)))  # type: ignore[arg-type]
                 assert noted.arm == ["control", "banner", "chat"].index(exposed["variant"])
                 assert noted.propensity == pytest.approx([0.5, 0.3, 0.2][noted.arm])
@@ -176,10 +176,12 @@ def test_ofrep(tmp_path: Path) -> None:
             moved = await ask(headers={"if-none-match": tag}, targetingKey=token, country="DE")
             assert moved.status_code == 200
             # the visitor by the tracker's id, as a server knows it; and somebody who is not here
+            version = every.json()["metadata"]["configuration"]
             named = await ask("/help", targetingKey="anna")
-            assert named.json() == {"key": "help", **flags["help"]}
-            nobody = await ask("/help", targetingKey="nobody", cart_adds=3)
-            assert nobody.json() == {"key": "help", "value": "none", "variant": "default", "reason": "STATIC"}
+            assert named.json() == {"key": "help", **flags["help"], "metadata": {"configuration": version}}
+            nobody = (await ask("/help", targetingKey="nobody", cart_adds=3)).json()
+            del nobody["metadata"]
+            assert nobody == {"key": "help", "value": "none", "variant": "default", "reason": "STATIC"}
             for path, body, status, code in (
                 ("/other", {"context": {"targetingKey": token}}, 404, "FLAG_NOT_FOUND"),
                 ("/help", {"context": {}}, 400, "TARGETING_KEY_MISSING"),
@@ -203,10 +205,11 @@ def test_an_arm_that_a_person_chose(tmp_path: Path) -> None:
             token = (await event(http, "anna", "add_to_cart", ""))["session"]
             context = {"targetingKey": token, "lotse.arms": {"offer": "chat"}}
             for _ in range(2):
-                chosen = await http.post("/ofrep/v1/evaluate/flags/help", json={"context": context})
-                assert chosen.json() == {"key": "help", "value": "chat", "variant": "chat", "reason": "SPLIT"}
+                chosen = (await http.post("/ofrep/v1/evaluate/flags/help", json={"context": context})).json()
+                del chosen["metadata"]
+                assert chosen == {"key": "help", "value": "chat", "variant": "chat", "reason": "SPLIT"}
                 context.pop("lotse.arms", None)
-            (noted,) = unpack(engine.sessions.assigned(engine.store.read(key_of(engine.opened(token)[0]))))  # type: ignore[arg-type]
+            (noted,) = unpack(engine.sessions.assigned(engine.store.read(key_of(engine.looks.opened(token)[0]))))  # type: ignore[arg-type]
             assert noted.flags == FORCED
             for arms in ({"offer": "other"}, {"other": "chat"}, 7):
                 refused = await http.post(
@@ -370,8 +373,8 @@ def test_units_of_sessions_that_are_over(tmp_path: Path) -> None:
         await at(4, "forgotten", "add_to_cart")
         await at(120, "linked", "page_view", "purchase", value=7, **linked)
         await at(121, "forgotten", "page_view", "purchase", value=7)
-        await engine.sweep(now + 600 * 60_000)
-        await engine.hand_over(now + 600 * 60_000)
+        await engine.upkeep.sweep(now + 600 * 60_000)
+        await engine.upkeep.hand_over(now + 600 * 60_000)
         return units_of(engine.closed._files(), engine.experiments.configuration.definitions)
 
     units = asyncio.run(run())
@@ -464,7 +467,9 @@ def test_a_server_names_the_visitor_as_its_tracker_does(tmp_path: Path, tracker:
             sent = await http.request(method, path, content=json.dumps(body) if body else b"", headers=headers)
             assert sent.status_code < 300, sent.text
             after = await http.post("/ofrep/v1/evaluate/flags/seen", json={"context": {"targetingKey": visitor}})
-            assert after.json() == {"key": "seen", "value": 1, "variant": "targeted", "reason": "TARGETING_MATCH"}
+            told = after.json()
+            del told["metadata"]
+            assert told == {"key": "seen", "value": 1, "variant": "targeted", "reason": "TARGETING_MATCH"}
             sdk = await http.post("/api/eval/x", json={"attributes": {"id": visitor}})
             assert sdk.json()["features"] == {"seen": {"defaultValue": 1}}
 

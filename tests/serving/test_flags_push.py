@@ -303,3 +303,31 @@ def test_pushes_by_the_command_line_reach_both_workers(tmp_path: Path, monkeypat
     finally:
         running.stop()
     assert "Traceback" not in running.log.read_text()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+def test_a_page_of_another_origin_pushes_nothing_without_a_key(tmp_path: Path, headers: dict[str, str]) -> None:
+    """A roll-back needs neither a body nor a header that a browser would ask about first."""
+    app = start(tmp_path, f"experiments.file={tmp_path}/experiments.json")
+
+    async def run() -> tuple[list[int], list[int]]:
+        async with client(app) as http:
+            own = {"Origin": str(http.base_url).rstrip("/"), "Sec-Fetch-Site": "same-origin"}
+            pushed = [await http.put("/v1/experiments", json=one, headers=own) for one in (BANNER, {})]
+            refused = [
+                await http.post("/v1/experiments/rollback", headers=headers),
+                await http.patch("/v1/experiments", json=BANNER, headers=headers),
+            ]
+            return [one.status_code for one in pushed], [one.status_code for one in refused]
+
+    pushed, refused = asyncio.run(run())
+    assert pushed == [200, 200] and refused == [403, 403]
+    assert engine_of(app).experiments.configuration.content == {}

@@ -183,7 +183,7 @@ def test_the_end_of_the_session_is_told_and_flags_are_then_nobodys(tmp_path: Pat
             path, query = await address(http, token)
             async with listen(app, path, query) as stream:
                 await stream.until(lambda: "retry" in stream.text)
-                await engine_of(app).sweep(int(time.time() * 1000) + 3_600_000)
+                await engine_of(app).upkeep.sweep(int(time.time() * 1000) + 3_600_000)
                 await stream.until(lambda: stream.ended)
             assert told(stream.text)[-1]["etag"] == "over"
             answer = await http.post(FLAGS, json={"context": {"targetingKey": token}})

@@ -109,7 +109,7 @@ def test_sessions_end_in_the_generation_they_started_in(
         await sent("early", 2, old)
         await sent("between", 1, old)
         await sent("late", 1, new)
-        looked, _ = await engine.look(late.session, running.now + 5_000)
+        looked, _ = await engine.looks.look(late.session, running.now + 5_000)
         assert looked.models == new and looked.events == 2
         # its session is over: the next one starts with the new features
         over = await running.send("between", 2, at=running.now + 2 * TIMEOUT_MS)
@@ -165,7 +165,7 @@ def test_a_generation_is_kept_while_another_worker_has_sessions_of_it(
         async def later(timeouts: float, now_ms: int) -> list[int]:
             """How many generations each has after so long, in which both told the other what they had used."""
             for worker in (busy, idle, busy):
-                await worker.engine.share_usage(now_ms)
+                await worker.engine.upkeep.share_usage(now_ms)
             for worker in (idle, busy):
                 models = worker.engine.watcher._models
                 models.outlived()  # takes notice
@@ -183,8 +183,8 @@ def test_a_generation_is_kept_while_another_worker_has_sessions_of_it(
         assert idle.engine.metrics.retired_records == 0
         assert await later(1, busy.now + 5 * TIMEOUT_MS) == [2, 2]
         assert await later(3, busy.now + 9 * TIMEOUT_MS) == [1, 1]
-        await idle.engine.sweep(busy.now + 20 * TIMEOUT_MS)
-        await idle.engine.count()
+        await idle.engine.upkeep.sweep(busy.now + 20 * TIMEOUT_MS)
+        await idle.engine.upkeep.count()
         assert idle.engine.metrics.records == 0  # nor is a note left
         for task, worker in zip(following, (idle, busy), strict=True):
             task.cancel()
@@ -206,7 +206,7 @@ def test_sessions_of_every_generation_are_handed_on_with_its_own_fields(
         for head in HEADS:
             versions.point(head, "1")
         await running.until(**dict.fromkeys(HEADS, "1"))
-        await engine.sweep(over)
+        await engine.upkeep.sweep(over)
         while batch := engine.store.claim(1_000, over, 1):  # what other tests have left
             engine.store.settle(batch.name)
         for number in range(3):
@@ -216,13 +216,13 @@ def test_sessions_of_every_generation_are_handed_on_with_its_own_fields(
         await running.until(**new)
         for number in range(3):
             await running.send("theirs", number)
-        await engine.sweep(over)
+        await engine.upkeep.sweep(over)
         following.cancel()
 
     asyncio.run(change())
     batch = engine.store.claim(1_000, over, 1)
     assert isinstance(batch, Batch)
-    first, second = engine._sink.table(batch.sessions).to_pylist()
+    first, second = engine.sink.table(batch.sessions).to_pylist()
     own, other = (first, second) if first["field_digest"] == compile_fold().field_digest else (second, first)
     assert other["field_digest"] == other_fold.field_digest
     assert own["record"] is None and other["record"] is None
@@ -238,7 +238,7 @@ def test_sessions_of_every_generation_are_handed_on_with_its_own_fields(
     assert raw == {other_fold.field_digest: None, compile_fold().field_digest: value[STATE_BYTES:]}
     # and a file of one generation has its columns only
     alone = [one for one in batch.sessions if one.value == value]
-    names = engine._sink.table(alone).column_names
+    names = engine.sink.table(alone).column_names
     assert "searches" in names and not {"item_sum", "searches@i4"} & set(names)
 
 
@@ -262,22 +262,22 @@ def test_a_linked_visitor_of_an_older_generation_is_remembered_as_long_as_any(
         await running.send("linked", 0, **linked)
         await running.send("not linked", 0)
         await point(new)
-        await engine.sweep(over)
-        await engine.count()
+        await engine.upkeep.sweep(over)
+        await engine.upkeep.count()
         assert engine.metrics.records == 1
         # who goes back to the old features knows the visitor again
         await point(dict.fromkeys(HEADS, "1"))
         assert (await running.send("linked", 1, at=over, **linked)).status == "started"
-        await engine.sweep(over + TIMEOUT_MS)
+        await engine.upkeep.sweep(over + TIMEOUT_MS)
         lines = []
         while isinstance(batch := engine.store.claim(1_000, over, 1), Batch):
-            lines += engine._sink.table(batch.sessions).to_pylist()
+            lines += engine.sink.table(batch.sessions).to_pylist()
             engine.store.settle(batch.name)
         visits = [line["visitor_visits"] for line in lines if line["consent"] & CONSENT_LINK]
         assert sorted(visits) == [1, 2]
         # and forgets the visitor when that is due
-        await engine.sweep(over + TIMEOUT_MS + engine.sessions.linked_ms)
-        await engine.count()
+        await engine.upkeep.sweep(over + TIMEOUT_MS + engine.sessions.linked_ms)
+        await engine.upkeep.count()
         assert engine.metrics.records == 0
         following.cancel()
 

@@ -74,9 +74,9 @@ def site(shop: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             for begin in range(0, len(sent), 500):
                 now = int(sent[min(begin + 500, len(sent)) - 1]["time"])
                 await post(site.engine, [sent[begin : begin + 500]], now)
-                await site.engine.sweep(now)
-            await site.engine.sweep(now + DAY_MS)
-            await site.engine.hand_over(now + 2 * DAY_MS)
+                await site.engine.upkeep.sweep(now)
+            await site.engine.upkeep.sweep(now + DAY_MS)
+            await site.engine.upkeep.hand_over(now + 2 * DAY_MS)
 
         runner.run(visited())
         yield site

@@ -126,9 +126,10 @@ def chunked(sent: bytes) -> bytes:
 
 
 GOOD = json.dumps(EVENT).encode()
+ARRAY = json.dumps([EVENT, {**EVENT, "visitor": "joe"}]).encode()
 PLAIN = {
     "an event": request(GOOD),
-    "an array": request(json.dumps([EVENT, {**EVENT, "visitor": "joe"}]).encode()),
+    "an array": request(ARRAY),
     "no event": request(b"[]"),
     "no body": request(b""),
     "no JSON": request(b"{"),
@@ -140,6 +141,9 @@ PLAIN = {
     "another origin": request(GOOD, "origin: https://other.example"),
     "a bad one of a listed origin": request(b"{}", f"origin: {SHOP}"),
     "an id": request(GOOD, "x-request-id: 01J8-abc"),
+    "an empty query": request(GOOD, url="/v1/events?"),
+    "no scores": request(GOOD, url="/v1/events?scores=none"),
+    "no scores for an array": request(ARRAY, url="/v1/events?scores=none"),
     "all flags": request(GOOD, url="/v1/events?flags=all"),
     "a flag": request(GOOD, url="/v1/events?flags=help_offer"),
 }
@@ -179,7 +183,8 @@ TRACKERS = {
     "Tealium's scores": request(b"", PAGE, method="GET", url=f"/acme/main/{TEALIUM}?callback=utag.ut"),
 }
 SPECIAL = {
-    "a query": request(GOOD, url="/v1/events?scores=none"),
+    "a query": request(GOOD, url="/v1/events?explain=true"),
+    "two of them": request(GOOD, url="/v1/events?scores=none&flags=all"),
     "a flag that is none": request(GOOD, url="/v1/events?flags=nothing"),
     "several flags": request(GOOD, url="/v1/events?flags=help_offer,shipping_banner"),
     "a fragment": request(GOOD, url="/v1/events#here"),

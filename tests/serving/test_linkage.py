@@ -75,14 +75,14 @@ async def stored(trained: Path, folder: Path, days: Sequence[pd.DataFrame], peop
             now = int(part["at"].iloc[-1])
             await post(engine, [part["event"].tolist()], now)
             if now > swept + SWEEP_MS:
-                await engine.sweep(now)
-                await engine.log_decisions(now)
+                await engine.upkeep.sweep(now)
+                await engine.upkeep.log_decisions(now)
                 swept = now
         pseudonym = engine.pseudonyms.at(START + number * DAY_MS)
         linked = "link" in day["event"].iloc[0]["consent"]
         who.append({pseudonym(f"person-{person}", linked): person for person in range(people)})
-        await engine.sweep(START + (number + 1) * DAY_MS + DAY_MS // 24)
-    await engine.hand_over(START + 3 * DAY_MS)
+        await engine.upkeep.sweep(START + (number + 1) * DAY_MS + DAY_MS // 24)
+    await engine.upkeep.hand_over(START + 3 * DAY_MS)
     await engine.close()
     rows = pd.concat([pq.ParquetFile(path).read().to_pandas() for path in folder.glob("closed/day=*/*.parquet")])
     lines = [pd.read_json(path, lines=True, dtype={"visitor": str}) for path in (folder / "decisions").glob("*.jsonl")]

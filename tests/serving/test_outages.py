@@ -402,8 +402,8 @@ def test_a_full_embedded_store_is_an_outage_that_ends_when_sessions_are_forgotte
         ((answer,),) = await post(engine, [[event("jane", 1)]], received(1))
         assert answer.reason == "store_unreachable"
         over = received(0) + 30 * 60_000
-        await engine.sweep(over)
-        await engine.hand_over(over)
+        await engine.upkeep.sweep(over)
+        await engine.upkeep.hand_over(over)
         await drained(engine)
         assert (await one(engine, "jane", 2)).events == 2
         ((answer,),) = await post(engine, [[event(f"visitor-{visitors - 1}", 1)]], received(1))
@@ -493,7 +493,7 @@ def test_a_day_whose_key_cannot_be_written_refuses_events_and_loses_no_session(
             found = []
             for engine in engines:
                 ((answer,),) = await post(engine, [[{**jane, **more}]], received_ms)
-                found.append((engine._tokens.open(answer.session)[0], answer.events))
+                found.append((engine.tokens.open(answer.session)[0], answer.events))
             return found
 
         assert [events for _, events in await sent(midnight - 1_000)] == [1, 1]
@@ -524,14 +524,14 @@ def test_sessions_are_handed_on_once_after_the_disk_was_full(trained: Path, tmp_
         for visitor in VISITORS:
             await one(engine, visitor, 0)
         over = received(0) + 30 * 60_000
-        assert await engine.sweep(over) == 3
+        assert await engine.upkeep.sweep(over) == 3
         ballast = fill(small_disk)
         with pytest.raises(OSError, match="No space left"):
-            await engine.hand_over(over)
+            await engine.upkeep.hand_over(over)
         assert [path for path in small_disk.rglob("*") if path.is_file()] == [ballast]
         ballast.unlink()
-        assert await engine.hand_over(over + 60_000) == 3
-        assert await engine.hand_over(over + 120_000) == 0
+        assert await engine.upkeep.hand_over(over + 60_000) == 3
+        assert await engine.upkeep.hand_over(over + 120_000) == 0
         (file,) = small_disk.rglob("*.parquet")
         assert pq.ParquetFile(file).metadata.num_rows == 3
         await engine.close()

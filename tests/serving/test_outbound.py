@@ -279,13 +279,13 @@ async def test_of_sessions_that_are_over_their_rows_are_asked(telling: Starts) -
     permission = Permission(engine.store, engine.outage.ask)
     tokens = [(await event(app, visitor=visitor))["session"] for visitor in ("stays", "withdraws")]
     await event(app, visitor="withdraws", consent=["measure"])
-    stays, withdrew = map(engine.opened, tokens)
+    stays, withdrew = map(engine.looks.opened, tokens)
     asked = (stays, withdrew, (stays[0], 7), (7, 7))
     assert await permission.of_earlier(asked, engine.closed) == {stays, (stays[0], 7)}  # the visitor's latest word
-    await engine.sweep(over)
+    await engine.upkeep.sweep(over)
     assert await permission.of(stays[0]) is False  # nothing is held of the visitor but a session that waits
     assert await permission.of_earlier(asked, engine.closed) == {stays}
-    await engine.hand_over(over)
+    await engine.upkeep.hand_over(over)
     assert await permission.of_earlier(asked, engine.closed) == {stays}
     async with client(app) as http:
         await http.delete(f"/v1/visitors/me?token={tokens[0]}")

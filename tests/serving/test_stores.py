@@ -86,6 +86,8 @@ async def test_what_was_written_is_read(store: Store) -> None:
     assert await done(store.read(KEYS[0])) == b"ab"
     assert await done(store.read(KEYS[1])) == b"x"
     assert await done(store.read(KEYS[2])) is None
+    assert await done(store.read_many([KEYS[1], KEYS[2], KEYS[0]])) == [b"x", None, b"ab"]
+    assert await done(store.read_many([])) == []
     assert await done(store.apply([])) is None
 
 

@@ -85,7 +85,7 @@ class Running:
         fold = fold or compile_fold()
         record, rows, tables = fold.new_record(), [], ours.pack(tuple(fold.catalogue.tables))
         for number in range(len(NAMES)):
-            event = self.engine._reader.intake.event(wire(self, number), self.now + 60_000, lambda raw, linked: 1)
+            event = self.engine.reader.intake.event(wire(self, number), self.now + 60_000, lambda raw, linked: 1)
             row = fold.new_row()
             fold.advance(record, row, 1_800_000, tables, *event)
             rows.append(row)

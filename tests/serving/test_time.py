@@ -124,7 +124,7 @@ class Reference:
     def take(self, wire: WireEvent, received: int) -> tuple[tuple[object, str], str, Record]:
         """Pseudonym, status and record after one event."""
         # what an event says besides its time is tested in test_intake.py
-        event = self.engine._reader.intake.event(json.dumps(wire).encode(), received, lambda raw, linked: 1)
+        event = self.engine.reader.intake.event(json.dumps(wire).encode(), received, lambda raw, linked: 1)
         event = event._replace(time=self.believed(wire, received))
         who, linked, today = wire["visitor"], "link" in wire["consent"], received // DAY
         key = ("link", who) if linked else (today, who)
@@ -244,7 +244,7 @@ def test_every_answer_and_every_session_is_what_the_reference_says(engine: Engin
 
     def check(answer: Answer, wire: WireEvent, received: int, *, failed: bool) -> None:
         key, status, record = reference.take(wire, received)
-        visitor, started_at = engine._tokens.open(answer.session)
+        visitor, started_at = engine.tokens.open(answer.session)
         assert pseudonyms.setdefault(key, visitor) == visitor
         assert answer.reason == ("store_unreachable" if failed else "")
         if failed:
@@ -254,7 +254,7 @@ def test_every_answer_and_every_session_is_what_the_reference_says(engine: Engin
         assert answer.scores == reference.scores(session)
 
     async def run() -> list[dict[str, Any]]:
-        await engine.sweep(NEVER)  # what an example that failed left
+        await engine.upkeep.sweep(NEVER)  # what an example that failed left
         await handed_on(engine)
         for turn in turns:
             line.failures = turn.failures if any(turn.requests) else []
@@ -268,11 +268,11 @@ def test_every_answer_and_every_session_is_what_the_reference_says(engine: Engin
             while engine.metrics.buffered_events:
                 await replay(engine)
             if not turn.requests:
-                await engine.sweep(turn.received)
+                await engine.upkeep.sweep(turn.received)
                 reference.sweep(turn.received)
-        await engine.sweep(NEVER)
+        await engine.upkeep.sweep(NEVER)
         reference.sweep(NEVER)
-        await engine.count()
+        await engine.upkeep.count()
         assert engine.metrics.records == 0
         return await handed_on(engine)
 
@@ -298,7 +298,7 @@ async def handed_on(engine: Engine) -> list[dict[str, Any]]:
         batch = claimed if claimed is None or isinstance(claimed, tuple) else await claimed
         if batch is None:
             return lines
-        lines += engine._sink.table(batch.sessions).to_pylist()
+        lines += engine.sink.table(batch.sessions).to_pylist()
         settled = engine.store.settle(batch.name)
         if settled is not None:
             await settled
@@ -332,12 +332,12 @@ def test_a_record_goes_on_with_and_without_writes(trained: Path, tmp_path: Path)
             for again in range(10 if number == 2 else 1):
                 ((answer,),) = await post(engine, [[{"visitor": "jane", "name": "page_view"}]], START + again)
                 assert answer.status == ("folded" if number else "started")
-            visitor, _ = engine._tokens.open(answer.session)
+            visitor, _ = engine.tokens.open(answer.session)
             value = engine.store.read(key_of(visitor))
             assert isinstance(value, bytes)
             writes = len(value) - len(engine.sessions.empty)
             assert writes == 8 * [0, 1, WRITES, WRITES, WRITES][number]
-            looked, _ = await engine.look(answer.session, START)
+            looked, _ = await engine.looks.look(answer.session, START)
             assert looked.events == answer.events == [1, 2, 12, 13, 14][number]
             assert engine.metrics.retired_records == 0
             await engine.close()

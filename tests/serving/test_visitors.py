@@ -60,7 +60,7 @@ async def shown(http: httpx.AsyncClient, token: str) -> dict[str, Any]:
 async def test_a_visitor_sees_what_is_held_in_words(app: App) -> None:
     async with client(app) as http:
         token = await token_of(http, consent=LINKED)
-        await engine_of(app).log_decisions()
+        await engine_of(app).upkeep.log_decisions()
         found = (await http.get(f"{ME}?token={token}")).json()
         (record,) = found["records"]
         assert (record["state"], record["events"], record["consent"]) == ("running", 1, LINKED)
@@ -71,14 +71,14 @@ async def test_a_visitor_sees_what_is_held_in_words(app: App) -> None:
         # the log of decisions knows no lasting pseudonym
         assert found["decisions"] == []
         other = await token_of(http, visitor="john")
-        await engine_of(app).log_decisions()
+        await engine_of(app).upkeep.log_decisions()
         assert len((await shown(http, other))["decisions"]) == 1
 
 
 async def hand_on(app: App, later_ms: int) -> None:
     engine = engine_of(app)
-    await engine.sweep(later_ms)
-    await engine.hand_over(later_ms)
+    await engine.upkeep.sweep(later_ms)
+    await engine.upkeep.hand_over(later_ms)
 
 
 async def test_every_place_is_shown_and_erased(app: App, tmp_path: Path) -> None:
@@ -89,9 +89,9 @@ async def test_every_place_is_shown_and_erased(app: App, tmp_path: Path) -> None
         john = await token_of(http, visitor="john", consent=LINKED)
         await hand_on(app, now + 3_600_000)  # a row each
         token = await token_of(http, consent=LINKED)
-        await engine.sweep(now + 7_200_000)  # a session each that waits
+        await engine.upkeep.sweep(now + 7_200_000)  # a session each that waits
         token = await token_of(http, consent=LINKED)
-        visitor, _ = engine.opened(token)
+        visitor, _ = engine.looks.opened(token)
         spool = new_spool(Path(engine.settings.store.spool), limit_bytes=10**6, sync=False, seal=None)
         for each in (visitor, 7):
             spool.add(SpooledTurn(now, [SpooledVisit(EVENT.pack(*Event(visitor=each, time=now)), [], b"")])).write()
@@ -112,7 +112,7 @@ async def test_every_place_is_shown_and_erased(app: App, tmp_path: Path) -> None
         key = key_of(visitor)
         assert key not in [entry.key for entry in await done(engine.store.due(now * 2, 1_000))]
         rows = [row for path in tmp_path.rglob("*.parquet") for row in pq.read_table(path).to_pylist()]
-        assert [row["visitor"] for row in rows] == [engine.opened(john)[0]]
+        assert [row["visitor"] for row in rows] == [engine.looks.opened(john)[0]]
         assert len((await shown(http, john))["records"]) == 1
         ((left,),) = [spool.of([7]) for spool in engine.outage.spools()]
         assert left.visitor == 7
@@ -122,12 +122,12 @@ async def test_a_batch_that_was_being_written_is_erased_afterwards(app: App, tmp
     engine, now = engine_of(app), time.time_ns() // 1_000_000
     async with client(app) as http:
         token = await token_of(http, consent=LINKED)
-        await engine.sweep(now + 3_600_000)
+        await engine.upkeep.sweep(now + 3_600_000)
         batch = await done(engine.store.claim(10, now, 60_000))
         assert (await http.delete(ME, headers=bearer(token))).json()["waiting"] == 1
-        engine._sink.write(batch)  # by a worker that had claimed it before
+        engine.sink.write(batch)  # by a worker that had claimed it before
         assert len(list(tmp_path.rglob("*.parquet"))) == 1
-        await engine.hand_over(now)
+        await engine.upkeep.hand_over(now)
         assert not list(tmp_path.rglob("*.parquet"))
 
 
@@ -159,6 +159,9 @@ async def test_an_operator_names_a_visitor(app: App) -> None:
         await token_of(http, visitor="john")
         found = (await http.post("/v1/visitors/export", json={"visitor": "jane"})).json()
         assert [record["events"] for record in found["records"]] == [2]
+        page = {"Origin": "https://evil.example"}
+        refused = await http.post("/v1/visitors/erase", json={"visitor": "jane"}, headers=page)
+        assert refused.status_code == 403 and "a page of another origin" in refused.json()["detail"]
         assert (await http.post("/v1/visitors/erase", json={"visitor": "jane"})).json()["records"] == 1
         assert (await http.post("/v1/visitors/export", json={"visitor": "jane"})).json()["records"] == []
         assert len((await http.post("/v1/visitors/export", json={"visitor": "john"})).json()["records"]) == 1

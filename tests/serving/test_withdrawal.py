@@ -89,8 +89,8 @@ async def two_linked_visits(engine: Engine) -> int:
     """A visit that is over and handed on, and one that runs; returns when its latest event came."""
     assert await send(engine, START, {**VIEW, **LINKED}, {**BUY, **LINKED}) == [("started", 1), ("folded", 2)]
     later = START + 120 * MINUTE
-    await engine.sweep(later)
-    assert await engine.hand_over(later) == 1
+    await engine.upkeep.sweep(later)
+    assert await engine.upkeep.hand_over(later) == 1
     assert await send(engine, later, {**VIEW, **LINKED}) == [("started", 1)]
     return later
 
@@ -125,8 +125,8 @@ def test_withdrawal_erases_and_the_session_goes_on(engine: Engine) -> None:
         assert record is not None and values(engine, record)["visitor_visits"] == 0
         # and it ends as one session of a visitor whom nobody knows again
         over = later + 60 * MINUTE
-        assert await engine.sweep(over) == 1
-        assert await engine.hand_over(over) == 1
+        assert await engine.upkeep.sweep(over) == 1
+        assert await engine.upkeep.hand_over(over) == 1
         assert await done(engine.store.count()) == 0
         rows = [
             row
@@ -147,7 +147,7 @@ def test_withdrawal_erases_and_the_session_goes_on(engine: Engine) -> None:
 
 async def put_in_cart(engine: Engine) -> None:
     """A tracker tells jane's cart, while visits may be linked."""
-    carts = Carts(engine.store, engine.outage.ask, engine.keys_of, engine.look_at, 30 * MINUTE)
+    carts = Carts(engine.store, engine.outage.ask, engine.keys_of, engine.looks.look_at, 30 * MINUTE)
     now = time.time_ns() // 1_000_000
     changed = await carts.exchange("jane", "", [Product(1, 2, 5.0, 1.0)], now, now, linked=True, ordered=False)
     assert len(changed.products) == 1
@@ -195,8 +195,8 @@ def test_withdrawal_between_visits_and_over_midnight(engine: Engine) -> None:
     async def test() -> None:
         later = await two_linked_visits(engine)
         over = later + 60 * MINUTE
-        await engine.sweep(over)
-        await engine.hand_over(over)
+        await engine.upkeep.sweep(over)
+        await engine.upkeep.hand_over(over)
         linked, _ = await records(engine, over)
         assert linked is not None  # kept for a later visit
         assert await send(engine, over, {**VIEW, **ALONE}) == [("started", 1)]
@@ -219,7 +219,7 @@ def test_consent_changes_within_a_request(engine: Engine) -> None:
     async def test() -> None:
         await two_linked_visits(engine)
         at_ms = START + 300 * MINUTE
-        await engine.sweep(at_ms)
+        await engine.upkeep.sweep(at_ms)
         answers = await send(engine, at_ms, {**VIEW, **LINKED}, {**VIEW, **ALONE})
         assert answers == [("started", 1), ("folded", 2)]
         await check_nothing_linked(engine, at_ms)
@@ -239,7 +239,7 @@ def test_whoever_withdrew_last_has_no_lasting_record(engine: Engine) -> None:
         for _ in range(60):
             at_ms += drawn.choice([1_000, 5 * MINUTE, 29 * MINUTE, 31 * MINUTE, 12 * 60 * MINUTE])
             if drawn.random() < 0.5:
-                await engine.sweep(at_ms)
+                await engine.upkeep.sweep(at_ms)
             consents = [drawn.choice([LINKED, ALONE]) for _ in range(drawn.choice([1, 1, 2]))]
             await send(engine, at_ms, *({**VIEW, **consent} for consent in consents))
             linked, today = await records(engine, at_ms)
@@ -257,11 +257,11 @@ def test_a_linked_visitor_is_forgotten_thirteen_months_after_the_first_visit(tmp
         at_ms = START
         while at_ms < START + 390 * DAY_MS:
             await send(engine, at_ms, {**VIEW, **LINKED})
-            await engine.sweep(at_ms + 31 * MINUTE)
+            await engine.upkeep.sweep(at_ms + 31 * MINUTE)
             linked, _ = await records(engine, at_ms)
             assert linked is not None
             at_ms += 30 * DAY_MS
-        await engine.sweep(START + 390 * DAY_MS + 31 * MINUTE)
+        await engine.upkeep.sweep(START + 390 * DAY_MS + 31 * MINUTE)
         linked, _ = await records(engine, at_ms)
         assert linked is None
         await engine.close()

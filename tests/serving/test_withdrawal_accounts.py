@@ -132,7 +132,7 @@ def lasting(engine: Engine, raw: str) -> bytes:
 
 
 async def put_in_cart(engine: Engine, raw: str) -> None:
-    carts = Carts(engine.store, engine.outage.ask, engine.keys_of, engine.look_at, 30 * MINUTE)
+    carts = Carts(engine.store, engine.outage.ask, engine.keys_of, engine.looks.look_at, 30 * MINUTE)
     now = time.time_ns() // 1_000_000
     await carts.exchange(raw, "", [Product(1, 2, 5.0, 1.0)], now, now, linked=True, ordered=False)
 
@@ -154,8 +154,8 @@ async def two_customers(app: App, tracker: str) -> None:
     for account in ("jane", "john"):
         await send(app, wire(account, YES))
     later = time.time_ns() // 1_000_000 + 60 * MINUTE
-    await engine.sweep(later)
-    assert await engine.hand_over(later) == 2
+    await engine.upkeep.sweep(later)
+    assert await engine.upkeep.hand_over(later) == 2
     for account in ("jane", "john"):
         raw = id_of(tracker, account)
         await send(app, wire(account, YES))
@@ -194,7 +194,7 @@ def test_a_refusal_erases_what_is_linked_of_the_account(
         now = time.time_ns() // 1_000_000
         scheduled = {entry.key for entry in await done(engine.store.due(now + 400 * 24 * 60 * MINUTE, 1_000))}
         assert lasting(engine, jane) not in scheduled and lasting(engine, john) in scheduled
-        await engine.hand_over(now)
+        await engine.upkeep.hand_over(now)
         whose = {row["visitor"]: row for row in rows(engine)}
         assert visitor_of(lasting(engine, jane)) not in whose and len(whose) == 2
         known = whose.pop(visitor_of(lasting(engine, john)))
@@ -374,7 +374,7 @@ def test_it_is_erased_when_the_store_is_back(tmp_path: Path, pausable: tuple[str
         await replayed(engine)
         assert [await left(engine, raw) for raw in ("jane", "CRM jane")] == [[False, False], [False, False]]
         assert [await left(engine, raw) for raw in ("john", "CRM john")] == [[True, True], [True, False]]
-        await engine.hand_over(time.time_ns() // 1_000_000)
+        await engine.upkeep.hand_over(time.time_ns() // 1_000_000)
         assert visitor_of(lasting(engine, "jane")) not in {row["visitor"] for row in rows(engine)}
         await engine.close()
 

@@ -224,7 +224,7 @@ def test_from_the_first_version_to_promotion_and_back(registry: Registry) -> Non
     assert "version 2 is the champion" in done.output
     assert registry.aliases() == {"champion": "2"}
     tags = registry.tags("2")
-    assert (tags["promoted_from"], tags["gate"]) == ("1", "passed")
+    assert (tags["promoted_from"], tags["promoted_by"], tags["gate"]) == ("1", "lotse promote", "passed")
     assert float(tags["gate_log_loss"]) < float(tags["gate_log_loss_champion"])
     assert float(tags["gate_log_loss"]) == pytest.approx(everything["log_loss_other"], abs=1e-5)
 
@@ -235,6 +235,9 @@ def test_from_the_first_version_to_promotion_and_back(registry: Registry) -> Non
         assert reason in done.output
     assert "log loss of device=" in done.output and "at most 0." in done.output
     assert registry.aliases() == {"champion": "2", "challenger": "3"}
+    tags = registry.tags("3")
+    assert tags["refused_by"] == "lotse promote" and tags["refused_at"] > registry.tags("2")["promoted_at"]
+    assert "registered 0.0 hours ago" in tags["refused_because"] and "log loss: version 3" in tags["refused_because"]
 
     done = registry.run(rollback_verb)
     assert done.exit_code == 0, done.output

@@ -332,7 +332,8 @@ def test_the_verb_ends_with_1_where_something_drifted_and_leaves_a_run(trained: 
     assert run.data.metrics["psi/cart_adds"] > 0.2
     assert run.data.params["version"] == drift["version"]
     names = {file.path for file in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
-    assert {"drift.json", "drift.html"} <= names
+    assert {"drift.json", "drift.html", "thresholds.json"} <= names
+    assert run.data.metrics["score_psi_alarm"] >= 0.1 and run.data.metrics["ratio_error"] > 0
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,8 @@ def log_of(events: pd.DataFrame, folder: Path, assignings: Callable[[Engine], li
         fold(engine, [Event(*line) for line in events.itertuples(index=False, name=None)])
         if assignings:
             engine.store.apply(assignings(engine))
-        await engine.sweep(int(events["time"].max()) + HOUR)
-        await engine.hand_over(int(events["time"].max()) + HOUR)
+        await engine.upkeep.sweep(int(events["time"].max()) + HOUR)
+        await engine.upkeep.hand_over(int(events["time"].max()) + HOUR)
         await engine.close()
 
     asyncio.run(run())

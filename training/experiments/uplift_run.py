@@ -96,7 +96,7 @@ def train_uplift(path: Path, question: Question, settings: TrainingSettings) -> 
     evaluation = evaluate_uplift(test, model.score(test.matrix), resamples=settings.evaluation.resamples)
     mlflow = tracking.connect(settings.tracking)
     times = int(table["exposed_at"].min()), int(table["exposed_at"].max())
-    tags = provenance(settings, times, fold.digest, question.experiment)
+    tags = provenance(settings, times, fold.digest, question.experiment) | {"registered_by": "lotse train"}
     with mlflow.start_run(run_name=f"train-{HEAD}-{question.experiment}") as run:
         mlflow.set_tags(tags)
         mlflow.log_params(

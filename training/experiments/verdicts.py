@@ -6,20 +6,18 @@ In: effects of `Units` by goal and arm. Out: `Judged`, or None for what rests on
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, Literal, TypeAlias
-
-from statsmodels.stats.multitest import multipletests
+from typing import Any, Final, TypeAlias
 
 from features.experiments import Experiment
 from features.judging.effects import Effect
-from features.judging.sequential import always_valid_p, critical_value, fixed_p
+from features.judging.sequential import fixed_p
+from features.judging.verdicts import Method, Verdict, corrected, interval, p_value, verdict
 from training.experiments.bayes import Belief, beliefs
 from training.experiments.effects import effects
 from training.experiments.table import Units
 
 _SINGLE_LOOK: Final = 1.959963984540054
 
-Verdict = Literal["better", "worse", "open", "invalid"]
 # By goal and arm.
 Verdicts: TypeAlias = "dict[str, dict[str, Judged | None]]"
 
@@ -52,20 +50,11 @@ class Judged:
 
 def judge(effect: Effect, belief: Belief | None, definition: Experiment, planned_units: float | None = None) -> Judged:
     """One effect by itself, not corrected for others yet."""
-    planned, alpha = planned_units or definition.planned_units, definition.alpha
-    critical = float(critical_value(effect.effective_units, planned, alpha))
-    low, high = effect.lift_interval(critical)
+    low, high = interval(effect, definition, planned_units)
     fixed_low, fixed_high = effect.lift_interval(_SINGLE_LOOK)
-    p = float(always_valid_p(effect.z, effect.effective_units, planned, alpha))
-    return Judged(
-        effect, low, high, fixed_low, fixed_high, p, p, float(fixed_p(effect.z)), _verdict(effect, p, alpha), belief
-    )
-
-
-def _verdict(effect: Effect, p: float, alpha: float) -> Verdict:
-    if p > alpha:
-        return "open"
-    return "better" if effect.difference * effect.goal.sign > 0 else "worse"
+    p = p_value(effect, definition, planned_units)
+    said = verdict(effect, p, definition.alpha)
+    return Judged(effect, low, high, fixed_low, fixed_high, p, p, float(fixed_p(effect.z)), said, belief)
 
 
 def judge_all(units: Units) -> Verdicts:
@@ -79,21 +68,20 @@ def judge_all(units: Units) -> Verdicts:
             arm: judge(effect, belief, definition) if effect else None
             for arm, effect, belief in zip(definition.arms[1:], compared, held, strict=True)
         }
-    for primary, method in ((True, "holm"), (False, "fdr_bh")):
+    methods: dict[bool, Method] = {True: "holm", False: "fdr_bh"}
+    for primary, method in methods.items():
         correct([found[goal.name] for goal in definition.goals if goal.primary == primary], method, definition.alpha)
     return found
 
 
-def correct(families: list[dict[str, Judged | None]], method: str, alpha: float) -> None:
+def correct(families: list[dict[str, Judged | None]], method: Method, alpha: float) -> None:
     """Adjust the p-values of all these results together."""
     places = [(family, arm) for family in families for arm, one in family.items() if one is not None]
     results = [family[arm] for family, arm in places]
-    if not results:
-        return
-    adjusted = multipletests([one.p for one in results if one], method=method)[1]
+    adjusted = corrected([one.p for one in results if one], method)
     for (family, arm), one, p in zip(places, results, adjusted, strict=True):
         assert one is not None
-        family[arm] = replace(one, adjusted_p=float(p), verdict=_verdict(one.effect, float(p), alpha))
+        family[arm] = replace(one, adjusted_p=p, verdict=verdict(one.effect, p, alpha))
 
 
 def with_holdback(judged: Verdicts, held: Verdicts) -> Verdicts:

@@ -1,0 +1,1 @@
+"""The clients of shops' servers, in real apps with a running service."""

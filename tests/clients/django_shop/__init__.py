@@ -1,0 +1,1 @@
+"""A small shop in Django: a list, a product, a cart."""

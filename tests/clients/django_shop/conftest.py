@@ -1,0 +1,3 @@
+"""The shop's modules belong to the shop's own process."""
+
+collect_ignore_glob = ["*.py"]
