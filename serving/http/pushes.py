@@ -127,7 +127,8 @@ async def _pushed(call: Call, content: Change, how: str, *, phases: bool = True)
     except RecursionError:
         raise Problem(422, "the configuration is nested too deep") from None
     except OtherVersionError as error:
-        raise Problem(412, f"the configuration is of version {error.version}; look at it and push again") from None
+        detail = f"the configuration is of version {error.version}; look at it and push again"
+        raise Problem(412, detail, version=error.version) from None
     except TooLongError as error:
         raise Problem(413, str(error)) from None
     except OSError as error:

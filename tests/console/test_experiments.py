@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from serving.experiments.history import merged
 from serving.keys import KeyFile
@@ -392,10 +393,22 @@ def test_somebody_elses_push_is_not_overwritten(page_at: Open, bench: Service) -
     page = opened.show("experiments?experiment=second")
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("#experiments-go")).to_be_enabled()
+    asked = {path: bench.http.get(path).text for path in ("/v1/experiments", "/v1/experiments/state?history=second")}
     push(bench, {"experiments": {"second": {"name": "By somebody else"}}})
+
+    def behind(route: Route) -> None:
+        """The worker that answers first has not heard of the push yet."""
+        path = urlsplit(route.request.url)._replace(scheme="", netloc="").geturl()
+        if route.request.method == "GET" and path in asked:
+            route.fulfill(body=asked.pop(path), content_type="application/json")
+        else:
+            route.fallback()
+
+    page.route("**/v1/experiments**", behind)
     page.locator("#experiments-go").click()
     expect(page.get_by_role("dialog")).to_contain_text("Somebody else has changed the configuration meanwhile")
     assert configuration(bench)["experiments"]["second"].get("status", "running") == "running"
+    assert not asked
     agree(page)
     expect(page.get_by_role("heading", name="By somebody else")).to_be_visible()
     assert configuration(bench)["experiments"]["second"]["status"] == "stopped"

@@ -128,7 +128,7 @@ def test_a_push_is_checked_compared_kept_and_rolled_back(tmp_path: Path) -> None
 
             # who has not seen this version overwrites nothing
             refused = await ask("PUT", "", 412, json=BANNER, headers={"if-match": first["tag"]})
-            assert pushed["version"] in refused["detail"]
+            assert refused["version"] == pushed["version"] and pushed["version"] in refused["detail"]
             shares = {"experiments": {"offer": {"shares": [0.1, 0.9]}}}
             for where in ("", "?dry_run=true"):
                 refused = await ask("PATCH", where, 422, json=shares)

@@ -272,14 +272,18 @@ def test_workers_of_a_service_tell_under_one_id_and_a_stop_loses_nothing(
             waits = http.post("/v1/events", json={**wire, "visitor": "bert"}).json()["session"]
         service.stop()
         assert service.process.returncode == 0
-        assert len({one.headers["webhook-id"] for one in receiver.received}) == 1 <= len(receiver.received) <= 2
-        assert {one.body["data"]["session"] for one in receiver.received} == {token}
         (file,) = service.folder.glob("lotse-data/outbound/*.jsonl")
-        assert [json.loads(line)["session"] for line in file.read_text().splitlines()] == [waits]
+        letters = [json.loads(line) for line in file.read_text().splitlines()]
+        # a worker that came to it late found nobody: it keeps what the other one has told
+        assert {one["session"] for one in letters} - {token} == {waits}
+        told = [one.headers["webhook-id"] for one in receiver.received]
+        told += [one["id"] for one in letters if one["session"] == token]
+        assert len(set(told)) == 1 <= len(told) <= 2
+        assert {one.body["data"]["session"] for one in receiver.received} == {token}
         receiver.start()
         sets = [argument for override in service.overrides for argument in ("--set", override)]
         done = lotse(service.folder, "outbound", "replay", *sets)
-        assert (done.returncode, done.stdout) == (0, "1 sent, 0 dropped, 0 left\n"), done.stderr
-        assert receiver.received[-1].body["data"]["session"] == waits
+        assert (done.returncode, done.stdout) == (0, f"{len(letters)} sent, 0 dropped, 0 left\n"), done.stderr
+        assert waits in {one.body["data"]["session"] for one in receiver.received}
         log = service.log.read_text()
         assert not [word for word in ("anna", "bert", "Traceback", SECRET[6:]) if word in log]

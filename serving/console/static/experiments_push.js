@@ -23,12 +23,12 @@ function send(desk, method, path, body) {
   return desk.context.api(path, { method, headers: { "If-Match": `"${desk.version}"` }, body });
 }
 
-/** What a refusal means to the one who pushed, as a node; after a conflict what runs now is loaded. */
+/** What a refusal means to the one who pushed, as a node; after a conflict what is there now is loaded. */
 export async function refusal(desk, error) {
   const { element, t } = desk.context;
   const told = (...children) => element("div", { class: "experiments-problem", role: "alert" }, children);
   if (error.status === 412) {
-    await desk.load();
+    await desk.load(error.problem.version); // the worker that answers next may not know it yet
     return told(element("p", {}, t("conflict", { version: desk.version })));
   }
   if (error.status === 401 || error.status === 403) {
