@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import httpx
 
-from benchmarks.load import CONNECTIONS, LEAST_SECONDS, SCRIPT, Latencies, attack
+from benchmarks.load import CONNECTIONS, LEAST_SECONDS, SCRIPT, Latencies, attack, middle_of
 from benchmarks.measure import console, median, report
 from benchmarks.services import ask, lotse, needs, trained_folder
 
@@ -211,7 +211,7 @@ def tell(
     """The table."""
     rows = []
     for state in states:
-        middle = Latencies(*(median(list(column)) for column in zip(*open_loop[state], strict=True)))
+        middle = middle_of(open_loop[state])
         rows.append(
             [
                 str(state), f"{median(rates[state]):,.0f}", f"{median(rates[state]) / median(rates[0]):.2f}x",

@@ -4,8 +4,8 @@
 
 The highest load is what wrk gets (64 connections, closed loop); wrk2 then sends at a share of it, at a constant rate
 over 64 connections, and tells latencies from the moment at which a request was due. Both with /metrics asked for every
-second and without. The load is made on the same machine: with two cores, two workers and the load share them, and
-latencies hold what waiting for a core takes.
+second and without, and in turn with a bare uvicorn echo that has as many workers, at the same share of what it can do:
+the load is made on the same machine, which may have other work, too, and what the echo is late is not the service's.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from __future__ import annotations
 import argparse
 import re
 import subprocess
-from contextlib import nullcontext
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from benchmarks.measure import console, median, report
-from benchmarks.services import ROOT, ask, lotse, needs, scraped, trained_folder
+from benchmarks.services import ROOT, Running, ask, free_port, lotse, needs, scraped, trained_folder
 
 SCRIPT: Final = ROOT / "benchmarks" / "events.lua"
 CONNECTIONS: Final = 64
@@ -53,6 +55,25 @@ def attack(port: int, rate: float, seconds: int, script: Path = SCRIPT) -> Laten
     return Latencies(at("50.000"), at("99.000"), at("99.900"), float(answered[1]), sum(map(int, failed)))
 
 
+def middle_of(runs: Sequence[Latencies]) -> Latencies:
+    """The median of each figure."""
+    p50, p99, p999, rate, failed = (median([float(one) for one in column]) for column in zip(*runs, strict=True))
+    return Latencies(p50, p99, p999, rate, int(failed))
+
+
+@contextmanager
+def echo(workers: int) -> Iterator[Running]:
+    """The echo of `benchmarks.bare`."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "benchmarks.bare:app", "--no-access-log", "--log-level", "warning"]
+    running = Running([*command, "--workers", str(workers), "--port", str(port)], ROOT, port)
+    try:
+        running.until("GET", "/")
+        yield running
+    finally:
+        running.stop()
+
+
 def main() -> None:
     """For each number of workers: the highest load, then a share of it."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -68,29 +89,36 @@ def main() -> None:
     rows = []
     with trained_folder() as folder:
         for workers in options.workers:
-            with lotse(folder, f"server.workers={workers}", *options.set) as service:
-                rates = [
-                    ask(service.port, "/v1/events", 5, SCRIPT.name, CONNECTIONS)[0] for _ in range(options.runs + 1)
-                ]
-                highest = median(rates[1:])  # the first warms up
-                console.print(f"{workers} workers: at most {highest:,.0f} requests/s", style="dim")
-                for watched in (False, True):
-                    with scraped(service.port) if watched else nullcontext():
-                        rate = options.share * highest
-                        found = [attack(service.port, rate, options.seconds) for _ in range(options.runs)]
-                    for one in found:
-                        console.print(f"  {one}", style="dim")
-                    middle = Latencies(*(median(list(column)) for column in zip(*found, strict=True)))
+            with lotse(folder, f"server.workers={workers}", *options.set) as service, echo(workers) as bare:
+                asked = {
+                    ("lotse", "no"): (service.port, "/v1/events", False),
+                    ("lotse", "every second"): (service.port, "/v1/events", True),
+                    ("bare uvicorn echo", ""): (bare.port, "/", False),
+                }
+                highest = {}
+                for port, path, _ in asked.values():
+                    rates = [ask(port, path, 5, SCRIPT.name, CONNECTIONS)[0] for _ in range(options.runs + 1)]
+                    highest[port] = median(rates[1:])  # the first warms up
+                found: dict[tuple[str, str], list[Latencies]] = {row: [] for row in asked}
+                for _ in range(options.runs):
+                    for row, (port, _, watched) in asked.items():
+                        with scraped(port) if watched else nullcontext():
+                            one = attack(port, options.share * highest[port], options.seconds)
+                        console.print(f"  {workers} workers, {row[0]}: {one}", style="dim")
+                        found[row].append(one)
+                for row, (port, _, _) in asked.items():
+                    middle = middle_of(found[row])
+                    p99s = sorted(one.p99 for one in found[row])
                     rows.append(
                         [
-                            str(workers), "every second" if watched else "no", f"{highest:,.0f}", f"{middle.rate:,.0f}",
-                            f"{middle.p50:.1f}", f"{middle.p99:.1f}", f"{middle.p999:.1f}",
-                            str(sum(one.failed for one in found)),
+                            row[0], str(workers), row[1], f"{highest[port]:,.0f}", f"{middle.rate:,.0f}",
+                            f"{middle.p50:.1f}", f"{middle.p99:.1f}", f"{p99s[0]:.1f} to {p99s[-1]:.1f}",
+                            f"{middle.p999:.1f}", str(sum(one.failed for one in found[row])),
                         ]
                     )  # fmt: skip
     report(
         f"Open loop (wrk2) at {options.share:.0%} of the highest load, ms",
-        ["workers", "metrics read", "highest/s", "answered/s", "p50", "p99", "p99.9", "failed"],
+        ["", "workers", "metrics read", "highest/s", "answered/s", "p50", "p99", "p99 of each run", "p99.9", "failed"],
         rows,
     )
 
