@@ -40,7 +40,7 @@ from serving.sessions import (
     word_of,
 )
 from serving.stores import Change, Closed, Entry, Found, Moved, Value
-from serving.tails import has_write, ids_of, with_ids, with_write
+from serving.tails import has_ids, has_write, ids_of, with_ids, with_write
 
 TIME: Final = list(COLUMNS).index("time")
 _ID: Final = list(COLUMNS).index("id")
@@ -156,7 +156,7 @@ class Group:
             odd += [one for one in found if one.value is not None and not sessions.fits(one.value) and one not in odd]
         special = {one.visit: self._special(one) for one in odd if one.visit not in done}
         # where nobody has sent many, the fold itself knows what came before
-        many = self._tails or len(self.of) - self.visits >= RECENT_IDS
+        many = len(self.of) - self.visits >= RECENT_IDS or any(map(has_ids, self._tails.values()))
         repeated = self._repeated(found, done) if many else ()
         if some or repeated:
             left = (place for one in found if one.visit not in done for place in one.visit.events)  # type: ignore[attr-defined]
@@ -177,13 +177,14 @@ class Group:
             self._note(found, done)
         due = memory.due[: self.visits].tolist()
         starts = range(0, self.visits * width, width)
-        if not (ended or special or done or self._tails or self._assigned):
+        changes: list[Change | None] = []
+        if not (ended or special or done):
             of_visits = [
                 _new(Change, (values[at : at + width], due_ms or None, None, _NOT_CLOSED))
                 for at, due_ms in zip(starts, due, strict=True)
             ]
-            return [of_visits[one.visit.number] for one in found]  # type: ignore[attr-defined]
-        changes: list[Change | None] = []
+            changes += [of_visits[one.visit.number] for one in found]  # type: ignore[attr-defined]
+            return self._with_tails(found, changes) if self._tails or self._assigned else changes
         for visit, _, _ in found:
             if visit in done:
                 changes.append(None)
@@ -261,9 +262,10 @@ class Group:
         width = len(self.sessions.empty)
         at = visit.number * width
         self.memory.values[at : at + width] = value[:width]
-        if assigned := self.sessions.assigned(value):
+        assigned, tail = self.sessions.behind(value)
+        if assigned:
             self._assigned[visit] = assigned
-        if tail := self.sessions.tail(value):
+        if tail:
             self._tails[visit] = tail
         return True
 
@@ -282,7 +284,7 @@ class Group:
                     assigned = for_later(assigned)
                 visit.assigned = assigned
                 value = self.sessions.with_assigned(value, assigned)
-            out.append(change._replace(value=bytes(value) + tail))
+            out.append(_new(Change, (bytes(value) + tail, *change[1:])))
         return out
 
     def _was_done(self, found: Found) -> bool:
@@ -309,6 +311,8 @@ class Group:
         for visit, _, _ in found:
             assert isinstance(visit, EventVisit)
             tail = self._tails.get(visit, b"")
+            if len(visit.events) <= RECENT_IDS and not has_ids(tail):
+                continue
             ids = [(place, identity) for place in visit.events if (identity := int(self.memory.events[place, _ID]))]
             known, new = ids_of(tail), list[int]()
             if visit in done or not (known or len(ids) > RECENT_IDS):

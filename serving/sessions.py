@@ -111,8 +111,7 @@ class Sessions:
 
     def assigned(self, value: Value) -> bytes:
         """What experiments have assigned to a value that fits."""
-        width = len(self.empty)
-        return bytes(value[width : width + ASSIGNMENT_BYTES * assignments_of(value)])
+        return self.behind(value)[0]
 
     def with_assigned(self, value: Value, assigned: bytes) -> bytes:
         """A value that fits with other assignments."""
@@ -130,7 +129,13 @@ class Sessions:
 
     def tail(self, value: Value) -> bytes:
         """What follows the record in a value that fits."""
-        return bytes(value[len(self.empty) + ASSIGNMENT_BYTES * assignments_of(value) :])
+        return self.behind(value)[1]
+
+    def behind(self, value: Value) -> tuple[bytes, bytes]:
+        """What experiments have assigned to a value that fits, and its tail."""
+        width = len(self.empty)
+        at = width + ASSIGNMENT_BYTES * assignments_of(value)
+        return bytes(value[width:at]), bytes(value[at:])
 
     def without_ids(self, value: Value) -> Value:
         """A value that fits without ids of batches, and without the row that was drawn: its session is over."""

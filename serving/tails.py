@@ -52,6 +52,11 @@ def with_ids(tail: bytes, ids: Sequence[int]) -> bytes:
     return tail[:TOKENS_BYTES].ljust(TOKENS_BYTES, b"\0") + (packed + tail[TOKENS_BYTES:])[: BATCH_IDS * _ID.size]
 
 
+def has_ids(tail: bytes) -> bool:
+    """Whether there are ids of events that came in batches."""
+    return len(tail) > TOKENS_BYTES
+
+
 def ids_of(tail: bytes) -> set[int]:
     """Ids of events that came in batches."""
     return {identity for (identity,) in _ID.iter_unpack(tail[TOKENS_BYTES:])}

@@ -4,9 +4,10 @@ The commit is made in the loop's thread at the end of the turn; it takes microse
 while the loop goes on; who comes meanwhile shares the next. To commit each at once and begin a sync with the first is
 slower (30 us of the loop's time a write instead of 15): the two threads then take Python's lock from each other.
 
-Where syncs take no longer than to hand them to that thread and back (a tenth of a millisecond on a good disk), the loop
-does them itself, and what comes meanwhile waits in its sockets to be the next turn. One that takes long puts the thread
-back to work.
+Where syncs take no longer than the two threads take from each other (a tenth of a millisecond on a good disk, and a
+third of the requests a second), the loop does them itself, and what comes meanwhile waits in its sockets to be the next
+turn. One that takes long puts the thread back to work, and the loop tries one itself again after a while: what the
+thread sees of a sync's time holds its wait for Python's lock, which is longer than a good disk's sync.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from queue import SimpleQueue
 from typing import Final, Generic, TypeVar
 
 # On average; the latest sync counts for so much of it.
-_QUICK_SECONDS: Final = 0.0005
+_QUICK_SECONDS: Final = 0.001
 _WEIGHT: Final = 0.1
+# Of a slow disk, times the latest sync that the loop has tried: it spends a twentieth of its time on that at most.
+_BETWEEN_TRIES: Final = 20
 
 Work = TypeVar("Work")
 _Waiting = list[asyncio.Future[None]]
@@ -41,9 +44,10 @@ class GroupCommit(Generic[Work]):
     def __init__(self, commit: Callable[[Sequence[Work]], None], sync: Callable[[], None]) -> None:
         self._commit, self._sync = commit, sync
         self.is_quick = False
-        self._seconds = 2 * _QUICK_SECONDS
+        self._seconds, self._next_try = 0.0, 0.0
         self._turn: list[tuple[Work, asyncio.Future[None]]] = []
         self._waiting: _Waiting = []
+        self._taking = threading.Lock()
         self._running = False
         self._wake = SimpleQueue[bool]()
         self._thread: threading.Thread | None = None
@@ -58,19 +62,22 @@ class GroupCommit(Generic[Work]):
         return future
 
     def sync(self) -> None:
-        """Have everything committed so far on the disk, now."""
+        """Have everything committed so far on the disk, now, in the thread of the loop."""
         begin = time.perf_counter()
-        self._sync()
-        self._seconds += _WEIGHT * (time.perf_counter() - begin - self._seconds)
-        self.is_quick = self._seconds < _QUICK_SECONDS
-
-    def _problem(self) -> Exception | None:
-        """What came in the way of a sync."""
         try:
-            self.sync()
-        except Exception as error:
-            return error
-        return None
+            self._sync()
+        finally:
+            now = time.perf_counter()
+            latest = now - begin
+            self._next_try = now + _BETWEEN_TRIES * latest
+            # of a disk that was slow, the latest alone counts
+            self._seconds += (_WEIGHT if self.is_quick else 1) * (latest - self._seconds)
+            self.is_quick = self._seconds < _QUICK_SECONDS
+
+    @property
+    def _is_here(self) -> bool:
+        """Whether the next sync is the loop's own."""
+        return self.is_quick or time.perf_counter() >= self._next_try
 
     def synced(self) -> asyncio.Future[None]:
         """Done when what is committed is on the disk."""
@@ -94,34 +101,57 @@ class GroupCommit(Generic[Work]):
         return [future for _, future in turn]
 
     def _wait(self, futures: _Waiting) -> None:
-        if self.is_quick and not self._running:
-            _tell(futures, self._problem())
-            return
-        self._waiting += futures
+        with self._taking:
+            self._waiting += futures
         if self._waiting and not self._running:
+            if self._is_here:
+                self._sync_here()
+                return
             self._running = True
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="sync", daemon=True)
                 self._thread.start()
             self._wake.put(True)
 
+    def _taken(self) -> _Waiting:
+        """Those who wait, before a sync: what they wait for was written before they were added."""
+        with self._taking:
+            group, self._waiting = self._waiting, []
+        return group
+
+    def _sync_here(self) -> None:
+        group = self._taken()
+        _tell(group, _problem(self.sync))
+
     def _work(self) -> None:
         while self._wake.get():
-            while self._waiting:
-                # taken first, then synced: what it waits for was written before it was added
-                group, self._waiting = self._waiting, []
-                problem = self._problem()
+            while self._waiting and not self._is_here:
+                group = self._taken()
+                problem = _problem(self._sync)
                 with suppress(RuntimeError):  # the loop was closed: nobody waits any more
                     group[0].get_loop().call_soon_threadsafe(_tell, group, problem)
             self._running = False
-            if self._waiting:  # added just before that, by somebody who did not wake the thread
-                self._wake.put(True)
+            if waiting := self._waiting:  # the loop's turn; or added just before that, by somebody who woke nobody
+                with suppress(RuntimeError):
+                    waiting[0].get_loop().call_soon_threadsafe(self._wait, [])
 
     def close(self) -> None:
         """Have what is committed synced, and end the thread."""
         if self._thread is not None:
             self._wake.put(False)
             self._thread.join()
+        if self._waiting:  # the thread has left them to a loop that is over
+            with suppress(RuntimeError):
+                self._sync_here()
+
+
+def _problem(sync: Callable[[], None]) -> Exception | None:
+    """What came in the way of a sync."""
+    try:
+        sync()
+    except Exception as error:
+        return error
+    return None
 
 
 def _tell(futures: _Waiting, problem: Exception | None) -> None:

@@ -323,8 +323,11 @@ def test_an_id_is_remembered_until_seven_others_came(engine: Engine) -> None:
     assert asyncio.run(statuses(7, 1, 0)) == [("folded", 8), ("duplicate", 8), ("folded", 9)]
 
 
-def test_a_record_goes_on_with_and_without_writes(trained: Path, tmp_path: Path) -> None:
+def test_a_record_goes_on_with_and_without_writes(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One of a release that named no writes is like one that `process` has kept."""
+    monkeypatch.setattr("serving.stores.group_commit._QUICK_SECONDS", -1.0)  # a quick disk's writes are not in doubt
 
     async def run() -> None:
         for number, durability in enumerate(["process", "disk", "disk", "process", "disk"]):
