@@ -76,7 +76,7 @@ export function lotse(options: Options): Lotse {
     try {
       // a route's own event waits for what is left of the request's time
       const left = Math.max(timeoutMs - of.waitedMs, 0)
-      of.heard(await circuit.ask(() => (sending = service.events(events, query, headers)), left))
+      of.heard(await outbox.sending(events, () => circuit.ask(() => (sending = service.events(events, query, headers)), left)))
       outbox.wake()
     } catch (error) {
       of.reason = failureOf(error)

@@ -3,8 +3,8 @@
  *
  * A batch has an Idempotency-Key and is sent again as it was, so it counts once; each event has its id beside, so one
  * that a page sent, too, counts once, as long as its visitor has had fewer than seven others since: the service remembers
- * no more. So a page does not ask while one of its visitor's is in doubt (`mustWait`). When there are too many the oldest
- * are dropped, and counted.
+ * no more. So a page does not ask while one of its visitor's is in doubt, or as many are on their way (`mustWait`). When
+ * there are too many the oldest are dropped, and counted.
  */
 
 import { randomUUID } from 'node:crypto'
@@ -17,6 +17,8 @@ const FIRST_PAUSE_MS = 500
 const LONGEST_PAUSE_MS = 30_000
 // the service believes no older time
 const OLDEST_MS = 24 * 3_600_000
+// so many events of a visitor may be on their way at the same time: the service knows so many again
+const AT_ONCE = 7
 
 export class Outbox {
   /** Events that were taken, refused for what is in them, and dropped. */
@@ -26,6 +28,7 @@ export class Outbox {
   readonly #warn: (kind: string, message: string) => void
   #waiting = new Set<Wire>()
   readonly #inDoubt = new Map<string, Set<Wire>>()
+  readonly #onTheirWay = new Map<string, number>()
   #batch: { events: Wire[]; body: string; key: string } | undefined
   #flying = false
   #withdrawn = new Set<string>()
@@ -57,6 +60,22 @@ export class Outbox {
     this.#start()
   }
 
+  /** A page sends these; resolves or fails as it does. */
+  async sending<Result>(events: readonly Wire[], send: () => Promise<Result>): Promise<Result> {
+    const { visitor } = events[0]!
+    const count = (more: number) => {
+      const now = (this.#onTheirWay.get(visitor) ?? 0) + more
+      if (now) this.#onTheirWay.set(visitor, now)
+      else this.#onTheirWay.delete(visitor)
+    }
+    count(events.length)
+    try {
+      return await send()
+    } finally {
+      count(-events.length)
+    }
+  }
+
   /** A page has sent these, and nobody knows whether they arrived. */
   doubt(events: readonly Wire[]): void {
     this.add(events)
@@ -72,9 +91,9 @@ export class Outbox {
     for (const event of events) this.#done(event)
   }
 
-  /** Whether a page of a visitor has to wait, because an event that came before it is in doubt. */
+  /** Whether a page of a visitor has to wait, because an event that came before it is in doubt, or too many may come to be. */
   mustWait(visitor: string): boolean {
-    return this.#inDoubt.has(visitor)
+    return this.#inDoubt.has(visitor) || (this.#onTheirWay.get(visitor) ?? 0) >= AT_ONCE
   }
 
   /** Have the service forget a visitor, and send nothing more of them. */

@@ -214,6 +214,37 @@ for (const [version, express] of Object.entries(versions)) {
         ],
       ))
 
+    it('of one visitor seven pages ask at the same time: the service knows no more events again', async () => {
+      const waiting = []
+      const slow = createServer((request, response) => {
+        request.resume()
+        if (request.method === 'POST') waiting.push(response)
+        else response.end()
+      }).listen(0, '127.0.0.1')
+      await once(slow, 'listening')
+      const answer = { status: 'folded', events: 1, session: 'token', scores: {} }
+      const answered = () => waiting.splice(0).forEach((response) => response.setHeader('content-type', 'application/json').end(JSON.stringify(answer)))
+      const url = `http://127.0.0.1:${slow.address().port}`
+      await serving(shopOf(express, { url, timeoutMs: 20_000 }), async (get) => {
+        const known = { 'x-consent': FULL, 'x-account': 'jane' }
+        const pages = Array.from({ length: 7 }, () => get('/', known))
+        await until(() => waiting.length === 7)
+        assert.equal((await (await get('/', known)).json()).reason, 'unavailable')
+        const other = get('/', { ...known, 'x-account': 'john' })
+        await until(() => waiting.length >= 8)
+        answered()
+        for (const page of [...pages, other]) assert.equal((await (await page).json()).reason, 'ok')
+        const next = get('/', known)
+        await until(() => waiting.length)
+        const telling = setInterval(answered, 20)
+        assert.equal((await (await next).json()).reason, 'ok')
+        await until(() => !waiting.length)
+        clearInterval(telling)
+      })
+      slow.closeAllConnections()
+      slow.close()
+    })
+
     it('OpenFeature knows the session of each request', () => {
       const flags = OpenFeature.getClient(`express ${version}`)
       const { shop } = shopOf(express)
