@@ -176,14 +176,14 @@ class Group:
         if unscheduled or again:
             self._note(found, done)
         due = memory.due[: self.visits].tolist()
-        starts = range(0, self.visits * width, width)
         changes: list[Change | None] = []
         if not (ended or special or done):
-            of_visits = [
-                _new(Change, (values[at : at + width], due_ms or None, None, _NOT_CLOSED))
-                for at, due_ms in zip(starts, due, strict=True)
+            # of those that were found, not of all: some stores ask about one after the other
+            visits: list[int] = [one.visit.number for one in found]  # type: ignore[attr-defined]
+            changes += [
+                _new(Change, (values[width * each : width * each + width], due[each] or None, None, _NOT_CLOSED))
+                for each in visits
             ]
-            changes += [of_visits[one.visit.number] for one in found]  # type: ignore[attr-defined]
             return self._with_tails(found, changes) if self._tails or self._assigned else changes
         for visit, _, _ in found:
             if visit in done:
@@ -193,7 +193,8 @@ class Group:
             moved, closed = special.get(visit, (None, _NOT_CLOSED))
             if ended:
                 closed = closed + self._ended(visit)  # type: ignore[arg-type]
-            changes.append(Change(values[starts[number] : starts[number] + width], due[number] or None, moved, closed))
+            at = number * width
+            changes.append(Change(values[at : at + width], due[number] or None, moved, closed))
         return self._with_tails(found, changes) if self._tails or self._assigned else changes
 
     def _rounds(self, which: np.ndarray) -> Sequence[np.ndarray]:
