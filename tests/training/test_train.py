@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 def trained_in(folder: Path, *more: str) -> Path:
     """A folder where the heads were trained from the simulated shop."""
     workspace(folder, KEY)
-    simulate(events=80_000, days=28, seed=4).events.to_parquet(folder / "shop.parquet", index=False)
+    simulate(events=40_000, days=28, seed=4).events.to_parquet(folder / "shop.parquet", index=False)
     arguments = [word for head in HEADS for word in ("--head", head)]
     arguments += [word for override in OVERRIDES for word in ("--set", override)]
     done = lotse(folder, "train", "--events", "shop.parquet", *arguments, *more)
