@@ -13,14 +13,13 @@ from __future__ import annotations
 import argparse
 import re
 import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from benchmarks.measure import console, median, report
-from benchmarks.services import ROOT, Running, ask, free_port, lotse, needs, scraped, trained_folder
+from benchmarks.services import ROOT, ask, echo, lotse, needs, scraped, trained_folder
 
 SCRIPT: Final = ROOT / "benchmarks" / "events.lua"
 CONNECTIONS: Final = 64
@@ -59,19 +58,6 @@ def middle_of(runs: Sequence[Latencies]) -> Latencies:
     """The median of each figure."""
     p50, p99, p999, rate, failed = (median([float(one) for one in column]) for column in zip(*runs, strict=True))
     return Latencies(p50, p99, p999, rate, int(failed))
-
-
-@contextmanager
-def echo(workers: int) -> Iterator[Running]:
-    """The echo of `benchmarks.bare`."""
-    port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "benchmarks.bare:app", "--no-access-log", "--log-level", "warning"]
-    running = Running([*command, "--workers", str(workers), "--port", str(port)], ROOT, port)
-    try:
-        running.until("GET", "/")
-        yield running
-    finally:
-        running.stop()
 
 
 def main() -> None:

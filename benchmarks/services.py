@@ -128,6 +128,19 @@ def lotse(folder: Path, *overrides: str) -> Iterator[Running]:
 
 
 @contextmanager
+def echo(workers: int = 1) -> Iterator[Running]:
+    """The bare uvicorn echo of `benchmarks.bare`."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "benchmarks.bare:app", "--no-access-log", "--log-level", "warning"]
+    running = Running([*command, "--workers", str(workers), "--port", str(port)], ROOT, port)
+    try:
+        running.until("GET", "/")
+        yield running
+    finally:
+        running.stop()
+
+
+@contextmanager
 def scraped(port: int, seconds: float = 1) -> Iterator[None]:
     """Metrics asked for again and again, as Prometheus does."""
     stopping = threading.Event()
@@ -183,14 +196,10 @@ def page(port: int) -> str:
 @contextmanager
 def collector(*, hangs: bool) -> Iterator[int]:
     """A server that answers every request at once, or holds connections and answers none; its port."""
-    port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "benchmarks.bare:app", "--no-access-log", "--port", str(port)]
-    running = Running([*command, "--log-level", "warning"], ROOT, port)
-    try:
-        running.until("GET", "/")
+    with echo() as running:
         if hangs:
             running.process.send_signal(signal.SIGSTOP)
-        yield port
-    finally:
-        running.process.send_signal(signal.SIGCONT)
-        running.stop()
+        try:
+            yield running.port
+        finally:
+            running.process.send_signal(signal.SIGCONT)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import lmdb
 
 from benchmarks.measure import console, median, report
-from benchmarks.services import ROOT, Running, ask, free_port, lotse, needs, scraped, trained_folder
+from benchmarks.services import ROOT, Running, ask, echo, free_port, lotse, needs, scraped, trained_folder
 
 EVENTS, BATCHES, NOOP = "events.lua", "batches.lua", "noop.lua"
 OURS, SAME, MOUNTED = "POST /v1/events", "no-op, same service", "no-op, same service, mounted as usual"
@@ -79,13 +79,12 @@ def services(folder: Path, names: set[str], variants: dict[str, list[str]], stac
         "two": lambda: stack.enter_context(lotse(folder, "server.workers=2")),
         "disk": lambda: stack.enter_context(lotse(folder, 'store.durability="disk"')),
         "stock": lambda: other("bentoml", "serve", "benchmarks.stock_service:Stock"),
-        "bare": lambda: other("uvicorn", "benchmarks.bare:app", "--no-access-log", "--log-level", "warning"),
+        "bare": lambda: stack.enter_context(echo()),
         **{name: lambda own=own: stack.enter_context(lotse(folder, *own)) for name, own in variants.items()},  # type: ignore[misc]
     }
     running = {name: makes[name]() for name in makes if name in names}
-    for name, path in (("stock", "/readyz"), ("bare", "/")):
-        if name in running:
-            running[name].until("GET", path)
+    if "stock" in running:
+        running["stock"].until("GET", "/readyz")
     return running
 
 

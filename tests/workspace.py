@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -86,10 +86,15 @@ class Service:
             time.sleep(0.1)
         raise AssertionError(f"not ready: {self.log.read_text()}")
 
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"{self.scheme}://127.0.0.1:{self.port}"
+
     def client(self) -> httpx.Client:
         """A client of its own connections; `verify` names the certificate that the service is to show."""
         verify = ssl.create_default_context(cafile=self.verify) if self.verify else True
-        return httpx.Client(base_url=f"{self.scheme}://127.0.0.1:{self.port}", timeout=20, verify=verify)
+        return httpx.Client(base_url=self.url, timeout=20, verify=verify)
 
     def begin(self) -> None:
         """Start without waiting."""
@@ -109,6 +114,18 @@ class Service:
             with contextlib.suppress(OSError):
                 waiting += [int(child) for child in children.read_text().split()]
         return found
+
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """It holds its connections and does nothing; then it goes on, first with what has come in meanwhile."""
+        stopped = self.processes()
+        for process in stopped:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in stopped:
+                os.kill(process, signal.SIGCONT)
 
     def kill(self) -> None:
         """kill -9 of every process at once."""

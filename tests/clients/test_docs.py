@@ -35,7 +35,7 @@ def told(service: Service, key: str, **more: str) -> dict[str, str]:
     python = f"{ROOT / 'clients/python/src'}:{os.environ.get('PYTHONPATH', '')}"
     return {
         **os.environ,
-        "LOTSE_URL": f"http://127.0.0.1:{service.port}",
+        "LOTSE_URL": service.url,
         "LOTSE_KEY": key,
         "PYTHONPATH": python,
         **more,

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import threading
-import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 import httpx
 
 from tests.browser.client_build import run
-from tests.clients.express_build import Shop, built, shop
+from tests.clients.crowd import Crowd, visitor_of
+from tests.clients.express_build import built, shop
 from tests.workspace import Service, wait_until
 
 TIMEOUT_MS = 30
 # Beyond its time a page waits as long as the process's timers are late, and for this.
 SLACK_MS = 15
 FULL = {"x-consent": "measure,link"}
-
-
-def url_of(service: Service) -> str:
-    return f"http://127.0.0.1:{service.port}"
 
 
 def held(service: Service, key: str, visitor: str) -> dict[str, Any]:
@@ -37,39 +30,12 @@ def held(service: Service, key: str, visitor: str) -> dict[str, Any]:
     return {**record, **record["session"]}
 
 
-class Crowd:
-    """Visitors, each with a browser of its own, who load pages one after the other until they are told to stop."""
-
-    def __init__(self, of: Shop, visitors: int) -> None:
-        self._browsers = [of.browser() for _ in range(visitors)]
-        self._threads = [threading.Thread(target=self._load, args=(browser,)) for browser in self._browsers]
-        self._going = True
-        self.loaded: Counter[str] = Counter()
-        self.reasons: Counter[str] = Counter()
-        self.failed: list[str] = []
-
-    def _load(self, browser: httpx.Client) -> None:
-        while self._going:
-            page = browser.get("/product/7", headers=FULL)
-            if page.status_code != 200:
-                self.failed.append(page.text)
-                continue
-            self.loaded[browser.cookies["lotse"].split(".")[0]] += 1
-            self.reasons[page.json()["reason"]] += 1
-            time.sleep(0.02)
-
-    @contextmanager
-    def browsing(self) -> Iterator[None]:
-        for thread in self._threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._going = False
-            for thread in self._threads:
-                thread.join()
-            for browser in self._browsers:
-                browser.close()
+def load(browser: httpx.Client, path: str = "/") -> dict[str, Any]:
+    """Open a page of the shop; what it knows of its session."""
+    page = browser.get(path, headers=FULL)
+    assert page.status_code == 200, page.text
+    told: dict[str, Any] = page.json()
+    return told
 
 
 def assert_no_page_waited_longer_than_it_may(report: dict[str, Any]) -> None:
@@ -78,12 +44,12 @@ def assert_no_page_waited_longer_than_it_may(report: dict[str, Any]) -> None:
 
 def test_in_apps_of_both_versions(keyed: Service, secret: str) -> None:
     """clients/express/tests/pages.test.mjs, by Node's own runner, and the types by the compiler."""
-    run("env", f"LOTSE_URL={url_of(keyed)}", f"LOTSE_KEY={secret}", "npm", "run", "--silent", "test", folder=built())
+    run("env", f"LOTSE_URL={keyed.url}", f"LOTSE_KEY={secret}", "npm", "run", "--silent", "test", folder=built())
 
 
 def test_the_service_is_killed_under_load_and_comes_back(keyed: Service, secret: str) -> None:
-    with shop(url_of(keyed), secret, timeoutMs=TIMEOUT_MS) as running:
-        crowd = Crowd(running, 8)
+    with shop(keyed.url, secret, timeoutMs=TIMEOUT_MS) as running:
+        crowd = Crowd([running.browser() for _ in range(8)], partial(load, path="/product/7"))
         with crowd.browsing():
             wait_until(lambda: crowd.reasons["ok"] > 100)
             keyed.kill()
@@ -105,36 +71,28 @@ def test_the_service_is_killed_under_load_and_comes_back(keyed: Service, secret:
 
 def test_a_service_that_hangs_costs_a_few_pages_their_time_and_others_nothing(keyed: Service, secret: str) -> None:
     how = {"timeoutMs": TIMEOUT_MS, "failures": 3, "circuitMs": 1500}
-    with shop(url_of(keyed), secret, **how) as running, ExitStack() as open_:
+    with shop(keyed.url, secret, **how) as running, ExitStack() as open_:
         mine, *others = [open_.enter_context(running.browser()) for _ in range(3)]
         pages: Counter[str] = Counter()
         latest: dict[str, Any] = {}
 
-        def load(browser: httpx.Client) -> dict[str, Any]:
-            page = browser.get("/", headers=FULL)
-            assert page.status_code == 200
-            pages[browser.cookies["lotse"].split(".")[0]] += 1
-            told: dict[str, Any] = page.json()
+        def opened(browser: httpx.Client) -> dict[str, Any]:
+            told = load(browser)
+            pages[visitor_of(browser)] += 1
             latest.update(told)
             return told
 
         def opens(browser: httpx.Client) -> bool:
-            return bool(load(browser)["reason"] == "ok")
+            return bool(opened(browser)["reason"] == "ok")
 
         # a process' first pages may take longer than it waits
         for browser in (mine, *others):
             wait_until(partial(opens, browser))
         assert latest["scores"].keys() == {"bounce", "conversion", "exit"} and latest["session"]
         wait_until(lambda: running.report()["waiting"] == 0)
-        stopped = keyed.processes()
-        for process in stopped:
-            os.kill(process, signal.SIGSTOP)
-        try:
+        with keyed.standing_still():
             # a visitor one of whose events may have arrived does not ask again; after three nobody does
-            asked = [load(browser) for browser in [mine] * 4 + others + [mine] * 4]
-        finally:
-            for process in stopped:
-                os.kill(process, signal.SIGCONT)
+            asked = [opened(browser) for browser in [mine] * 4 + others + [mine] * 4]
         expected = ["timeout"] + ["unavailable"] * 3 + ["timeout"] * 2 + ["unavailable"] * 4
         assert [page["reason"] for page in asked] == expected
         assert all(page["scores"] == {} and page["offer"] == "mine" and page["session"] == "" for page in asked)
@@ -147,7 +105,7 @@ def test_a_service_that_hangs_costs_a_few_pages_their_time_and_others_nothing(ke
 
 
 def test_sigterm_sends_what_waits_and_then_ends_the_process(keyed: Service, secret: str) -> None:
-    with shop(url_of(keyed), secret) as running, running.browser() as browser:
+    with shop(keyed.url, secret) as running, running.browser() as browser:
         browser.get("/", headers=FULL)
         visitor = browser.cookies["lotse"].split(".")[0]
         assert browser.get("/track", headers=FULL).status_code == 200
@@ -158,7 +116,7 @@ def test_sigterm_sends_what_waits_and_then_ends_the_process(keyed: Service, secr
 
 
 def test_a_key_that_is_not_the_services_costs_the_scores_and_no_page(keyed: Service) -> None:
-    with shop(url_of(keyed), "lotse_sec_of_another", queueLimit=20, timeoutMs=5000) as running:
+    with shop(keyed.url, "lotse_sec_of_another", queueLimit=20, timeoutMs=5000) as running:
         pages = [running.http.get("/").json() for _ in range(30)]
         assert {page["reason"] for page in pages} == {"refused"}
         wait_until(lambda: running.report()["dropped"] >= 10)

@@ -31,7 +31,7 @@ from tests.workspace import Service
 
 @pytest.fixture(scope="module")
 def client(keyed: Service, secret: str) -> Iterator[Client]:
-    with Client(f"http://127.0.0.1:{keyed.port}", secret, timeout_seconds=60) as opened:
+    with Client(keyed.url, secret, timeout_seconds=60) as opened:
         yield opened
 
 
@@ -72,7 +72,7 @@ def test_a_session_is_listened_to_until_it_is_over(keyed: Service, secret: str, 
     told = []
 
     def listen() -> None:
-        with Client(f"http://127.0.0.1:{keyed.port}", secret) as own:
+        with Client(keyed.url, secret) as own:
             told.extend(own.stream(token, ["bounce:0.0001"]))
 
     listener = threading.Thread(target=listen)
@@ -200,7 +200,7 @@ def test_without_a_service_it_says_so_and_names_no_token() -> None:
 
 def test_events_are_sent_again_when_a_service_comes_back(keyed: Service, secret: str) -> None:
     visitor = uuid4().hex
-    with Client(f"http://127.0.0.1:{keyed.port}", secret, tries=12) as patient:
+    with Client(keyed.url, secret, tries=12) as patient:
         patient.event(view(visitor))
         keyed.kill()
         starter = threading.Thread(target=keyed.start)
@@ -212,7 +212,7 @@ def test_events_are_sent_again_when_a_service_comes_back(keyed: Service, secret:
 
 def test_the_same_asynchronously(keyed: Service, secret: str) -> None:
     async def ask() -> None:
-        async with AsyncClient(f"http://127.0.0.1:{keyed.port}", secret) as client:
+        async with AsyncClient(keyed.url, secret) as client:
             visitors = [uuid4().hex for _ in range(5)]
             answers = await asyncio.gather(
                 *(client.event(view(visitor, session="one"), flags="all") for visitor in visitors)
@@ -227,7 +227,7 @@ def test_the_same_asynchronously(keyed: Service, secret: str) -> None:
                 if isinstance(one, Crossing) and one.direction == "down":
                     await client.event(view(visitors[0], session="another"))
             assert [type(one) for one in told] == [Crossing, Crossing, Closed]
-        async with AsyncClient(f"http://127.0.0.1:{keyed.port}", "lotse_sec_other") as stranger:
+        async with AsyncClient(keyed.url, "lotse_sec_other") as stranger:
             with pytest.raises(Refused, match="401"):
                 await stranger.features()
 

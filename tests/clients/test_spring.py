@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import shutil
-import signal
 import subprocess
-import threading
-import time
 import xml.etree.ElementTree as ET
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +22,7 @@ from features.agents import device_of
 from features.channels import entry_of
 from features.events import CHANNELS, DEVICES
 from tests.browser.clients import records
+from tests.clients.crowd import Crowd, visitor_of
 from tests.clients.spring_build import CLIENT, CONSENTED, Shop, command, maven, page
 from tests.features import test_agents, test_channels
 from tests.workspace import ROOT, Service, lotse, packed, wait_until
@@ -70,12 +66,8 @@ def key(collector: Service) -> str:
 @pytest.fixture(scope="module")
 def shop(collector: Service, key: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """A shop that has all the time it needs, for tests of what it sends."""
-    with Shop(tmp_path_factory.mktemp("shop"), url_of(collector), key, timeout_ms=5_000) as running:
+    with Shop(tmp_path_factory.mktemp("shop"), collector.url, key, timeout_ms=5_000) as running:
         yield running
-
-
-def url_of(service: Service) -> str:
-    return f"http://127.0.0.1:{service.port}"
 
 
 def held(service: Service, key: str, visitor: str) -> dict[str, Any]:
@@ -84,10 +76,6 @@ def held(service: Service, key: str, visitor: str) -> dict[str, Any]:
     asked = service.http.post("/v1/visitors/export", json={"visitor": visitor}, headers=bearer)
     found: list[dict[str, Any]] = asked.json()["records"]
     return {**found[0]["session"], "events": found[0]["events"]} if found else {}
-
-
-def visitor_of(browser: httpx.Client) -> str:
-    return browser.cookies["lotse"].split(".")[0]
 
 
 def opens(browser: httpx.Client) -> bool:
@@ -100,20 +88,8 @@ def late_ms(shop: Shop) -> float:
     return float(httpx.get(f"{shop.url}/lateness").text)
 
 
-def pause(service: Service) -> None:
-    """Let every process of it hold its connections and answer nothing."""
-    for process in service.processes():
-        os.kill(process, signal.SIGSTOP)
-
-
-def resume(service: Service) -> None:
-    """Go on, first with what has come in meanwhile."""
-    for process in service.processes():
-        os.kill(process, signal.SIGCONT)
-
-
 def test_its_own_tests(collector: Service, key: str) -> None:
-    maven("verify", LOTSE_TEST_URL=url_of(collector), LOTSE_TEST_KEY=key)
+    maven("verify", LOTSE_TEST_URL=collector.url, LOTSE_TEST_KEY=key)
     reports = [ET.parse(file).getroot() for file in (CLIENT / "target" / "surefire-reports").glob("*.xml")]
     assert sum(int(report.attrib["tests"]) for report in reports) > 30
     assert sum(int(report.attrib["skipped"]) for report in reports) == 0
@@ -327,7 +303,7 @@ def test_wrong_settings_keep_it_from_starting(tmp_path: Path) -> None:
 
 def test_the_end_of_the_shop_sends_what_waits(collector: Service, key: str, tmp_path: Path) -> None:
     slow = {"queue__retry_ms": 60_000, "timeout_ms": 1_000, "circuit__failures": 1}
-    with Shop(tmp_path, url_of(collector), key, **slow) as running:
+    with Shop(tmp_path, collector.url, key, **slow) as running:
         with running.browser(CONSENTED) as browser:
             page(browser)
             collector.kill()
@@ -341,55 +317,18 @@ def test_the_end_of_the_shop_sends_what_waits(collector: Service, key: str, tmp_
         assert held(collector, key, visitor_of(browser))["page_views"] == 8
 
 
-class Crowd:
-    """Visitors, each with a browser of its own, who open pages one after the other until they are told to stop."""
-
-    def __init__(self, shop: Shop, visitors: int) -> None:
-        self._browsers = [shop.browser(CONSENTED) for _ in range(visitors)]
-        self._threads = [threading.Thread(target=self._browse, args=(browser,)) for browser in self._browsers]
-        self._going = True
-        self.opened: Counter[str] = Counter()
-        self.reasons: Counter[str] = Counter()
-        self.waited_ms: list[float] = []
-        self.failed: list[str] = []
-
-    def _browse(self, browser: httpx.Client) -> None:
-        while self._going:
-            try:
-                told = page(browser, "/p/7")
-            except (AssertionError, httpx.HTTPError) as error:
-                self.failed.append(repr(error))
-                continue
-            self.opened[visitor_of(browser)] += 1
-            self.reasons[told["reason"]] += 1
-            self.waited_ms.append(told["waited_ms"])
-            time.sleep(0.02)
-
-    @contextmanager
-    def browsing(self) -> Iterator[None]:
-        for thread in self._threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._going = False
-            for thread in self._threads:
-                thread.join()
-            for browser in self._browsers:
-                browser.close()
-
-    def assert_no_page_waited_longer_than_it_may(self, timeout_ms: float, late_ms: float) -> None:
-        """late_ms: how late the shop's timers are at worst, because the machine runs other tests, too; the page's
-        thread, the client's, and the page's again have to get a processor each.
-        """
-        waited = sorted(self.waited_ms)
-        assert waited[len(waited) * 98 // 100] <= timeout_ms + 15, waited[-len(waited) // 50 :]
-        assert waited[-1] <= timeout_ms + 3 * late_ms + 25, (waited[-5:], late_ms)
+def assert_no_page_waited_longer_than_it_may(pages: list[dict[str, Any]], timeout_ms: float, late_ms: float) -> None:
+    """late_ms: how late the shop's timers are at worst, because the machine runs other tests, too; the page's thread,
+    the client's, and the page's again have to get a processor each.
+    """
+    waited = sorted(told["waited_ms"] for told in pages)
+    assert waited[len(waited) * 98 // 100] <= timeout_ms + 15, waited[-len(waited) // 50 :]
+    assert waited[-1] <= timeout_ms + 3 * late_ms + 25, (waited[-5:], late_ms)
 
 
 def test_the_service_is_killed_under_load_and_comes_back(collector: Service, key: str, tmp_path: Path) -> None:
-    with Shop(tmp_path, url_of(collector), key) as running:
-        crowd = Crowd(running, 6)
+    with Shop(tmp_path, collector.url, key) as running:
+        crowd = Crowd([running.browser(CONSENTED) for _ in range(6)], partial(page, path="/p/7"))
         with crowd.browsing():
             wait_until(lambda: crowd.reasons["ok"] > 100 or bool(crowd.failed))
             collector.kill()
@@ -398,11 +337,11 @@ def test_the_service_is_killed_under_load_and_comes_back(collector: Service, key
             before = crowd.reasons["ok"]
             wait_until(lambda: crowd.reasons["ok"] > before + 50)
         assert not crowd.failed
-        crowd.assert_no_page_waited_longer_than_it_may(30, late_ms(running))
-        wait_until(lambda: running.metric("events", outcome="delivered") == crowd.opened.total())
+        assert_no_page_waited_longer_than_it_may(crowd.pages, 30, late_ms(running))
+        wait_until(lambda: running.metric("events", outcome="delivered") == crowd.loaded.total())
         # each page once: those before, those in whose middle the service was killed, and those that nobody took
-        assert len(crowd.opened) == 6
-        for visitor, pages in crowd.opened.items():
+        assert len(crowd.loaded) == 6
+        for visitor, pages in crowd.loaded.items():
             assert held(collector, key, visitor)["item_views"] == pages
         assert running.metric("events", outcome="dropped") == running.metric("events", outcome="refused") == 0
 
@@ -410,17 +349,14 @@ def test_the_service_is_killed_under_load_and_comes_back(collector: Service, key
 def test_a_service_that_hangs_costs_few_pages_their_time_and_others_nothing(
     collector: Service, key: str, tmp_path: Path
 ) -> None:
-    with Shop(tmp_path, url_of(collector), key) as running, ExitStack() as open_:
+    with Shop(tmp_path, collector.url, key) as running, ExitStack() as open_:
         mine, *others = [open_.enter_context(running.browser(CONSENTED)) for _ in range(5)]
         for browser in (mine, *others):
             wait_until(partial(opens, browser))
         wait_until(lambda: running.metric("queue") == 0)
-        pause(collector)
-        try:
+        with collector.standing_still():
             # a visitor one of whose events may have arrived does not ask again; after five nobody does
             pages = [page(browser) for browser in [mine] * 4 + others + [mine] * 4]
-        finally:
-            resume(collector)
         expected = ["timeout"] + ["unavailable"] * 3 + ["timeout"] * 4 + ["unavailable"] * 4
         assert [told["reason"] for told in pages] == expected
         late = late_ms(running)

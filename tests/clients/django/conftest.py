@@ -58,7 +58,7 @@ def start(keyed: Service, secret: str, tmp_path_factory: pytest.TempPathFactory)
     with ExitStack() as shops:
 
         def started(server: Server, more: dict[str, Any] | None = None, **lotse: Any) -> DjangoShop:
-            usual: dict[str, Any] = {"URL": f"http://127.0.0.1:{keyed.port}", "KEY": secret, "TIMEOUT_MS": PATIENT_MS}
+            usual: dict[str, Any] = {"URL": keyed.url, "KEY": secret, "TIMEOUT_MS": PATIENT_MS}
             usual["FLAGS"] = {"help_offer": "none", "banner": False}
             shop = DjangoShop(server, tmp_path_factory.mktemp("shop"), {**usual, **lotse}, **(more or {}))
             return shops.enter_context(running(shop))

@@ -35,7 +35,7 @@ def both(keyed: Service, server: Server, start: Start) -> DjangoShop:
     _, public = KeyFile(keyed.folder / "lotse-data").create("public", "shop")
     wait_until(lambda: keyed.http.get("/api/features/" + public).status_code == 200)
     static = {"static": [str(built() / "dist")]}
-    return start(server, static, SCRIPT="lotse.js", PUBLIC_KEY=public, COLLECTOR=f"http://127.0.0.1:{keyed.port}")
+    return start(server, static, SCRIPT="lotse.js", PUBLIC_KEY=public, COLLECTOR=keyed.url)
 
 
 def test_server_and_page_are_one_visitor_who_is_counted_once(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import statistics
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import httpx
 
@@ -81,19 +78,6 @@ def test_the_service_is_killed_under_load_and_comes_back(
         assert features(keyed, secret, visitor)["page_views"] == pages
 
 
-@contextmanager
-def standing_still(service: Service) -> Iterator[None]:
-    """The service holds its connections and does nothing."""
-    stopped = service.processes()
-    for process in stopped:
-        os.kill(process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in stopped:
-            os.kill(process, signal.SIGCONT)
-
-
 def strangers(shop: DjangoShop, count: int) -> list[Page]:
     """Pages of visitors who have not been here."""
     with shop.browser() as browser:
@@ -123,7 +107,7 @@ def test_a_service_that_hangs_costs_a_few_pages_their_time_and_the_others_nothin
     shop = start(server, TIMEOUT_MS=TIMEOUT_MS, FAILURES=3, RETRY_SECONDS=1.5)
     with shop.browser() as browser:
         pages = welcomed(browser)
-        with standing_still(keyed):
+        with keyed.standing_still():
             # what this visitor does next is not to overtake the page of which nobody knows
             mine = [opened(browser) for _ in range(5)]
             assert reasons(mine) == ["timeout"] + ["unavailable"] * 4
