@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Playwright, Route
 from features.compiler import Fold, compile_fold
 from features.sessions import HEADER_LAST_AT
 from serving.sessions import STATE_BYTES, is_handed_on
+from tests.chromium import headless
 from tests.workspace import ROOT, Service
 
 HERE = Path(__file__).parent
@@ -66,23 +67,16 @@ def node(source: str, **environment: str) -> str:
 @contextmanager
 def chromium(playwright: Playwright, port: int) -> Iterator[Browser]:
     """The browser, for which the collector's names are this port of this machine."""
-    executable = shutil.which("chromium") or shutil.which("google-chrome")
-    assert executable, "install chromium"
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
     # trackers send nothing for a browser that says it is driven by a program
-    arguments += ["--disable-blink-features=AutomationControlled"]
+    arguments = ["--disable-blink-features=AutomationControlled"]
     # the shop's page is made up by the test and counts as one of the internet, which must not ask this machine
     arguments += ["--disable-features=LocalNetworkAccessChecks"]
     # a beacon of a page that is gone has no context whose errors are ignored, nor the context's user agent
     arguments += ["--ignore-certificate-errors", f"--user-agent={AGENT}"]
     hosts = (COLLECTOR.removeprefix("https://"), ELSEWHERE.removeprefix("https://"))
     rules = ", ".join(f"MAP {host}:443 127.0.0.1:{port}" for host in hosts)
-    arguments += ["--disable-sync", f"--host-resolver-rules={rules}"]
-    browser = playwright.chromium.launch(executable_path=executable, args=arguments)
-    try:
+    with headless(playwright, *arguments, f"--host-resolver-rules={rules}") as browser:
         yield browser
-    finally:
-        browser.close()
 
 
 @contextmanager

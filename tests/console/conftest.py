@@ -15,7 +15,8 @@ from playwright.sync_api import Browser, Playwright, sync_playwright
 
 from simulation.crowd import visits_of_shop
 from simulation.shop import simulate
-from tests.console.pages import Opened, chromium, context_of, post
+from tests.chromium import headless
+from tests.console.pages import Opened, context_of, post
 from tests.workspace import ROOT, Service, packed, wait_until
 
 # Sessions that are over, by whose events a later visit of the same visitors says so.
@@ -83,7 +84,7 @@ def driver() -> Iterator[Playwright]:
 @pytest.fixture(scope="module")
 def browser(driver: Playwright) -> Iterator[Browser]:
     """Chromium."""
-    with chromium(driver) as started:
+    with headless(driver) as started:
         yield started
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from playwright.sync_api import Browser, Page, Playwright
+from playwright.sync_api import Browser, Page
 
 from tests.workspace import Service, wait_until
 
@@ -24,19 +22,6 @@ _BEYOND: Final = """() => [...document.querySelectorAll("body *")].filter((node)
   if (node.closest(".scroll, .tabs, .unseen, .skip, svg *, #js-plotly-tester, dialog:not([open])")) return false;
   return box.right > document.documentElement.clientWidth + 1 || box.left < -1;
 }).map((node) => `${node.tagName}.${node.className} ${node.textContent.slice(0, 40)}`)"""
-
-
-@contextmanager
-def chromium(playwright: Playwright) -> Iterator[Browser]:
-    """A browser without a head."""
-    executable = shutil.which("chromium") or shutil.which("google-chrome")
-    assert executable, "install chromium"
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    browser = playwright.chromium.launch(executable_path=executable, args=[*arguments, "--disable-sync"])
-    try:
-        yield browser
-    finally:
-        browser.close()
 
 
 class Opened:
