@@ -65,15 +65,15 @@ class Listing:
         return hashlib.blake2b(whose, digest_size=5, key=self._secret).hexdigest()
 
     def _mark(self, look: Look, place: int) -> tuple[Any, ...]:
-        """What is another one when a row is worth telling again: scores to a tenth of a percent."""
-        scores = tuple(round(float(column[place]), 3) for column in look.scores.values())
+        """What is another one when a row is worth telling again."""
+        scores = tuple(_told(column[place]) for column in look.scores.values())
         assigned = len(look.assigned.get(place, b""))
         # a score that is missing is not equal to itself
         return int(look.events[place]), int(look.received[place]), assigned, str(scores)
 
     def _row(self, look: Look, place: int, handle: str, arms: Arms) -> dict[str, Any]:
         over_ms = look.received[place] + self._timeout_ms
-        scores = {name: float(column[place]) for name, column in look.scores.items()}
+        scores = {name: _told(column[place]) for name, column in look.scores.items()}
         row: dict[str, Any] = {
             "id": handle,
             "age_seconds": _seconds(look.at_ms - look.started[place]),
@@ -81,7 +81,7 @@ class Listing:
             "left_seconds": _seconds(over_ms - look.at_ms),
             "events": int(look.events[place]),
             "step": STEPS[look.steps[place]],
-            "scores": {name: round(score, 4) for name, score in scores.items() if not np.isnan(score)},
+            "scores": {name: score for name, score in scores.items() if not np.isnan(score)},
         }
         if place in look.decided:
             row["decided"] = look.decided[place]
@@ -115,6 +115,11 @@ def _arm(experiment: int, arm: int, arms: Arms) -> dict[str, str]:
     """An assignment in words; of an experiment that is defined no more, its number."""
     key, names = arms.get(experiment, (f"{experiment & 2**64 - 1:016x}", ()))
     return {"experiment": key, "arm": names[arm] if arm < len(names) else str(arm)}
+
+
+def _told(score: float) -> float:
+    """To a tenth of a percent: a row that is not told again still stands where the order has it."""
+    return round(float(score), 3)
 
 
 def _seconds(ms: int) -> float:

@@ -176,7 +176,8 @@ def points(timeline: Timeline, closed: Iterable[Closing], now_ms: int) -> list[P
         bins = [list(line) for line in next(bins for begin, bins in reversed(tables) if begin <= moment)]
         for place in (timeline.arms.index(one.arm) for one in closed if one.at_ms <= moment):
             for line in bins:
-                line[0], line[place] = line[0] + line[place], 0.0
+                line[place] = 0.0
+                line[0] = 1 - sum(line[1:])  # what is rounded adds up to almost 1 only
         rounded = _rounded(np.array(bins))
         if not found or found[-1].bins != rounded:
             found.append(Point(moment, rounded))

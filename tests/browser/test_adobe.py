@@ -94,7 +94,7 @@ def test_a_visit(collector: Service, browser: Browser, host: str, base: str) -> 
         page.wait_for_timeout(300)
         assert cookies(page)["kndctr_ORG_AdobeOrg_identity"]["value"].startswith("CiY")
         page.goto("about:blank")
-    wait_until(lambda: len(records(collector, **wanted, clicks=1)) == before + 1)
+        wait_until(lambda: len(records(collector, **wanted, clicks=1)) == before + 1)
     for session in records(collector, **wanted):
         assert session["events"] == 10  # a search beside its page view, an order of two products
         assert session["purchases"] == 2

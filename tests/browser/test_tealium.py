@@ -130,7 +130,7 @@ def test_a_visit(collector: Service, browser: Browser, way: str) -> None:
         track(page, "link", tealium_event="user_login", customer_id="user-42")
         page.wait_for_timeout(300)
         page.goto("about:blank")  # the tag says nothing of it
-    wait_until(lambda: len(records(collector, **wanted, purchases=2)) == before + 1)
+        wait_until(lambda: len(records(collector, **wanted, purchases=2)) == before + 1)
     for session in records(collector, **wanted):
         assert session["events"] == 9  # an order of two products
         assert session["searches"] == 1

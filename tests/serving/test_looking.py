@@ -148,7 +148,19 @@ async def test_rows_are_told_once_and_again_when_they_are_others(engine: Engine)
     assert len(new["rows"]) == 1 and new["rows"][0]["step"] == "item" and new["rows"][0]["id"] in new["order"]
     highest = listing.rows(look, "conversion", {})["rows"]
     expected = sorted(look.scores["conversion"][~np.isnan(look.scores["conversion"])], reverse=True)[:10]
-    assert [row["scores"]["conversion"] for row in highest] == [round(float(score), 4) for score in expected]
+    assert [row["scores"]["conversion"] for row in highest] == [round(float(score), 3) for score in expected]
+
+
+@pytest.mark.parametrize("engine", ["embedded"], indirect=True)
+async def test_scores_that_were_told_stand_in_the_order_of_the_list(engine: Engine) -> None:
+    await visited(engine)
+    looker, listing = Looker(engine.settings, engine.store), Listing(100, 1_800)
+    shown: dict[str, float] = {}
+    for second in range(60):
+        told = listing.rows(await looker.look(NOW + second * 1_000), "exit", {})
+        shown |= {row["id"]: row["scores"]["exit"] for row in told["rows"]}
+        scores = [shown[name] for name in told["order"]]
+        assert scores == sorted(scores, reverse=True) and len(scores) > 10
 
 
 @pytest.mark.parametrize("engine", ["embedded"], indirect=True)

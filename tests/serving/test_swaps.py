@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from features.allocation import DAY_MS
 from features.compiler import Fold, compile_fold
 from features.shop import ShopSettings
 from features.tables import NOTHING_LEARNED
@@ -67,7 +68,8 @@ class Running:
             keys=KeySettings(folder=str(folder)),
         )
         self.engine = Engine(self.settings, ShopSettings())
-        self.now = time.time_ns() // 1_000_000
+        # noon: an hour later it is the same day, in which a visitor has one key
+        self.now = time.time_ns() // 1_000_000 // DAY_MS * DAY_MS + DAY_MS // 2
 
     async def send(self, visitor: str, number: int, at: int = 0, **more: Any) -> Answer:
         """Event `number` of a visitor, at the same time for all of them, or at another, ms UTC."""
