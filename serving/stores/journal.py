@@ -195,6 +195,9 @@ class Journal:
             self._segments.sync(file)
         except OSError as error:
             raise _failed(error) from error
+        # this one has succeeded, but says nothing of what an earlier one has not written
+        if self._segments.failed > self._position.checkpointed:
+            raise StoreError("the embedded store's journal could not be synced; a checkpoint is made")
 
     def _begin(self, before: Position | None) -> None:
         """A journal of what is in the file, whatever lies beside it."""

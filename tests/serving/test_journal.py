@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import inspect
 import logging
 import os
@@ -20,9 +21,11 @@ import lmdb
 import pytest
 
 from serving.settings import StoreSettings
-from serving.stores import Change, Closed, Entry, Value
+from serving.stores import Change, Closed, Entry, StoreError, Value
 from serving.stores.checkpoints import Limits
 from serving.stores.embedded import EmbeddedStore
+from serving.stores.group_commit import GroupCommit
+from serving.stores.operations import Operations, next_entry, operations
 from tests.workspace import ROOT
 
 SMALL = Limits(segment_bytes=20_000, step_bytes=4096, checkpoint_bytes=60_000, again_seconds=0)
@@ -199,7 +202,7 @@ def test_a_file_that_was_put_there_is_believed_and_not_its_journal(
     store = store_in(tmp_path / "live", limits=SMALL)
     done(store, [Put(b"backed up")])
     store._env.copy(str(tmp_path), compact=True)
-    done(store, [Put(b"later" * 1000, b"%08d" % n) for n in range(100)])
+    done(store, [Put(os.urandom(5_000), b"%08d" % n) for n in range(100)])
     until(lambda: not (tmp_path / "live" / "journal-00000003").exists())
     store.close()
     shutil.copy(tmp_path / "data.mdb", tmp_path / "live" / "data.mdb")
@@ -268,6 +271,61 @@ store.close()
     store = store_in(tmp_path / "live")
     assert store.read(NAME) == lines[-1].split()[1].encode()
     store.close()
+
+
+def test_who_comes_while_a_sync_fails_is_refused_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own sync succeeds, and nobody knows what is missing of the journal before it."""
+    real, fails = os.fdatasync, [True]
+
+    def slow(descriptor: int) -> None:
+        time.sleep(0.05)
+        if fails and fails.pop():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(descriptor)
+
+    async def run() -> list[object]:
+        first = store.apply([Put(b"one", b"%08d" % 1)])
+        await asyncio.sleep(0.02)
+        also = store.apply([Put(b"two", b"%08d" % 2)])
+        assert first is not None and also is not None
+        return await asyncio.gather(first, also, return_exceptions=True)
+
+    store = store_in(tmp_path)
+    monkeypatch.setattr(EmbeddedStore, "waits", True)
+    monkeypatch.setattr(GroupCommit, "_is_here", False)  # the thread syncs
+    monkeypatch.setattr(os, "fdatasync", slow)
+    assert [type(one) for one in asyncio.run(run())] == [StoreError, StoreError]
+    monkeypatch.setattr(os, "fdatasync", real)
+
+    async def once_more() -> None:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                waiting = store.apply([Put(b"three")])
+                assert waiting is not None
+                return await waiting
+            except StoreError:  # until there is a checkpoint
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.05)
+
+    asyncio.run(once_more())
+    store.close()
+
+
+def test_an_entry_that_packs_well_takes_little_room_and_is_read_back() -> None:
+    record = bytes(1_000) + os.urandom(500)
+    for records in ([record] * 8, [os.urandom(1_500)] * 8, [b"short"], [os.urandom(5_000)]):
+        entry = Operations()
+        for number, one in enumerate(records):
+            entry.put(1, b"%08d" % number, one)
+        entry.delete(2, b"gone")
+        data, checksum = entry.entry(sequence=9, chain=3)
+        assert len(data) < sum(map(len, records)) / 2 or records != [record] * 8
+        assert len(data) < sum(map(len, records)) + 20 * len(records) + 40
+        read = next_entry(memoryview(b"before" + data + b"behind"), 6, sequence=9, chain=3)
+        assert read is not None and (read.checksum, read.end) == (checksum, 6 + len(data))
+        found = [(table, bytes(key), value and bytes(value)) for table, key, value in operations(read.operations)]
+        assert found == [*((1, b"%08d" % number, one) for number, one in enumerate(records)), (2, b"gone", None)]
 
 
 def test_what_fails_is_nobody_elses_problem_in_the_same_turn(tmp_path: Path) -> None:
