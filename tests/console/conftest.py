@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Playwright, sync_playwright
+from playwright.sync_api import Browser, Playwright, expect, sync_playwright
 
 from simulation.crowd import visits_of_shop
 from simulation.shop import simulate
@@ -22,6 +22,9 @@ from tests.workspace import ROOT, Service, packed, wait_until
 # Sessions that are over, by whose events a later visit of the same visitors says so.
 OVER = 240
 RUNNING = 120
+
+# as long as other waits of these tests: a slow machine's service checks a configuration for longer than 5 s
+expect.set_options(timeout=30_000)
 
 
 def serve(folder: Path, trained: Path | None, *overrides: str) -> Service:
