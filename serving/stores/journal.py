@@ -35,6 +35,7 @@ from serving.syncing import sync
 logger = logging.getLogger("lotse.stores")
 
 _RESTORED: Final = 256  # operations in one transaction
+_NOT_SYNCED: Final = "the embedded store's journal could not be synced; a checkpoint is made"
 
 
 def is_journaled(folder: Path) -> bool:
@@ -143,7 +144,7 @@ class Journal:
             self._positions.put(transaction, self._position._replace(failed=self._segments.failed))
             transaction.commit()
         self._checkpoints.make_soon()
-        raise StoreError("the embedded store's journal could not be synced; a checkpoint is made")
+        raise StoreError(_NOT_SYNCED)
 
     def append(self, transaction: Any, done: Operations) -> None:
         """Write an entry, in a transaction that is committed next.
@@ -197,7 +198,7 @@ class Journal:
             raise _failed(error) from error
         # this one has succeeded, but says nothing of what an earlier one has not written
         if self._segments.failed > self._position.checkpointed:
-            raise StoreError("the embedded store's journal could not be synced; a checkpoint is made")
+            raise StoreError(_NOT_SYNCED)
 
     def _begin(self, before: Position | None) -> None:
         """A journal of what is in the file, whatever lies beside it."""

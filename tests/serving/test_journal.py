@@ -293,7 +293,6 @@ def test_who_comes_while_a_sync_fails_is_refused_too(tmp_path: Path, monkeypatch
         return await asyncio.gather(first, also, return_exceptions=True)
 
     store = store_in(tmp_path)
-    monkeypatch.setattr(EmbeddedStore, "waits", True)
     monkeypatch.setattr(GroupCommit, "_is_here", False)  # the thread syncs
     monkeypatch.setattr(os, "fdatasync", slow)
     assert [type(one) for one in asyncio.run(run())] == [StoreError, StoreError]
