@@ -241,16 +241,20 @@ class Engine:
                 group, place = visit.group, visit.events[number]
                 status = STATUS_NAMES[group.statuses[place]]
                 counts[status] += 1
-                answer = Answer(status=status, events=group.counts[place])
-                answers.append(answer)
-                answer.session = sign(event.visitor, group.starts[place])
                 objecting = bool(group.objecting) and bool(group.objecting[visit.number])
-                if not objecting:
-                    answer.models = group.scorer.versions
-                said = self.neutral if objecting else group.sheet.scores(place)
-                answer.scores, answer.decided, answer.reasons = said
-                if answer.reasons:
-                    self.metrics.fell_back(answer.reasons)
+                scores, decided, reasons = self.neutral if objecting else group.sheet.scores(place)
+                answer = Answer(
+                    status=status,
+                    events=group.counts[place],
+                    session=sign(event.visitor, group.starts[place]),
+                    scores=scores,
+                    models={} if objecting else group.scorer.versions,
+                    decided=decided,
+                    reasons=reasons,
+                )
+                answers.append(answer)
+                if reasons:
+                    self.metrics.fell_back(reasons)
                 if request.explained:
                     request.asked.append([] if objecting else group.sheet.asked(place))
                 if logged and self.decisions.drawn():

@@ -253,6 +253,7 @@ def holdings(settings: ServingSettings) -> list[Holding]:
                 "messages": "what others are told, with a tracker's own id of the visitor where its own server is: "
                 f"until it is sent, at most {settings.outbound.deadline_seconds:g} s",
                 "segments": "in which a session is, by pseudonym",
+                "tokens": "of the latest sessions, by pseudonym and start",
                 "requests": "addresses, headers and bodies while they are answered; pages' addresses up to a second; "
                 "freed memory is written over when it is used again",
                 "hashes": "of pages, user agents and the like that came before, with the kind of each; keyed with a "

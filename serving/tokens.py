@@ -16,6 +16,8 @@ _MAC_BYTES = 16
 _BODY = struct.Struct("<qq")
 _CHARACTERS = 43  # of 32 bytes, without the "=" at the end
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
+# Sessions whose tokens a worker remembers: most events are not the first of their session.
+_REMEMBERED = 50_000
 
 
 class BadTokenError(ValueError):
@@ -32,9 +34,19 @@ class Tokens:
 
     def __init__(self, key: bytes) -> None:
         self._hash = hashlib.blake2b(digest_size=_MAC_BYTES, key=key[:64], person=b"lotse-token")
+        self._known: dict[tuple[int, int], str] = {}
 
     def sign(self, visitor: int, started_at: int) -> str:
         """The token of one session."""
+        known, session = self._known, (visitor, started_at)
+        found = known.get(session)
+        if found is None:
+            if len(known) >= _REMEMBERED:
+                known.clear()
+            found = known[session] = self._signed(visitor, started_at)
+        return found
+
+    def _signed(self, visitor: int, started_at: int) -> str:
         body = _BODY.pack(visitor, started_at)
         # base64.urlsafe_b64encode takes a microsecond more
         return b2a_base64(body + self._mac(body), newline=False)[:_CHARACTERS].translate(_URL_SAFE).decode()

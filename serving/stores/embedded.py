@@ -85,7 +85,7 @@ class EmbeddedStore:
                 self._journal = self._open_journal(folder, limits or Limits(), wanted=on_disk)
                 opened.pop_all()
         self._records, self._schedule, self._closed, self._claimed, self._batches, self._about = self._tables
-        self._write = self._journal.begin if self._journal else partial(self._env.begin, write=True)
+        self._write = self._journal.begin if self._journal else partial(self._env.begin, write=True, db=self._records)
         self._groups = GroupCommit(self._commit, self._journal.sync) if self._journal else None
         # a reader that was killed would keep every page it could see from being used again
         self._env.reader_check()
@@ -120,7 +120,7 @@ class EmbeddedStore:
 
     def _commit(self, group: Sequence[_Apply]) -> None:
         try:
-            with self._write(buffers=True, db=self._records) as transaction:
+            with self._write(buffers=True) as transaction:
                 for visits, advance in group:
                     scheduled = visits[0].entry is not None
                     self._room.need(len(visits) * VISIT_BYTES, transaction, self._tables, refused=not scheduled)

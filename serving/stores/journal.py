@@ -46,23 +46,27 @@ def is_journaled(folder: Path) -> bool:
 class Journaled:
     """A write transaction of LMDB that is journaled before it is committed; used like LMDB's own."""
 
-    __slots__ = ("_done", "_journal", "_transaction", "cursor", "get", "stat")
+    __slots__ = ("_done", "_journal", "_note", "_put", "_transaction", "cursor", "get", "stat")
 
     def __init__(self, journal: Journal, transaction: Any) -> None:
         self._journal, self._transaction, self._done = journal, transaction, Operations()
+        self._put, self._note = transaction.put, self._done.put
         self.get, self.cursor, self.stat = transaction.get, transaction.cursor, transaction.stat
 
     def put(self, key: bytes, value: Value, db: Any = None) -> None:
         """Put a value, by default of the first table."""
-        tables = self._journal.tables
-        self._transaction.put(key, value, db=db or tables[0])
-        self._done.put(self._journal.numbers[db] if db else 0, key, value)
+        if db is None:  # as for every event
+            self._put(key, value)
+            self._note(0, key, value)
+        else:
+            self._put(key, value, db=db)
+            self._note(self._journal.numbers[db], key, value)
 
     def delete(self, key: bytes, db: Any = None) -> None:
         """Delete a value, by default of the first table."""
-        tables = self._journal.tables
-        if self._transaction.delete(key, db=db or tables[0]):
-            self._done.delete(self._journal.numbers[db] if db else 0, key)
+        number = 0 if db is None else self._journal.numbers[db]
+        if self._transaction.delete(key, db=self._journal.tables[number]):
+            self._done.delete(number, key)
 
     def __enter__(self) -> Journaled:
         return self
@@ -115,15 +119,15 @@ class Journal:
             logger.warning("the journal in %s is not of the file beside it, which is believed", self._folder)
             self._begin(position)
 
-    def begin(self, **options: Any) -> Journaled:
-        """A write transaction.
+    def begin(self, *, buffers: bool = False) -> Journaled:
+        """A write transaction; buffers: as of LMDB's own.
 
         Raises
         ------
         StoreError
             A sync failed, and there is no checkpoint yet of what it may have lost.
         """
-        transaction = self._env.begin(write=True, **options)
+        transaction = self._env.begin(write=True, buffers=buffers, db=self.tables[0])
         try:
             self._position = position = self._positions.find(transaction)
             self._segments.latest = position.sequence

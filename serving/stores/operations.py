@@ -26,6 +26,7 @@ _LENGTH: Final = Struct("<L")  # before what is packed: the bytes that it was
 _CODEC: Final = pa.Codec("lz4_raw")
 _PAGE_BYTES: Final = 4096
 _OPERATION: Final = Struct("<BLL")  # table, bytes of the key, bytes of the value
+_pack: Final = _OPERATION.pack
 _DELETED: Final = 2**32 - 1
 
 
@@ -41,30 +42,32 @@ class Operations:
     [(0, b'jane', b'record'), (1, b'john', None)]
     """
 
-    __slots__ = ("_bytes", "_parts")
+    __slots__ = ("_done",)
 
     def __init__(self) -> None:
-        self._parts: list[Value] = []
-        self._bytes = 0
+        self._done: list[tuple[int, bytes, Value | None]] = []
 
     def __bool__(self) -> bool:
-        return self._bytes > 0
+        return bool(self._done)
 
     def put(self, table: int, key: bytes, value: Value) -> None:
-        """A value under a key of a table."""
-        head = _OPERATION.pack(table, len(key), len(value))
-        self._parts += (head, key, value)
-        self._bytes += len(head) + len(key) + len(value)
+        """A value under a key of a table; its bytes are looked at when the entry is made."""
+        self._done.append((table, key, value))
 
     def delete(self, table: int, key: bytes) -> None:
         """No value under a key of a table."""
-        head = _OPERATION.pack(table, len(key), _DELETED)
-        self._parts += (head, key)
-        self._bytes += len(head) + len(key)
+        self._done.append((table, key, None))
 
     def entry(self, sequence: int, chain: int) -> tuple[bytes, int]:
         """All of it as bytes, and its checksum; chain: that of the entry before."""
-        content, length = b"".join(self._parts), self._bytes
+        parts: list[Value] = []
+        for table, key, value in self._done:
+            if value is None:
+                parts += (_pack(table, len(key), _DELETED), key)
+            else:
+                parts += (_pack(table, len(key), len(value)), key, value)
+        content = b"".join(parts)
+        length = len(content)
         if length > _PAGE_BYTES:
             packed = _LENGTH.pack(length) + _CODEC.compress(content, asbytes=True)
             if len(packed) < length:
