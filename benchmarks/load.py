@@ -3,11 +3,11 @@
     python -m benchmarks.load [--workers 1 2] [--share 0.7] [--seconds 20] [--runs 3]
 
 The highest load is what wrk gets (64 connections, closed loop) in the worst of eight windows of two seconds: what the
-service always keeps up with. A shared machine changes its speed within seconds, and at a share of what it did once there
-would be a queue whenever it is slow. wrk2 then sends at a share of it, at a constant rate over 64 connections, and tells
-latencies from the moment at which a request was due. Both with /metrics asked for every second and without, and in turn
-with a bare uvicorn echo that has as many workers, at the same share of what it can do: the load is made on the same
-machine, which may have other work, too, and what the echo is late is not the service's.
+service always keeps up with. A shared machine changes its speed within seconds, and at a share of what it did once
+there would be a queue whenever it is slow. wrk2 then sends at a share of it, at a constant rate over 64 connections,
+and tells latencies from the moment at which a request was due. Both with /metrics asked for every second and without,
+and in turn with a bare uvicorn echo that has as many workers, at the same share of what it can do: the load is made on
+the same machine, which may have other work, too, and what the echo is late is not the service's.
 """
 
 from __future__ import annotations
