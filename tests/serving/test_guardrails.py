@@ -103,7 +103,8 @@ def test_tables_that_change_are_no_lost_units(tmp_path: Path) -> None:
     learned = shop.learned(NOW + 9 * HOUR)
     assert not learned.ratio_alarm and max(learned.tables[-1].bins[0]) > 0.8
     lost = [row["visitor"] for row in shop.rows() if row["assignments"][0]["arm"] == 1]
-    shop.engine.closed.erase(set(lost[::3]))
+    # of a third, with arms that are drawn, one run of twenty would not be sure
+    shop.engine.closed.erase(set(lost[::2]))
     assert shop.learned(NOW + 9 * HOUR).ratio_alarm
     shop.learner = shop.new_learner()  # which tables held is known after a restart
     assert shop.learned(NOW + 9 * HOUR).ratio_alarm

@@ -28,6 +28,7 @@ def test_a_token_opens_only_with_its_key_and_unchanged() -> None:
     tokens = Tokens(b"a" * 32)
     token = tokens.sign(-5, NOW)
     assert tokens.open(token) == (-5, NOW)
+    assert tokens.sign(-5, NOW) == token and tokens.sign(-5, NOW + 1) != token != tokens.sign(5, NOW)  # remembered
     for bad in ("", "x", token[:-2], token + "AA", "A" + token[1:], token.swapcase(), "é" * 43, "/../" * 11):
         with pytest.raises(BadTokenError):
             tokens.open(bad)
