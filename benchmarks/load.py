@@ -111,20 +111,10 @@ def main() -> None:
                     )  # fmt: skip
     report(
         f"Open loop (wrk2) at {options.share:.0%} of the highest load, ms",
-        [
-            "",
-            "workers",
-            "metrics read",
-            "highest/s (best)",
-            "answered/s",
-            "p50",
-            "p99",
-            "p99 of each run",
-            "p99.9",
-            "failed",
-        ],
+        ["", "workers", "metrics read", "highest/s (best)", "answered/s", "p50", "p99", "p99 of each run", "p99.9",
+         "failed"],
         rows,
-    )
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -98,13 +98,13 @@ def test_units_that_are_lost_raise_an_alarm_and_stop_nothing(tmp_path: Path, cap
 def test_tables_that_change_are_no_lost_units(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     for hour in range(5):
-        shop.sessions(NOW + hour * HOUR, 400, {"control": 0.1, "banner": 0.3, "chat": 0.1})
+        # of 400 an hour, with arms that are drawn, the alarm is now and then not sure
+        shop.sessions(NOW + hour * HOUR, 800, {"control": 0.1, "banner": 0.3, "chat": 0.1})
         learned = shop.learned(NOW + hour * HOUR + HOUR - 60_000)
     learned = shop.learned(NOW + 9 * HOUR)
     assert not learned.ratio_alarm and max(learned.tables[-1].bins[0]) > 0.8
     lost = [row["visitor"] for row in shop.rows() if row["assignments"][0]["arm"] == 1]
-    # of a third, with arms that are drawn, one run of twenty would not be sure
-    shop.engine.closed.erase(set(lost[::2]))
+    shop.engine.closed.erase(set(lost[::3]))
     assert shop.learned(NOW + 9 * HOUR).ratio_alarm
     shop.learner = shop.new_learner()  # which tables held is known after a restart
     assert shop.learned(NOW + 9 * HOUR).ratio_alarm
