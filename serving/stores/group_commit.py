@@ -15,14 +15,17 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
+from statistics import median_low
 from typing import Final, Generic, TypeVar
 
-# On average; the latest sync counts for so much of it.
+# What most of the latest syncs take: a good disk has one of a tenth of a second now and then, which the loop has waited
+# for already when it knows.
 _QUICK_SECONDS: Final = 0.001
-_WEIGHT: Final = 0.1
+_LATEST: Final = 5
 # Of a slow disk, times the latest sync that the loop has tried: it spends a twentieth of its time on that at most.
 _BETWEEN_TRIES: Final = 20
 
@@ -44,7 +47,7 @@ class GroupCommit(Generic[Work]):
     def __init__(self, commit: Callable[[Sequence[Work]], None], sync: Callable[[], None]) -> None:
         self._commit, self._sync = commit, sync
         self.is_quick = False
-        self._seconds, self._next_try = 0.0, 0.0
+        self._latest, self._next_try = deque[float](maxlen=_LATEST), 0.0
         self._turn: list[tuple[Work, asyncio.Future[None]]] = []
         self._waiting: _Waiting = []
         self._taking = threading.Lock()
@@ -70,9 +73,10 @@ class GroupCommit(Generic[Work]):
             now = time.perf_counter()
             latest = now - begin
             self._next_try = now + _BETWEEN_TRIES * latest
-            # of a disk that was slow, the latest alone counts
-            self._seconds += (_WEIGHT if self.is_quick else 1) * (latest - self._seconds)
-            self.is_quick = self._seconds < _QUICK_SECONDS
+            if not self.is_quick:  # of a disk that was slow, the latest alone counts
+                self._latest.clear()
+            self._latest.append(latest)
+            self.is_quick = median_low(self._latest) < _QUICK_SECONDS
 
     @property
     def _is_here(self) -> bool:

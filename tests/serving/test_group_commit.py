@@ -6,10 +6,11 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
 
-from serving.stores import StoreError
+from serving.stores import StoreError, group_commit
 from serving.stores.group_commit import GroupCommit
 
 
@@ -77,12 +78,25 @@ def test_a_quick_disk_is_known_again_although_the_loop_is_never_idle() -> None:
             while time.perf_counter() < busy:
                 pass
             await asyncio.sleep(0)
-        disk.seconds = 0.02
-        await groups.add(-1)
-        assert not groups.is_quick
         groups.close()
 
     asyncio.run(adding())
+
+
+def test_one_sync_that_takes_long_does_not_make_a_quick_disk_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    took, now = [*[0.0003] * 5, 0.1, *[0.0003] * 4, *[0.02] * 3, 0.0003], 0.0
+    seconds, quick = iter(took), []
+
+    def sync() -> None:
+        nonlocal now
+        now += next(seconds)
+
+    monkeypatch.setattr(group_commit, "time", SimpleNamespace(perf_counter=lambda: now))
+    groups = GroupCommit[int](lambda works: None, sync)
+    for _ in took:
+        groups.sync()
+        quick.append(groups.is_quick)
+    assert quick == [True] * 12 + [False, True]
 
 
 def test_a_sync_that_fails_is_told_to_all_who_wait_for_it() -> None:
