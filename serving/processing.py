@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -23,11 +24,12 @@ from serving.experiments.assignments import MOST
 from serving.http.idempotency import LEASE_MS
 from serving.outbound.dead_letters import DeadLetter
 from serving.recipients import recipients
+from serving.stores.place import live_folder
 from serving.tails import BATCH_IDS
 
 if TYPE_CHECKING:
     from features.declare import Field
-    from serving.settings import ServingSettings
+    from serving.settings import ServingSettings, StoreSettings
 
 _DAY: Final = "the pseudonym's key is deleted 48 hours after its day"
 _RIGHTS: Final = "GET and DELETE /v1/visitors/me with a session's token; lotse privacy export and erase"
@@ -94,8 +96,8 @@ def holdings(settings: ServingSettings) -> list[Holding]:
     return [
         Holding(
             name="live store",
-            where=store.url.rpartition("@")[2] if "@" in store.url else store.url,
-            files=_store_files(store.url),
+            where=_store_place(store),
+            files=_store_files(store),
             holds=_tables(store.url, store.prefix),
             whose="every visitor, by pseudonym",
             why="to score the session that runs; with consent, to know earlier visits",
@@ -330,10 +332,25 @@ def _tables(url: str, prefix: str) -> dict[str, str]:
     return {}
 
 
-def _store_files(url: str) -> list[str]:
-    scheme, _, folder = url.partition(":")
-    names = ("data.mdb", "lock.mdb", "boot", "journal-*", "checkpoint*", "damaged-*.mdb")
-    return [f"{folder}/{name}" for name in names] if scheme == "embedded" else []
+def _store_place(store: StoreSettings) -> str:
+    place = store.url.rpartition("@")[2]
+    live = _live(store)
+    return place if live is None else f"{place}; while the service runs, in memory: {live}"
+
+
+def _live(store: StoreSettings) -> Path | None:
+    """Where an embedded store's file lies while the service runs, if not in its folder."""
+    scheme, _, folder = store.url.partition(":")
+    return live_folder(Path(folder), store.memory_folder) if scheme == "embedded" and store.memory_folder else None
+
+
+def _store_files(store: StoreSettings) -> list[str]:
+    scheme, _, folder = store.url.partition(":")
+    if scheme != "embedded":
+        return []
+    written = ("data.mdb", "lock.mdb", "new.mdb")
+    kept = ("boot", "users", "saved.*", "journal-*", "checkpoint*", "damaged-*.mdb")
+    return [f"{_live(store) or folder}/{name}" for name in written] + [f"{folder}/{name}" for name in kept]
 
 
 def markdown(record: dict[str, Any]) -> str:

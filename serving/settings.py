@@ -101,6 +101,7 @@ class StoreSettings(Settings):
     url: str = "embedded:lotse-data/live"
     size_gib: float = Field(16, gt=0)
     durability: Literal["process", "disk"] = "process"
+    memory_folder: str = ""
     timeout_seconds: float = Field(0.25, gt=0)
     deadline_seconds: float = Field(0.5, gt=0)
     failures: int = Field(3, ge=1)

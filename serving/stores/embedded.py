@@ -9,6 +9,8 @@ aside.
 The level `disk` adds a journal that is synced before anything is acknowledged (`serving.stores.journal`), from which
 the file is made anew after a start of the machine.
 
+On a memory file system the file keeps the disk's write-back out of the answers (`serving.stores.place`).
+
 Writers queue behind one lock, freed if its holder dies.
 """
 
@@ -29,7 +31,7 @@ from serving.stores import Advance, Batch, Change, Closed, Entry, Found, StoreEr
 from serving.stores.checkpoints import Limits
 from serving.stores.group_commit import GroupCommit
 from serving.stores.journal import Journal, is_journaled
-from serving.stores.restart import damaged_files_put_aside
+from serving.stores.place import FILE, StorePlace
 from serving.stores.room import MOVED_BYTES, VISIT_BYTES, Room, lock_with_blocks, with_reserve
 
 # what is read first of the schedule is what is due first: LMDB orders by bytes
@@ -60,14 +62,14 @@ class EmbeddedStore:
     """
 
     def __init__(self, place: str, settings: StoreSettings, limits: Limits | None = None) -> None:
-        folder = Path(place)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._place = StorePlace(Path(place), settings.memory_folder)
+        folder, live = self._place.folder, self._place.live
         on_disk = settings.durability == "disk"
         size = int(settings.size_gib * 2**30)
-        with damaged_files_put_aside(folder):
-            lock_with_blocks(folder)
+        with self._place.opening():
+            lock_with_blocks(live)
             self._env = lmdb.open(
-                str(folder),
+                str(live),
                 map_size=with_reserve(size),
                 sync=False,
                 metasync=False,
@@ -79,13 +81,20 @@ class EmbeddedStore:
             )
             with ExitStack() as opened:
                 opened.callback(self._env.close)
-                self._room = Room(self._env, size, folder / "data.mdb")
+                self._room = Room(self._env, size, live / FILE)
                 opened.callback(self._room.close)
                 self._tables = [self._env.open_db(name) for name in _TABLES]
                 self._journal = self._open_journal(folder, limits or Limits(), wanted=on_disk)
                 opened.pop_all()
         self._records, self._schedule, self._closed, self._claimed, self._batches, self._about = self._tables
-        self._write = self._journal.begin if self._journal else partial(self._env.begin, write=True, db=self._records)
+        self._write: Callable[..., Any] = (
+            self._journal.begin if self._journal else partial(self._env.begin, write=True, db=self._records)
+        )
+        if self._place.has_copy:
+            if self._journal:
+                self._place.forget_copy()
+            else:
+                self._write = partial(self._first_write, self._write)
         self._groups = GroupCommit(self._commit, self._journal.sync) if self._journal else None
         # a reader that was killed would keep every page it could see from being used again
         self._env.reader_check()
@@ -99,6 +108,11 @@ class EmbeddedStore:
         self._env.sync(True)
         journal.close(remove=True)
         return None
+
+    def _first_write(self, write: Callable[..., Any], **options: bool) -> Any:
+        self._place.forget_copy()
+        self._write = write
+        return write(**options)
 
     @property
     def waits(self) -> bool:
@@ -304,6 +318,7 @@ class EmbeddedStore:
             self._groups.close()
             self._journal.close()
         self._env.sync(True)  # an orderly end and then a power cut: nothing is lost
+        self._place.leave(self._env, copied=self._journal is None)
         self._env.close()
         self._room.close()
 

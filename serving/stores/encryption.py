@@ -106,22 +106,23 @@ class SealedStore(EmbeddedStore):
         SettingsError
             It was not.
         """
-        with self._write() as transaction:
+        with self._env.begin() as transaction:
             found = transaction.get(_MARK, db=self._about)
-            if self._seal is None:
-                if found is not None:
-                    raise SettingsError(
-                        f"the store in {place} is encrypted; set {ENVIRONMENT} to the key it was made with"
-                    )
-            elif found is None:
-                if any(transaction.stat(table)["entries"] for table in (self._records, self._closed, self._claimed)):
-                    raise SettingsError(
-                        f"the store in {place} is not encrypted, but {ENVIRONMENT} is set; move the folder away and "
-                        "start with an empty one (running sessions begin anew), or start without the key"
-                    )
+            tables = self._records, self._closed, self._claimed
+            filled = any(transaction.stat(table)["entries"] for table in tables)
+        if self._seal is None:
+            if found is not None:
+                raise SettingsError(f"the store in {place} is encrypted; set {ENVIRONMENT} to the key it was made with")
+        elif found is None:
+            if filled:
+                raise SettingsError(
+                    f"the store in {place} is not encrypted, but {ENVIRONMENT} is set; move the folder away and "
+                    "start with an empty one (running sessions begin anew), or start without the key"
+                )
+            with self._write() as transaction:
                 transaction.put(_MARK, self._seal.mark, db=self._about)
-            elif not hmac.compare_digest(found, self._seal.mark):
-                raise SettingsError(f"the store in {place} is encrypted with another key than {ENVIRONMENT}")
+        elif not hmac.compare_digest(found, self._seal.mark):
+            raise SettingsError(f"the store in {place} is encrypted with another key than {ENVIRONMENT}")
 
     def apply(
         self, visits: Sequence[Visit], advance: Advance = one_by_one, *, alone: bool = False

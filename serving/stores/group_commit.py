@@ -6,7 +6,7 @@ slower (30 us of the loop's time a write instead of 15): the two threads then ta
 
 Where syncs take no longer than the two threads take from each other (a tenth of a millisecond on a good disk, and a
 third of the requests a second), the loop does them itself, and what comes meanwhile waits in its sockets to be the next
-turn. One that takes long puts the thread back to work, and the loop tries one itself again after a while: what the
+turn. Where most of the latest take long, the thread does, and the loop tries one itself again after a while: what the
 thread sees of a sync's time holds its wait for Python's lock, which is longer than a good disk's sync.
 """
 

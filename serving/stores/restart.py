@@ -28,10 +28,10 @@ _SHOWN: Final = 3
 
 
 @contextmanager
-def damaged_files_put_aside(folder: Path, boot: str | None = None) -> Iterator[None]:
+def damaged_files_put_aside(folder: Path, boot: str | None = None, live: Path | None = None) -> Iterator[None]:
     """Open the store's file in here: it is whole, and no other worker opens it at the same time.
 
-    boot: names this start of the machine.
+    boot: names this start of the machine; live: where the file may lie instead of in the folder.
     """
     if boot is None:
         boot = _BOOT.read_text().strip() if _BOOT.exists() else ""
@@ -39,8 +39,9 @@ def damaged_files_put_aside(folder: Path, boot: str | None = None) -> Iterator[N
         fcntl.flock(note, fcntl.LOCK_EX)
         note.seek(0)
         before = note.read()
-        file = folder / "data.mdb"
-        if before != boot and file.exists():
+        for file in {folder / "data.mdb", (live or folder) / "data.mdb"}:
+            if before == boot or not file.exists():
+                continue
             if is_journaled(folder):
                 file.unlink()
             else:

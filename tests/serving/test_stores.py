@@ -219,7 +219,7 @@ def _work(settings: StoreSettings, worker: int, rounds: int, kill: bool) -> None
     asyncio.run(run())
 
 
-SHARED = ["embedded", "embedded on disk", "redis", "redis_nodes", "cassandra"]
+SHARED = [kind for kind in EVERY if kind not in ("memory", "embedded encrypted")]
 
 
 @pytest.fixture(params=SHARED)
