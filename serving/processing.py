@@ -333,24 +333,19 @@ def _tables(url: str, prefix: str) -> dict[str, str]:
 
 
 def _store_place(store: StoreSettings) -> str:
-    place = store.url.rpartition("@")[2]
-    live = _live(store)
-    return place if live is None else f"{place}; while the service runs, in memory: {live}"
-
-
-def _live(store: StoreSettings) -> Path | None:
-    """Where an embedded store's file lies while the service runs, if not in its folder."""
     scheme, _, folder = store.url.partition(":")
-    return live_folder(Path(folder), store.memory_folder) if scheme == "embedded" and store.memory_folder else None
+    if scheme == "embedded" and store.memory_folder:
+        return f"{store.url}; while the service runs, in memory: {live_folder(Path(folder), store.memory_folder)}"
+    return store.url.rpartition("@")[2]
 
 
 def _store_files(store: StoreSettings) -> list[str]:
     scheme, _, folder = store.url.partition(":")
     if scheme != "embedded":
         return []
-    written = ("data.mdb", "lock.mdb", "new.mdb")
+    live = live_folder(Path(folder), store.memory_folder)
     kept = ("boot", "users", "saved.*", "journal-*", "checkpoint*", "damaged-*.mdb")
-    return [f"{_live(store) or folder}/{name}" for name in written] + [f"{folder}/{name}" for name in kept]
+    return [f"{live}/{name}" for name in ("data.mdb", "lock.mdb", "new.mdb")] + [f"{folder}/{name}" for name in kept]
 
 
 def markdown(record: dict[str, Any]) -> str:

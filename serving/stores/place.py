@@ -29,13 +29,13 @@ from xxhash import xxh3_64_hexdigest
 from features.settings import SettingsError
 from serving.stores import StoreError
 from serving.stores.journal import is_journaled
-from serving.stores.restart import damaged_files_put_aside
+from serving.stores.restart import damaged_files_put_aside, nobody_else_opens
 from serving.syncing import sync
 
 logger = logging.getLogger("lotse.stores")
 
 FILE: Final = "data.mdb"
-SAVED: Final = "saved.mdb"
+_SAVED: Final = "saved.mdb"
 _USERS: Final = "users"
 _PATH_BYTES: Final = 4096
 
@@ -69,7 +69,7 @@ class StorePlace:
         if memory_folder and not Path(memory_folder).is_dir():
             raise SettingsError(f"store.memory_folder = {memory_folder!r}: there is no such folder")
         self.folder, self.live = folder, live_folder(folder, memory_folder)
-        self._saved = folder / SAVED
+        self._saved = folder / _SAVED
 
     @contextmanager
     def opening(self) -> Iterator[None]:
@@ -151,8 +151,11 @@ class StorePlace:
 
     def leave(self, env: Any, *, copied: bool) -> None:
         """Let go of it. copied: who is the last to have LMDB's file in memory leaves a copy in the folder instead."""
-        with damaged_files_put_aside(self.folder, live=self.live):
-            if copied and self.live != self.folder and self._is_alone():
+        if not copied or self.live == self.folder:
+            self._let_go()
+            return
+        with nobody_else_opens(self.folder):
+            if self._is_alone():
                 try:
                     if not self.has_copy:
                         self._save(env)

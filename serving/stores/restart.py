@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from lmdb.verify import VerifyError, verify
 
@@ -28,6 +28,14 @@ _SHOWN: Final = 3
 
 
 @contextmanager
+def nobody_else_opens(folder: Path) -> Iterator[TextIO]:
+    """Open the store, or leave it, in here: no other worker does meanwhile. What is given names the machine's start."""
+    with (folder / "boot").open("a+") as note:
+        fcntl.flock(note, fcntl.LOCK_EX)
+        yield note
+
+
+@contextmanager
 def damaged_files_put_aside(folder: Path, boot: str | None = None, live: Path | None = None) -> Iterator[None]:
     """Open the store's file in here: it is whole, and no other worker opens it at the same time.
 
@@ -35,8 +43,7 @@ def damaged_files_put_aside(folder: Path, boot: str | None = None, live: Path | 
     """
     if boot is None:
         boot = _BOOT.read_text().strip() if _BOOT.exists() else ""
-    with (folder / "boot").open("a+") as note:
-        fcntl.flock(note, fcntl.LOCK_EX)
+    with nobody_else_opens(folder) as note:
         note.seek(0)
         before = note.read()
         for file in {folder / "data.mdb", (live or folder) / "data.mdb"}:

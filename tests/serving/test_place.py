@@ -24,8 +24,8 @@ KEY = b"visitor0"
 class Put:
     """A visit that leaves a text, and knows what was there."""
 
-    def __init__(self, text: bytes, key: bytes = KEY) -> None:
-        self.key, self.text, self.found = key, text, b""
+    def __init__(self, text: bytes) -> None:
+        self.key, self.text, self.found = KEY, text, b""
         self.entry: Entry | None = None
 
     def others(self) -> Sequence[bytes]:
@@ -50,11 +50,11 @@ def opened(folder: Path, memory: Path | None, durability: str = "process") -> St
     return open_store(StoreSettings.model_validate({**settings, "memory_folder": str(memory or "")}))
 
 
-def put(store: Store, text: bytes, key: bytes = KEY) -> bytes:
+def put(store: Store, text: bytes) -> bytes:
     """What was there before."""
 
     async def run() -> bytes:
-        visit = Put(text, key)
+        visit = Put(text)
         await done(store.apply([visit]))
         return visit.found
 
@@ -248,9 +248,7 @@ def test_a_folder_in_memory_that_others_can_read_or_that_is_not_there_is_refused
         opened(tmp_path, memory / "nowhere")
 
 
-def test_a_service_goes_on_after_a_restart_of_the_machine(
-    own_service: Callable[..., Service], memory: Path, tmp_path: Path
-) -> None:
+def test_a_service_goes_on_after_a_restart_of_the_machine(own_service: Callable[..., Service], memory: Path) -> None:
     event = {"visitor": "jane", "name": "page_view", "page": "/"}
     for events in (1, 2):
         running = own_service(f"store.memory_folder={memory}", "server.workers=2")
